@@ -1,0 +1,86 @@
+/**
+ * The catalogue of errors: every code a client, the CLI or a log can meet, with the HTTP status it maps to
+ * and whether the same request may succeed when it is repeated unchanged.
+ *
+ * Codes are stable: they are renamed or reused never, only added.
+ */
+export const ERROR_CATALOGUE = {
+  invalid_request: { status: 400, retryable: false, summary: "the request is malformed or a parameter is out of range" },
+  invalid_name: { status: 400, retryable: false, summary: "the name is not a valid sprite name" },
+  name_taken: { status: 400, retryable: false, summary: "a sprite of this name exists" },
+  idempotency_mismatch: { status: 400, retryable: false, summary: "the Idempotency-Key was used with another request body" },
+  unauthorized: { status: 401, retryable: false, summary: "the bearer token is missing, unknown or revoked" },
+  not_found: { status: 404, retryable: false, summary: "no such route, sprite, session or token" },
+  method_not_allowed: { status: 405, retryable: false, summary: "the route exists, but not with this method" },
+  conflict: { status: 409, retryable: false, summary: "the present state forbids this" },
+  gone: { status: 410, retryable: false, summary: "the session has already ended" },
+  payload_too_large: { status: 413, retryable: false, summary: "the request body exceeds its limit" },
+  concurrent_sprite_limit_exceeded: { status: 429, retryable: true, summary: "the machine has no room for one more running sprite" },
+  internal: { status: 500, retryable: false, summary: "a fault of Hob; the log has the details" },
+  vm_failed: { status: 502, retryable: true, summary: "the microVM did not start, or ended unexpectedly" },
+  pilot_unreachable: { status: 502, retryable: true, summary: "the microVM runs, but its pilot does not answer" },
+  shutting_down: { status: 503, retryable: true, summary: "the daemon is stopping" },
+  timeout: { status: 504, retryable: true, summary: "a bounded wait ran out" },
+  no_space: { status: 507, retryable: true, summary: "the disk that holds the state is full" },
+  // Never on the wire: met by the CLI and the daemon's own start.
+  missing_tool: { status: 500, retryable: false, summary: "a program that Hob needs is not installed" },
+  command_failed: { status: 500, retryable: false, summary: "a program that Hob ran failed" },
+  image_corrupt: { status: 500, retryable: true, summary: "a cached image does not match its recorded checksum" },
+  image_build_failed: { status: 500, retryable: true, summary: "building an image failed" },
+  home_locked: { status: 409, retryable: true, summary: "another daemon uses this state directory" },
+  address_in_use: { status: 409, retryable: true, summary: "the address to listen on is taken" },
+  cannot_connect: { status: 502, retryable: true, summary: "no daemon answers at this URL" },
+} as const satisfies Record<string, { status: number; retryable: boolean; summary: string }>;
+
+export type ErrorCode = keyof typeof ERROR_CATALOGUE;
+
+export interface HobErrorOptions {
+  /** what the reader can do about it; one sentence, no full stop needed */
+  hint?: string;
+  /** further machine-readable facts, sent beside `error` and `message` */
+  details?: Record<string, string | number | boolean>;
+  cause?: unknown;
+}
+
+/** The one error class. `message` says operation, object and what happened; `hint` what to do. */
+export class HobError extends Error {
+  override readonly name = "HobError";
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly details: Record<string, string | number | boolean>;
+
+  constructor(code: ErrorCode, message: string, options: HobErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+    this.details = options.details ?? {};
+  }
+
+  get status(): number {
+    return ERROR_CATALOGUE[this.code].status;
+  }
+
+  get retryable(): boolean {
+    return ERROR_CATALOGUE[this.code].retryable;
+  }
+
+  /** Body of an HTTP error answer, in the shape the SDKs parse: `error`, `message`, further fields flat beside them. */
+  toBody(): ErrorBody {
+    return { ...this.details, error: this.code, message: this.message, ...(this.hint === undefined ? {} : { hint: this.hint }) };
+  }
+}
+
+export interface ErrorBody {
+  error: string;
+  message: string;
+  hint?: string;
+  [detail: string]: string | number | boolean | undefined;
+}
+
+export const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(ERROR_CATALOGUE, code);
+
+/** Turns anything thrown into a HobError; what is not one already becomes `internal`, its text kept as the cause only. */
+export function toHobError(thrown: unknown): HobError {
+  if (thrown instanceof HobError) return thrown;
+  return new HobError("internal", "internal error", { cause: thrown, hint: "see the daemon's log" });
+}

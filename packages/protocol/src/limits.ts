@@ -1,0 +1,23 @@
+/** Every limit of the wire in one place. Bytes unless the name says otherwise. */
+export const LIMITS = {
+  /** JSON request bodies of the public API */
+  jsonBodyBytes: 1024 * 1024,
+  /** one WebSocket message, either way */
+  webSocketMessageBytes: 1024 * 1024,
+  /** one data frame that the server sends */
+  outputFrameBytes: 64 * 1024,
+  /** unsent bytes on one exec connection before reading from the process pauses */
+  outputHighWaterBytes: 1024 * 1024,
+  labels: 32,
+  labelBytes: 128,
+  idempotencyKeyBytes: 255,
+  /** request target of one exec; `env` and `cmd` travel in it */
+  requestTargetBytes: 256 * 1024,
+} as const;
+
+/** Machine sizes a sprite may ask for. Memory and disk are sparse: they are taken from the host as they are used. */
+export const MACHINE_LIMITS = {
+  cpus: { min: 1, max: 16, default: 2 },
+  ramMb: { min: 512, max: 65_536, default: 1024 },
+  storageGb: { min: 1, max: 1024, default: 100 },
+} as const;
