@@ -22,14 +22,23 @@ export const ERROR_CATALOGUE = {
   shutting_down: { status: 503, retryable: true, summary: "the daemon is stopping" },
   timeout: { status: 504, retryable: true, summary: "a bounded wait ran out" },
   no_space: { status: 507, retryable: true, summary: "the disk that holds the state is full" },
+  helper_failed: { status: 500, retryable: false, summary: "the native helper could not do what the pilot asked of it" },
+  helper_unreachable: { status: 503, retryable: true, summary: "the native helper does not answer; it is being restarted" },
+  container_stopped: { status: 503, retryable: true, summary: "the sprite's inner container does not run at the moment" },
   // Never on the wire: met by the CLI and the daemon's own start.
   missing_tool: { status: 500, retryable: false, summary: "a program that Hob needs is not installed" },
   command_failed: { status: 500, retryable: false, summary: "a program that Hob ran failed" },
   image_corrupt: { status: 500, retryable: true, summary: "a cached image does not match its recorded checksum" },
   image_build_failed: { status: 500, retryable: true, summary: "building an image failed" },
   home_locked: { status: 409, retryable: true, summary: "another daemon uses this state directory" },
+  home_unusable: { status: 500, retryable: false, summary: "the state directory cannot be created or written" },
+  registry_unusable: { status: 500, retryable: false, summary: "the registry database is damaged, or written by a newer Hob" },
   address_in_use: { status: 409, retryable: true, summary: "the address to listen on is taken" },
   cannot_connect: { status: 502, retryable: true, summary: "no daemon answers at this URL" },
+  connection_lost: { status: 502, retryable: true, summary: "the connection to the daemon ended before the answer was complete" },
+  bad_answer: { status: 502, retryable: false, summary: "the daemon answered with something that this client does not understand" },
+  invalid_config: { status: 400, retryable: false, summary: "a configuration value or file is malformed" },
+  usage: { status: 400, retryable: false, summary: "the command line is not understood" },
 } as const satisfies Record<string, { status: number; retryable: boolean; summary: string }>;
 
 export type ErrorCode = keyof typeof ERROR_CATALOGUE;

@@ -8,6 +8,10 @@ export const LIMITS = {
   outputFrameBytes: 64 * 1024,
   /** unsent bytes on one exec connection before reading from the process pauses */
   outputHighWaterBytes: 1024 * 1024,
+  /** standard input of one HTTP exec */
+  httpExecBodyBytes: 10 * 1024 * 1024,
+  /** standard input that waits in the pilot before reading from the client pauses */
+  inputHighWaterBytes: 1024 * 1024,
   labels: 32,
   labelBytes: 128,
   idempotencyKeyBytes: 255,

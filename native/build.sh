@@ -1,0 +1,15 @@
+#!/bin/sh
+# Builds one program: build.sh OUT [hob-helper|hob-boot]. The same sources and compiler give the same bytes.
+# CC and CFLAGS may be set, for a cross compiler or a build with sanitizers.
+set -eu
+case ${2:-hob-helper} in
+  hob-helper) sources="hob-helper.c init.c serve.c frame.c exec_request.c groups.c launch.c enter.c session.c system.c mount.c netlink.c network.c" ;;
+  hob-boot) sources=hob-boot.c ;;
+  *) set -- ;;
+esac
+[ $# -ge 1 ] || { echo "usage: build.sh OUT [hob-helper|hob-boot]" >&2; exit 2; }
+out=$(realpath -m "$1")
+cd "$(dirname "$0")"
+mode=${CFLAGS:--static -O2 -s}
+# shellcheck disable=SC2086
+exec ${CC:-gcc} $mode -std=gnu17 -Wall -Wextra -Werror -fno-ident -Wl,--build-id=none -o "$out" $sources

@@ -1,0 +1,23 @@
+const VALUE_FLAGS: ReadonlySet<string> = new Set(["--dir", "--env", "-s", "--sprite", "--url", "--token", "--home"]);
+
+/**
+ * Puts `--` before the command of `hob exec`, so that `hob exec web ls -l` means what it says.
+ * The command begins after the sprite's name, which is the first operand unless -s names the sprite.
+ *
+ * @param words what follows the word `exec`
+ */
+export function separateCommand(words: readonly string[]): string[] {
+  let nameIsKnown = false;
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] as string;
+    if (word === "--") break;
+    if (!word.startsWith("-") || word === "-") {
+      if (nameIsKnown) return [...words.slice(0, index), "--", ...words.slice(index)];
+      nameIsKnown = true;
+      continue;
+    }
+    if (word.startsWith("-s") || word.startsWith("--sprite")) nameIsKnown = true;
+    if (VALUE_FLAGS.has(word)) index++;
+  }
+  return [...words];
+}

@@ -1,0 +1,66 @@
+import { HobError } from "@hob/protocol/errors.ts";
+import { CommanderError } from "commander";
+import { Cli, EXIT } from "./cli.ts";
+import { separateCommand } from "./exec-arguments.ts";
+import { reportFailure } from "./output/failure.ts";
+import { buildProgram, commandIndex, commandName } from "./program.ts";
+
+/** Time that a last message to the server gets when the reader of our output has gone. */
+const BROKEN_PIPE_GRACE_MS = 100;
+
+const cli = new Cli(process);
+
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") endNow(reportFailure(cli, error));
+  cli.onBrokenPipe();
+  setTimeout(() => endNow(EXIT.brokenPipe), BROKEN_PIPE_GRACE_MS);
+});
+// Nobody is left to tell.
+process.stderr.on("error", () => {});
+process.on("uncaughtException", (error) => endNow(reportFailure(cli, error)));
+process.on("unhandledRejection", (reason) => endNow(reportFailure(cli, reason)));
+
+await run(process.argv.slice(2));
+await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+endNow(cli.exitStatus);
+
+async function run(argv: readonly string[]): Promise<void> {
+  const index = commandIndex(argv);
+  const word = argv[index];
+  try {
+    const program = await buildProgram(cli, word);
+    if (argv.length === 0) {
+      program.outputHelp();
+      return;
+    }
+    const isExec = word !== undefined && commandName(word) === "exec";
+    const words = isExec ? [...argv.slice(0, index + 1), ...separateCommand(argv.slice(index + 1))] : argv;
+    await program.parseAsync(words, { from: "user" });
+  } catch (thrown) {
+    if (thrown instanceof CommanderError && thrown.exitCode === 0) return;
+    if (thrown instanceof CommanderError && thrown.code === "commander.help") cli.exitStatus = EXIT.usage;
+    else cli.exitStatus = reportFailure(cli, thrown instanceof CommanderError ? usageError(thrown, word) : thrown);
+  }
+}
+
+function usageError(error: CommanderError, word: string | undefined): HobError {
+  const known = word !== undefined && error.code !== "commander.unknownCommand" && !word.startsWith("-");
+  return new HobError("usage", error.message.replace(/^error: /, ""), {
+    hint: `'hob ${known ? `${word} ` : ""}--help' shows what there is`,
+    cause: error,
+  });
+}
+
+/** Resolves when what was written has left this process, or can never leave it. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => {
+    if (stream.destroyed || !stream.writable) return resolve();
+    stream.once("error", () => resolve());
+    stream.write("", () => resolve());
+  });
+}
+
+/** Ends although standard input may still be open; listeners of "exit" put the terminal back in order. */
+function endNow(status: number): never {
+  process.exit(status);
+}

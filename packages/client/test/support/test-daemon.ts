@@ -1,0 +1,161 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Sprite } from "@hob/protocol";
+import { WebSocketServer } from "ws";
+import { serveExec } from "./exec-session.ts";
+
+export const TEST_TOKEN = "hob/test/secret";
+
+/** How a test bends the server; every field is read per request. */
+export interface Faults {
+  /** answer of every HTTP request instead of the real one */
+  answer?: { status: number; body: string; headers?: Record<string, string> } | undefined;
+  /** no answer at all */
+  silent?: boolean;
+  /** exec upgrades are refused with this */
+  refuseExec?: { status: number; body: string };
+}
+
+export interface SeenRequest {
+  method: string;
+  url: URL;
+  body: string;
+  authorization: string | undefined;
+}
+
+/**
+ * A small server of the documented API: sprites in memory, commands as real processes of this machine, terminals as
+ * real PTYs. It is written from the description of the wire, so that the client is not tested against itself.
+ */
+export class TestDaemon {
+  readonly sprites = new Map<string, Sprite>();
+  readonly requests: SeenRequest[] = [];
+  /** text frames that exec clients have sent */
+  readonly clientFrames: string[] = [];
+  faults: Faults = {};
+  readonly #server: Server;
+  readonly #sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 * 1024 });
+
+  private constructor() {
+    this.#server = createServer((request, response) => void this.#handle(request, response));
+    this.#server.on("upgrade", (request, socket, head) => {
+      this.#note(request, "");
+      const refusal = this.#refusal(request);
+      if (refusal !== undefined) {
+        const length = Buffer.byteLength(refusal.body);
+        socket.end(
+          `HTTP/1.1 ${refusal.status} Refused\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\nConnection: close\r\n\r\n${refusal.body}`,
+        );
+        return;
+      }
+      const query = new URL(request.url ?? "", this.url).searchParams;
+      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => serveExec(webSocket, query, this.clientFrames));
+    });
+  }
+
+  static async start(): Promise<TestDaemon> {
+    const daemon = new TestDaemon();
+    await new Promise<void>((resolve) => daemon.#server.listen(0, "127.0.0.1", resolve));
+    return daemon;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  add(name: string): Sprite {
+    const now = new Date().toISOString();
+    const sprite: Sprite = {
+      id: `sprite-${name}`,
+      name,
+      organization: "hob",
+      url: `http://${name}.localhost`,
+      status: "running",
+      created_at: now,
+      updated_at: now,
+      url_settings: { auth: "sprite" },
+      version: "v0.0.1-rc48",
+      environment_version: "v0.0.1-rc48",
+      last_running_at: now,
+      last_warming_at: null,
+      config: { ram_mb: 1024, cpus: 2, storage_gb: 100, region: "local" },
+      environment: {},
+    };
+    this.sprites.set(name, sprite);
+    return sprite;
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#sockets.clients) socket.terminate();
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #note(request: IncomingMessage, body: string): URL {
+    const url = new URL(request.url ?? "", this.url);
+    this.requests.push({ method: request.method ?? "", url, body, authorization: request.headers.authorization });
+    return url;
+  }
+
+  #refusal(request: IncomingMessage): { status: number; body: string } | undefined {
+    if (this.faults.refuseExec !== undefined) return this.faults.refuseExec;
+    if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
+    const name = /^\/v1\/sprites\/([^/]+)\/exec/.exec(request.url ?? "")?.[1] ?? "";
+    return this.sprites.has(name) ? undefined : { status: 404, body: errorBody("not_found", `no sprite ${name}`, "'hob list' shows them") };
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    const body = Buffer.concat(chunks).toString("utf8");
+    const url = this.#note(request, body);
+    if (this.faults.silent) return;
+    const answer = this.faults.answer ?? this.#answer(request, url, body);
+    response.writeHead(answer.status, { "content-type": "application/json", ...answer.headers }).end(answer.body);
+  }
+
+  #answer(request: IncomingMessage, url: URL, body: string): NonNullable<Faults["answer"]> {
+    if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
+    const [, name, resource] = /^\/v1\/sprites(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(url.pathname) ?? [];
+    if (name === undefined) return request.method === "POST" ? this.#create(body) : this.#list(url);
+    const sprite = this.sprites.get(name);
+    if (sprite === undefined) return { status: 404, body: errorBody("not_found", `no sprite ${name}`, "'hob list' shows them") };
+    if (resource === "bounce") return json(200, { totalMs: 412.5, steps: [{ name: "stop", ms: 12.5 }], uptimeMs: 1, pilotPid: 7 });
+    if (resource === "check")
+      return json(200, { sprite_name: name, sprite_id: sprite.id, status: "ok", reason: "", checked_at: sprite.created_at, elapsed: 1 });
+    if (request.method === "DELETE") {
+      this.sprites.delete(name);
+      return { status: 204, body: "" };
+    }
+    if (request.method === "PUT") Object.assign(sprite, JSON.parse(body));
+    return json(200, sprite);
+  }
+
+  #create(body: string): NonNullable<Faults["answer"]> {
+    const { name } = JSON.parse(body) as { name: string };
+    if (this.sprites.has(name)) return { status: 400, body: errorBody("name_taken", `create sprite ${name}: the name is taken`) };
+    return json(201, this.add(name));
+  }
+
+  #list(url: URL): NonNullable<Faults["answer"]> {
+    const names = [...this.sprites.keys()].filter((name) => name.startsWith(url.searchParams.get("prefix") ?? "")).sort();
+    const after = url.searchParams.get("continuation_token") ?? "";
+    const size = Number(url.searchParams.get("max_results") ?? 50);
+    const rest = names.filter((name) => name > after);
+    const page = rest.slice(0, size);
+    const more = rest.length > size;
+    return json(200, {
+      sprites: page.map((name) => this.sprites.get(name)),
+      has_more: more,
+      ...(more ? { next_continuation_token: page.at(-1) } : {}),
+      running: page.length,
+      warm: 0,
+      cold: 0,
+      name: "hob",
+    });
+  }
+}
+
+const json = (status: number, value: unknown) => ({ status, body: JSON.stringify(value) });
+
+export const errorBody = (error: string, message: string, hint?: string): string => JSON.stringify({ error, message, hint });

@@ -1,0 +1,128 @@
+import {
+  createSpriteRequest,
+  HOB_VERSION,
+  HobError,
+  LIMITS,
+  toHobError,
+  type UpdateSpriteRequest,
+  updateSpriteRequest,
+} from "@hob/protocol";
+import type { HttpBindings } from "@hono/node-server";
+import { type Context, Hono } from "hono";
+import type { PilotRequester } from "../front-door/pilot-locator.ts";
+import type { SpriteSettingsPatch } from "../registry/registry.ts";
+import type { Authenticator } from "../tokens/authenticator.ts";
+import { checkSprite } from "./check-sprite.ts";
+import type { SpriteCreator } from "./create-sprite.ts";
+import type { SpriteDestroyer } from "./destroy-sprite.ts";
+import { errorHeaders, logError } from "./error-answer.ts";
+import { readJsonBody } from "./json-body.ts";
+import { checkIdempotencyKey, listSprites, parseListQuery } from "./list-sprites.ts";
+import { presentSprite } from "./present.ts";
+import { requireSprite, type SpriteContext, spriteNotFound } from "./sprite-context.ts";
+import { watchSprites } from "./watch-sprites.ts";
+
+type Env = { Bindings: HttpBindings };
+
+export interface ApiParts {
+  context: SpriteContext;
+  creator: SpriteCreator;
+  destroyer: SpriteDestroyer;
+  authenticator: Authenticator;
+  pilot: PilotRequester;
+  /** aborted when the daemon stops: ends streams that have no end of their own */
+  stopping: AbortSignal;
+}
+
+/** The part of the public API that the host answers itself: the registry of sprites. Everything else is a sprite's own. */
+export function createApi(parts: ApiParts): Hono<Env> {
+  const { authenticator, context } = parts;
+  const app = new Hono<Env>();
+  app.onError((error, c) => {
+    const hobError = toHobError(error);
+    logError(context.log, hobError, { method: c.req.method, path: c.req.path });
+    return c.json(hobError.toBody(), hobError.status as 500, errorHeaders(hobError));
+  });
+  app.notFound((c) => {
+    const error = new HobError("not_found", `${c.req.method} ${c.req.path.slice(0, 200)}: no such route`);
+    return c.json(error.toBody(), 404);
+  });
+  app.get("/healthz", (c) => c.json({ ok: true, version: HOB_VERSION }));
+  app.all("/healthz", methodNotAllowed("GET, HEAD"));
+  app.use("/v1/*", async (c, next) => {
+    await authenticator.authenticate(c.req.header("authorization"));
+    await next();
+  });
+  addCollection(app, parts);
+  addSprite(app, parts);
+  return app;
+}
+
+function addCollection(app: Hono<Env>, { context, creator, stopping }: ApiParts): void {
+  app.get("/v1/sprites", async (c) => {
+    const query = parseListQuery(c.req.query());
+    if (!/\bapplication\/x-ndjson\b/i.test(c.req.header("accept") ?? "")) return c.json(await listSprites(context, query));
+    const signal = AbortSignal.any([stopping, clientGone(c)]);
+    const lines = ReadableStream.from(watchSprites(context, query, signal)).pipeThrough(new TextEncoderStream());
+    return c.body(lines, 200, { "Content-Type": "application/x-ndjson" });
+  });
+  app.post("/v1/sprites", async (c) => {
+    const idempotencyKey = checkIdempotencyKey(c.req.header("idempotency-key"), LIMITS.idempotencyKeyBytes);
+    const request = await readJsonBody(c.env.incoming, createSpriteRequest, "create sprite");
+    const record = await creator.create(request, { idempotencyKey, signal: clientGone(c) });
+    return c.json(presentSprite(record, context.runtime.status(record.id), context.urlOf), 201);
+  });
+  app.all("/v1/sprites", methodNotAllowed("GET, HEAD, POST"));
+}
+
+function addSprite(app: Hono<Env>, { context, destroyer, pilot }: ApiParts): void {
+  const { sprites, runtime, urlOf } = context;
+  app.get("/v1/sprites/:name", async (c) => {
+    const record = await requireSprite(sprites, c.req.param("name"));
+    return c.json(presentSprite(record, runtime.status(record.id), urlOf));
+  });
+  app.put("/v1/sprites/:name", async (c) => {
+    const name = c.req.param("name");
+    await requireSprite(sprites, name);
+    const request = await readJsonBody(c.env.incoming, updateSpriteRequest, "update sprite");
+    const at = context.now();
+    const record = await sprites.updateSettings(name, settingsPatch(request), at);
+    if (record === undefined) throw spriteNotFound(name);
+    const status = runtime.status(record.id);
+    context.events.emit({ type: "updated", id: record.id, name, status, at });
+    return c.json(presentSprite(record, status, urlOf));
+  });
+  app.delete("/v1/sprites/:name", async (c) => {
+    await destroyer.destroy(c.req.param("name"));
+    return c.body(null, 204);
+  });
+  app.all("/v1/sprites/:name", methodNotAllowed("GET, HEAD, PUT, DELETE"));
+  app.get("/v1/sprites/:name/check", async (c) =>
+    c.json(await checkSprite(context, pilot, await requireSprite(sprites, c.req.param("name")))),
+  );
+  app.all("/v1/sprites/:name/check", methodNotAllowed("GET, HEAD"));
+}
+
+/** `labels` replaces the whole set; `clear_labels` empties it first. */
+function settingsPatch({ labels, clear_labels, url_settings }: UpdateSpriteRequest): SpriteSettingsPatch {
+  const nextLabels = labels ?? (clear_labels === true ? [] : undefined);
+  const { auth, private_access } = url_settings ?? {};
+  return {
+    ...(nextLabels === undefined ? {} : { labels: nextLabels }),
+    urlSettings: { ...(auth === undefined ? {} : { auth }), ...(private_access === undefined ? {} : { private_access }) },
+  };
+}
+
+const methodNotAllowed = (allow: string) => (c: Context<Env>) => {
+  const error = new HobError("method_not_allowed", `${c.req.method} ${c.req.path.slice(0, 200)}: not a method of this route`, {
+    hint: `use one of ${allow}`,
+  });
+  return c.json(error.toBody(), 405, { Allow: allow });
+};
+
+/** Aborted when the client's connection closes before its answer is complete. */
+function clientGone(c: Context<Env>): AbortSignal {
+  const controller = new AbortController();
+  c.env.outgoing.once("close", () => controller.abort());
+  return controller.signal;
+}

@@ -1,0 +1,42 @@
+import { PILOT_ROUTES } from "@hob/protocol";
+import type { PilotRequester } from "../front-door/pilot-locator.ts";
+import type { SpriteRecord } from "../registry/registry.ts";
+import type { SpriteContext } from "./sprite-context.ts";
+
+/** Milliseconds a pilot has for its answer before the sprite counts as unhealthy. */
+const CHECK_TIMEOUT_MS = 5_000;
+
+/** Answer of `GET /v1/sprites/NAME/check`. `elapsed` is in milliseconds. */
+export interface SpriteCheck {
+  sprite_name: string;
+  sprite_id: string;
+  status: "healthy" | "unhealthy" | "sleeping";
+  reason?: string;
+  checked_at: string;
+  elapsed: number;
+}
+
+/** Asks a running sprite's pilot whether it is well. A sleeping sprite is not woken for it. */
+export async function checkSprite(context: SpriteContext, pilot: PilotRequester, record: SpriteRecord): Promise<SpriteCheck> {
+  const startedAt = performance.now();
+  const verdict = await judge(context, pilot, record);
+  return {
+    sprite_name: record.name,
+    sprite_id: record.id,
+    ...verdict,
+    checked_at: new Date(context.now()).toISOString(),
+    elapsed: Math.round(performance.now() - startedAt),
+  };
+}
+
+async function judge(context: SpriteContext, pilot: PilotRequester, record: SpriteRecord): Promise<Pick<SpriteCheck, "status" | "reason">> {
+  const status = context.runtime.status(record.id);
+  if (status !== "running") return { status: "sleeping", reason: `the sprite is ${status}; the next request wakes it` };
+  try {
+    const httpStatus = await pilot(record, PILOT_ROUTES.ready, AbortSignal.timeout(CHECK_TIMEOUT_MS));
+    return httpStatus === 200 ? { status: "healthy" } : { status: "unhealthy", reason: `the pilot answered with status ${httpStatus}` };
+  } catch (error) {
+    context.log.warn({ sprite: record.id, err: error }, "check failed");
+    return { status: "unhealthy", reason: "the pilot does not answer" };
+  }
+}

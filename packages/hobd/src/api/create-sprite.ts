@@ -1,0 +1,170 @@
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { type CreateSpriteRequest, HobError, MACHINE_LIMITS } from "@hob/protocol";
+import { IDEMPOTENCY_KEPT_MS, type IdempotencyRecord, type SpriteRecord } from "../registry/registry.ts";
+import { nameTaken } from "../registry/sqlite-sprites.ts";
+import { AsyncLimit } from "./async-limit.ts";
+import { identityOf } from "./present.ts";
+import type { SpriteContext } from "./sprite-context.ts";
+
+/** VMs made at once: each copies a template and starts a VMM, which wants a core of its own. */
+const CONCURRENT_CREATES = 2;
+
+/** Milliseconds a create may wait for room and for its turn: the SDKs give up after 120 s. */
+const CREATE_WAIT_MS = 110_000;
+
+export interface CreateOptions {
+  idempotencyKey?: string | undefined;
+  /** aborted when the client has gone; ends only the wait for room, never a create that has begun */
+  signal?: AbortSignal | undefined;
+}
+
+interface Keyed {
+  requestHash: string;
+  promise: Promise<SpriteRecord>;
+}
+
+/**
+ * Makes sprites. Whatever happens to the client or to the VM, a create ends in one of two states: a `ready` row whose
+ * VM answers, or nothing at all.
+ */
+export class SpriteCreator {
+  readonly #context: SpriteContext;
+  readonly #turns: AsyncLimit;
+  readonly #waitMs: number;
+  readonly #byKey = new Map<string, Keyed>();
+  readonly #byName = new Map<string, Promise<unknown>>();
+
+  constructor(context: SpriteContext, { concurrent = CONCURRENT_CREATES, waitMs = CREATE_WAIT_MS } = {}) {
+    this.#context = context;
+    this.#turns = new AsyncLimit(concurrent);
+    this.#waitMs = waitMs;
+  }
+
+  /** @throws HobError `name_taken` | `concurrent_sprite_limit_exceeded` | `idempotency_mismatch` | `conflict` | `timeout` | what the runtime throws */
+  create(request: CreateSpriteRequest, { idempotencyKey, signal }: CreateOptions = {}): Promise<SpriteRecord> {
+    if (idempotencyKey === undefined) return this.#create(request, undefined, signal);
+    const requestHash = hashRequest(request);
+    const underWay = this.#byKey.get(idempotencyKey);
+    if (underWay !== undefined) {
+      if (underWay.requestHash !== requestHash) return Promise.reject(keyMismatch(request.name));
+      return underWay.promise;
+    }
+    const promise = this.#createOnce(request, idempotencyKey, requestHash).finally(() => this.#byKey.delete(idempotencyKey));
+    this.#byKey.set(idempotencyKey, { requestHash, promise });
+    return promise;
+  }
+
+  /** Resolves when the create of this name that is under way, if any, has ended in whatever way. */
+  async settled(name: string): Promise<void> {
+    await this.#byName.get(name)?.catch(() => {});
+  }
+
+  /** Resolves when no create is under way. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.#byName.values());
+  }
+
+  async #createOnce(request: CreateSpriteRequest, key: string, requestHash: string): Promise<SpriteRecord> {
+    const { sprites, now } = this.#context;
+    const used = await sprites.findIdempotency(key);
+    if (used === undefined || used.createdAt <= now() - IDEMPOTENCY_KEPT_MS) {
+      // Several requests may wait for this one: none of them going away may end it, so it has no signal.
+      return this.#create(request, { key, requestHash, createdAt: now() });
+    }
+    if (used.requestHash !== requestHash) throw keyMismatch(request.name);
+    const made = await sprites.findById(used.spriteId);
+    if (made?.state === "ready") return made;
+    throw new HobError("conflict", `create sprite ${request.name}: the sprite that this Idempotency-Key made was destroyed since`, {
+      hint: "use a new key to make a new sprite",
+    });
+  }
+
+  async #create(request: CreateSpriteRequest, key?: Omit<IdempotencyRecord, "spriteId">, signal?: AbortSignal): Promise<SpriteRecord> {
+    const { sprites, gate, now } = this.#context;
+    const deadline = Date.now() + this.#waitMs;
+    if ((await sprites.findByName(request.name)) !== undefined) throw nameTaken(request.name);
+    const record = newRecord(request, now());
+    const reservation =
+      request.wait_for_capacity === true ? await gate.reserveWhenFree(record.id, deadline, signal) : await gate.reserve(record.id);
+    using _ = reservation;
+    await sprites.insert(record, key === undefined ? undefined : { ...key, spriteId: record.id });
+    const making = this.#make(record, deadline);
+    this.#byName.set(record.name, making);
+    try {
+      return await making;
+    } finally {
+      this.#byName.delete(record.name);
+    }
+  }
+
+  async #make(record: SpriteRecord, deadline: number): Promise<SpriteRecord> {
+    const { sprites, runtime, urlOf, now, events, log } = this.#context;
+    const startedAt = performance.now();
+    try {
+      await this.#turns.run(`create sprite ${record.name}`, deadline, () => runtime.create(identityOf(record, urlOf), record.machine));
+      const at = now();
+      await sprites.move(record.id, "creating", "ready", at);
+      const status = runtime.status(record.id);
+      await sprites.noteStatus(record.id, status, at);
+      log.info({ sprite: record.id, name: record.name, ms: Math.round(performance.now() - startedAt) }, "sprite created");
+      events.emit({ type: "created", id: record.id, name: record.name, status, at });
+      return (await sprites.findById(record.id)) ?? record;
+    } catch (error) {
+      log.error({ sprite: record.id, name: record.name, err: error }, "create failed");
+      await this.#rollBack(record);
+      throw error;
+    }
+  }
+
+  /** Leaves nothing of a failed create. What cannot be removed now is removed by housekeeping or by the next start. */
+  async #rollBack({ id }: SpriteRecord): Promise<void> {
+    const { sprites, runtime, log, now } = this.#context;
+    try {
+      // The VM must go even when a full disk keeps the row from changing.
+      const [abandoned, destroyed] = await Promise.allSettled([sprites.abandon(id, now()), runtime.destroy(id)]);
+      for (const step of [abandoned, destroyed]) if (step.status === "rejected") throw step.reason;
+      await sprites.remove(id);
+    } catch (error) {
+      log.error({ sprite: id, err: error }, "rolling back a failed create is left for later");
+    }
+  }
+}
+
+function newRecord(request: CreateSpriteRequest, at: number): SpriteRecord {
+  const { cpus, ram_mb, storage_gb } = request.config ?? {};
+  const { auth, private_access } = request.url_settings ?? {};
+  return {
+    id: `sprite-${randomUUID()}`,
+    name: request.name,
+    state: "creating",
+    machine: {
+      cpus: cpus ?? MACHINE_LIMITS.cpus.default,
+      ramMb: ram_mb ?? MACHINE_LIMITS.ramMb.default,
+      storageGb: storage_gb ?? MACHINE_LIMITS.storageGb.default,
+    },
+    labels: request.labels ?? [],
+    urlSettings: { auth: auth ?? "sprite", ...(private_access === undefined ? {} : { private_access }) },
+    environment: request.environment ?? {},
+    machineId: randomBytes(16).toString("hex"),
+    pilotToken: randomBytes(32).toString("hex"),
+    createdAt: at,
+    updatedAt: at,
+    lastRunningAt: null,
+    lastWarmingAt: null,
+  };
+}
+
+/** SHA-256 of what was asked for; spacing and the order of keys in the body do not matter. */
+function hashRequest(request: CreateSpriteRequest): string {
+  const sorted = JSON.stringify(request, (_, value: unknown) =>
+    value !== null && typeof value === "object" && !Array.isArray(value)
+      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : value,
+  );
+  return createHash("sha256").update(sorted).digest("hex");
+}
+
+const keyMismatch = (name: string): HobError =>
+  new HobError("idempotency_mismatch", `create sprite ${name}: this Idempotency-Key came with another request before`, {
+    hint: "use a new key for each new request",
+  });

@@ -1,0 +1,90 @@
+import { homedir } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
+import { HobError } from "@hob/protocol";
+import { z } from "zod";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+
+const DOMAIN_PATTERN = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
+
+/** Settings of one daemon, complete and checked. */
+export const daemonConfig = z.object({
+  /** state directory, absolute; see home.ts for what is in it */
+  home: z.string().refine((path) => isAbsolute(path), "an absolute path"),
+  listen: z.object({
+    host: z.string().min(1).max(255),
+    /** 0 picks a free one */
+    port: z.number().int().min(0).max(65_535),
+  }),
+  /** sprites answer at NAME.DOMAIN; a name that ends in .localhost needs no DNS (RFC 6761 section 6.3) */
+  domain: z.string().max(189).regex(DOMAIN_PATTERN, "a lower-case domain name"),
+  /** sprites that may run at once; left out: as many as the host's memory allows */
+  maxRunning: z.number().int().min(1).max(100_000).optional(),
+  logLevel: z.enum(LOG_LEVELS),
+});
+export type DaemonConfig = z.infer<typeof daemonConfig>;
+
+/** Settings as text, from flags or the environment; a missing one is left to the next source. */
+export interface RawConfig {
+  home?: string | undefined;
+  listen?: string | undefined;
+  domain?: string | undefined;
+  maxRunning?: string | undefined;
+  logLevel?: string | undefined;
+}
+
+/** The environment variable of each setting. */
+export const CONFIG_VARIABLES = {
+  home: "HOB_HOME",
+  listen: "HOB_LISTEN",
+  domain: "HOB_DOMAIN",
+  maxRunning: "HOB_MAX_RUNNING",
+  logLevel: "HOB_LOG",
+} as const satisfies Record<keyof RawConfig, string>;
+
+export const CONFIG_DEFAULTS = { listen: "127.0.0.1:7788", domain: "sprites.localhost", logLevel: "info" } as const;
+
+/** State directory when none is configured: `~/.local/share/hob`. */
+export const defaultHome = (env: Readonly<Record<string, string | undefined>>): string =>
+  join(env.HOME || homedir(), ".local", "share", "hob");
+
+/**
+ * Puts the settings together: a flag wins over its environment variable, that over the default. An empty text counts as missing.
+ * @throws HobError `invalid_config` that names the setting
+ */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>, flags: RawConfig = {}): DaemonConfig {
+  const raw = (key: keyof RawConfig) => flags[key] || env[CONFIG_VARIABLES[key]] || undefined;
+  const maxRunning = raw("maxRunning");
+  const result = daemonConfig.safeParse({
+    home: resolve(raw("home") ?? defaultHome(env)),
+    listen: parseListen(raw("listen") ?? CONFIG_DEFAULTS.listen),
+    domain: raw("domain") ?? CONFIG_DEFAULTS.domain,
+    maxRunning: maxRunning === undefined ? undefined : /^\d+$/.test(maxRunning) ? Number(maxRunning) : Number.NaN,
+    logLevel: raw("logLevel") ?? CONFIG_DEFAULTS.logLevel,
+  });
+  if (result.success) return result.data;
+  const { path, message } = result.error.issues[0] ?? { path: [], message: "invalid" };
+  const setting = String(path[0] ?? "") as keyof RawConfig;
+  throw new HobError("invalid_config", `read setting ${setting}: ${message}`, {
+    hint: `see --${kebab(setting)} and ${CONFIG_VARIABLES[setting]}`,
+  });
+}
+
+/** Reads `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`; without a host it is 127.0.0.1. */
+export function parseListen(text: string): DaemonConfig["listen"] {
+  const [, v6, v4, port] = /^(?:(?:\[([0-9a-fA-F:.%a-z]+)\]|([^:[\]]*)):)?(\d{1,5})$/.exec(text) ?? [];
+  if (port === undefined || Number(port) > 65_535) {
+    throw new HobError("invalid_config", `read setting listen: ${JSON.stringify(text)} is not HOST:PORT`, {
+      hint: `such as ${CONFIG_DEFAULTS.listen}, or [::1]:7788; port 0 picks a free one`,
+    });
+  }
+  return { host: v6 ?? (v4 || "127.0.0.1"), port: Number(port) };
+}
+
+/** Where a client on this machine reaches a daemon that listens there. */
+export function localUrl({ host, port }: DaemonConfig["listen"]): string {
+  const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  return `http://${reachable.includes(":") ? `[${reachable}]` : reachable}:${port}`;
+}
+
+const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);

@@ -1,0 +1,169 @@
+import { totalmem } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { HOB_VERSION, MACHINE_LIMITS } from "@hob/protocol";
+import type { Logger } from "pino";
+import { createApi } from "../api/api.ts";
+import { CapacityGate, defaultMaxRunning } from "../api/capacity.ts";
+import { SpriteCreator } from "../api/create-sprite.ts";
+import { SpriteDestroyer } from "../api/destroy-sprite.ts";
+import { recoverSprites, startHousekeeping } from "../api/housekeeping.ts";
+import { spriteUrlOf } from "../api/present.ts";
+import { type SpriteContext, SpriteEvents } from "../api/sprite-context.ts";
+import { FrontDoor } from "../front-door/front-door.ts";
+import { createPilotLocator, createPilotRequester } from "../front-door/pilot-locator.ts";
+import { Upstream } from "../front-door/upstream.ts";
+import type { Registry } from "../registry/registry.ts";
+import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
+import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
+import { Authenticator } from "../tokens/authenticator.ts";
+import { type DaemonConfig, localUrl } from "./config.ts";
+import { ensureFirstToken } from "./first-token.ts";
+import { type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
+import { lockHome } from "./home-lock.ts";
+import { HttpServer } from "./http-server.ts";
+import { createLogger, RotatingFile } from "./log.ts";
+
+/** Milliseconds that creates under way and the runtime have when the daemon stops. */
+const CREATES_STOP_MS = 10_000;
+const RUNTIME_STOP_MS = 30_000;
+
+/** What a runtime is made from. */
+export interface RuntimeContext {
+  /** one directory per sprite, named by its id, belongs to the runtime */
+  spritesDirectory: string;
+  home: HomeLayout;
+  log: Logger;
+}
+
+export interface DaemonOverrides {
+  createRuntime: (context: RuntimeContext) => SpriteRuntime | Promise<SpriteRuntime>;
+  /** Unix milliseconds */
+  now?: () => number;
+  /** memory of the host, bytes; decides how many sprites may run when the configuration does not */
+  hostMemoryBytes?: number;
+}
+
+/** A daemon that answers. */
+export interface Daemon {
+  readonly url: string;
+  /** the token in HOME/token; undefined when it has been revoked */
+  readonly token: string | undefined;
+  readonly home: HomeLayout;
+  readonly log: Logger;
+  /** Stops accepting, ends sessions, saves the VMs, closes the registry; bounded. Later calls give the same promise. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a daemon: the one place where its parts are put together. Whatever has been started is undone, last first,
+ * when a later step fails, and by `stop`.
+ * @throws HobError `home_locked` | `home_unusable` | `no_space` | `registry_unusable` | `address_in_use` | what the runtime throws
+ */
+export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrides): Promise<Daemon> {
+  const now = overrides.now ?? Date.now;
+  const home = homeLayout(config.home);
+  await using undo = new AsyncDisposableStack();
+  const { log, registry } = openHome(home, config, undo);
+  const server = new HttpServer(log);
+  undo.defer(() => server.stop());
+  const listening = await server.listen(config.listen);
+  const url = localUrl(listening);
+  const token = await ensureFirstToken(home, registry.tokens, now, log);
+  // From here on the CLI finds this daemon; what it asks is held until the sprites are recovered.
+  writeDaemonInfo(home, { pid: process.pid, url, version: HOB_VERSION, started_at: new Date(now()).toISOString() });
+  const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, log });
+  const urlOf = spriteUrlOf(config.domain, listening.port);
+  const context = spriteContext({ registry, runtime, urlOf, log, now, limit: runningLimit(config, overrides) });
+  await startParts({ context, server, registry, undo });
+  log.info({ url, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
+  const running = undo.move();
+  let stopped: Promise<void> | undefined;
+  return { url, token, home, log, stop: () => (stopped ??= stopDaemon(running, log)) };
+}
+
+/** Lock first: nothing is written into a directory that another daemon uses. */
+function openHome(home: HomeLayout, config: DaemonConfig, undo: AsyncDisposableStack): { log: Logger; registry: Registry } {
+  prepareHome(home);
+  undo.use(lockHome(home));
+  // What a killed daemon left; and this one's own at the end.
+  removeDaemonInfo(home);
+  undo.defer(() => removeDaemonInfo(home));
+  const file = undo.adopt(new RotatingFile(home.log), (log) => log.close());
+  const log = createLogger(config.logLevel, file);
+  return { log, registry: undo.use(openSqliteRegistry(home.database)) };
+}
+
+const runningLimit = (config: DaemonConfig, { hostMemoryBytes = totalmem() }: DaemonOverrides): number =>
+  config.maxRunning ?? defaultMaxRunning(hostMemoryBytes, MACHINE_LIMITS.ramMb.default);
+
+function spriteContext(
+  parts: Pick<SpriteContext, "runtime" | "urlOf" | "log" | "now"> & { registry: Registry; limit: number },
+): SpriteContext {
+  const { registry, runtime, urlOf, log, now, limit } = parts;
+  const { sprites } = registry;
+  const gate = new CapacityGate(limit, async () => (await sprites.listReadyIds()).filter((id) => runtime.status(id) === "running"));
+  const context: SpriteContext = { sprites, runtime, gate, urlOf, log, now, events: new SpriteEvents() };
+  runtime.onStatusChange((id, status) => {
+    gate.notify();
+    void noteStatus(context, id, status).catch((error) => log.error({ sprite: id, err: error }, "status is not recorded"));
+  });
+  return context;
+}
+
+async function noteStatus({ sprites, events, now }: SpriteContext, id: string, status: "cold" | "warm" | "running"): Promise<void> {
+  const at = now();
+  const record = await sprites.findById(id);
+  if (record?.state !== "ready") return;
+  await sprites.noteStatus(id, status, at);
+  events.emit({ type: "status", id, name: record.name, status, at });
+}
+
+interface Parts {
+  context: SpriteContext;
+  server: HttpServer;
+  registry: Registry;
+  undo: AsyncDisposableStack;
+}
+
+/** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
+async function startParts({ context, server, registry, undo }: Parts): Promise<void> {
+  const { runtime, log, sprites } = context;
+  const creator = new SpriteCreator(context);
+  const destroyer = new SpriteDestroyer(context, creator);
+  undo.defer(() => bounded("stop the VMs", runtime.stopAll(), RUNTIME_STOP_MS, log));
+  await recoverSprites(context, destroyer);
+  undo.defer(() => bounded("end creates", creator.idle(), CREATES_STOP_MS, log));
+  undo.use(startHousekeeping(context, destroyer));
+  const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
+  const locate = createPilotLocator(context);
+  const upstream = undo.use(new Upstream(locate));
+  const frontDoor = new FrontDoor({ sprites, authenticator, upstream, log });
+  const stopping = new AbortController();
+  const pilot = createPilotRequester(locate);
+  const api = createApi({ context, creator, destroyer, authenticator, pilot, stopping: stopping.signal });
+  server.serve({ api: api.fetch as Parameters<HttpServer["serve"]>[0]["api"], frontDoor });
+  undo.defer(async () => {
+    stopping.abort();
+    await server.stop();
+  });
+}
+
+async function stopDaemon(running: AsyncDisposableStack, log: Logger): Promise<void> {
+  log.info("hobd is stopping");
+  await running.disposeAsync();
+}
+
+/** A stop goes on after a part that does not end in time, or fails. */
+async function bounded(what: string, work: Promise<unknown>, ms: number, log: Logger): Promise<void> {
+  const ended = work.then(
+    () => true,
+    (error) => {
+      log.error({ err: error }, `${what}: failed`);
+      return true;
+    },
+  );
+  const timer = new AbortController();
+  const inTime = await Promise.race([ended, sleep(ms, false, { signal: timer.signal })]);
+  timer.abort();
+  if (!inTime) log.error({ ms }, `${what}: not done in time`);
+}

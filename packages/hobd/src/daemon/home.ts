@@ -1,0 +1,115 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { HobError } from "@hob/protocol";
+import { z } from "zod";
+
+/**
+ * What is in a home directory, all of it readable by its owner only:
+ *
+ * | path | holds |
+ * | --- | --- |
+ * | hob.db (-wal, -shm) | the registry: sprites, idempotency keys, tokens (SQLite) |
+ * | token | the first API token, for the CLI of the same user |
+ * | lock | held by the daemon that uses this directory; see home-lock.ts |
+ * | hobd.json | where that daemon is: pid, url, version; gone after a clean stop |
+ * | hobd.log, hobd.log.1 | its log, and the part before; bounded |
+ * | sprites/ID/ | VM files of one sprite; owned by the runtime |
+ */
+export interface HomeLayout {
+  readonly directory: string;
+  readonly database: string;
+  readonly token: string;
+  readonly lock: string;
+  readonly info: string;
+  readonly log: string;
+  readonly sprites: string;
+}
+
+export const homeLayout = (directory: string): HomeLayout => ({
+  directory,
+  database: join(directory, "hob.db"),
+  token: join(directory, "token"),
+  lock: join(directory, "lock"),
+  info: join(directory, "hobd.json"),
+  log: join(directory, "hobd.log"),
+  sprites: join(directory, "sprites"),
+});
+
+/** Contents of hobd.json; written when the daemon has its address. */
+const daemonInfo = z.object({
+  pid: z.number().int().positive(),
+  url: z.string(),
+  version: z.string(),
+  started_at: z.string(),
+});
+export type DaemonInfo = z.infer<typeof daemonInfo>;
+
+/** Makes the directories that are missing, mode 0700. @throws HobError `home_unusable` | `no_space` */
+export function prepareHome(layout: HomeLayout): void {
+  homeOperation("create", layout.sprites, () => mkdirSync(layout.sprites, { recursive: true, mode: 0o700 }));
+}
+
+/** What the daemon of this home wrote about itself; undefined when there is nothing readable. It may have been killed since. */
+export function readDaemonInfo(layout: HomeLayout): DaemonInfo | undefined {
+  try {
+    return daemonInfo.parse(JSON.parse(readFileSync(layout.info, "utf8")));
+  } catch {
+    return undefined;
+  }
+}
+
+export const writeDaemonInfo = (layout: HomeLayout, info: DaemonInfo): void => writeFileAtomic(layout.info, `${JSON.stringify(info)}\n`);
+
+export const removeDaemonInfo = (layout: HomeLayout): void =>
+  homeOperation("remove", layout.info, () => rmSync(layout.info, { force: true }));
+
+/** The token kept for the CLI, or undefined when the file is not there. @throws HobError `home_unusable` */
+export function readTokenFile(layout: HomeLayout): string | undefined {
+  try {
+    return readFileSync(layout.token, "utf8").trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw homeError("read", layout.token, error as NodeJS.ErrnoException);
+  }
+}
+
+export const writeTokenFile = (layout: HomeLayout, token: string): void => writeFileAtomic(layout.token, `${token}\n`);
+
+/** Whole or not at all, also when the machine stops in the middle: temporary file, fsync, rename, fsync of the directory. */
+function writeFileAtomic(path: string, text: string): void {
+  homeOperation("write", path, () => {
+    const temporary = `${path}.tmp`;
+    withFile(temporary, "w", (fd) => {
+      writeSync(fd, text);
+      fsyncSync(fd);
+    });
+    renameSync(temporary, path);
+    withFile(join(path, ".."), "r", fsyncSync);
+  });
+}
+
+function withFile(path: string, flags: string, body: (fd: number) => void): void {
+  const fd = openSync(path, flags, 0o600);
+  try {
+    body(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Runs a file operation on the home; its failure becomes a HobError that says what to do. */
+export function homeOperation<T>(operation: string, path: string, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    throw homeError(operation, path, error as NodeJS.ErrnoException);
+  }
+}
+
+function homeError(operation: string, path: string, error: NodeJS.ErrnoException): HobError {
+  const message = `${operation} ${path}: ${error.code ?? error.message}`;
+  if (error.code === "ENOSPC" || error.code === "EDQUOT") {
+    return new HobError("no_space", message, { hint: "free space on the disk that holds the state directory", cause: error });
+  }
+  return new HobError("home_unusable", message, { hint: "choose a directory of your own with --home or HOB_HOME", cause: error });
+}

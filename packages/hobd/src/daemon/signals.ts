@@ -1,0 +1,34 @@
+import type { Daemon } from "./context.ts";
+
+/** 128 + the signal's number, as shells count. */
+const FORCED_EXIT_STATUS = { SIGINT: 130, SIGTERM: 143 } as const;
+type StopSignal = keyof typeof FORCED_EXIT_STATUS;
+
+/** The part of `process` that is needed, so that tests can send signals of their own. */
+export interface SignalSource {
+  on(signal: StopSignal, listener: () => void): unknown;
+  off(signal: StopSignal, listener: () => void): unknown;
+  exit(status: number): unknown;
+}
+
+/**
+ * Resolves when a SIGTERM or SIGINT has come and the daemon has stopped. A second signal ends the process at once:
+ * what is left behind is cleaned up by the next start, as after a crash.
+ */
+export function stopOnSignal(daemon: Pick<Daemon, "stop" | "log">, source: SignalSource = process): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let signals = 0;
+  const listeners = (Object.keys(FORCED_EXIT_STATUS) as StopSignal[]).map((signal) => {
+    const listener = () => {
+      signals++;
+      daemon.log.info({ signal, signals }, "got a signal");
+      if (signals > 1) source.exit(FORCED_EXIT_STATUS[signal]);
+      else daemon.stop().then(resolve, reject);
+    };
+    source.on(signal, listener);
+    return () => source.off(signal, listener);
+  });
+  return promise.finally(() => {
+    for (const remove of listeners) remove();
+  });
+}

@@ -1,0 +1,156 @@
+import { type IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { HobError, SPRITE_VERSION, toHobError } from "@hob/protocol";
+import type { Logger } from "pino";
+import { logError, sendError } from "../api/error-answer.ts";
+import { requireSprite } from "../api/sprite-context.ts";
+import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
+import type { Authenticator } from "../tokens/authenticator.ts";
+import { responseHeaders } from "./headers.ts";
+import { splice } from "./splice.ts";
+import type { Target } from "./target.ts";
+import type { Answer, Upstream } from "./upstream.ts";
+
+export const SPRITE_VERSION_HEADER = "Sprite-Version";
+
+export type SpriteTarget = Extract<Target, { kind: "sprite" }>;
+
+export interface FrontDoorParts {
+  sprites: SpriteRegistry;
+  authenticator: Authenticator;
+  upstream: Upstream;
+  log: Logger;
+}
+
+/**
+ * Passes requests below a sprite's name on to that sprite's pilot, streaming both ways.
+ *
+ * Written on node:http and not on a proxy library: the library at hand pipes the pilot's answer without looking at
+ * its end, so a VM that dies in the middle of an answer leaves the client waiting for ever; and it begins to read the
+ * client's body before the pilot is connected, so a request cannot be tried again when the VM has just gone. An
+ * upgrade, once accepted, is two sockets joined: no frame is parsed here, which costs least and hides nothing.
+ *
+ * Query strings carry commands and environment: they are forwarded, and never logged.
+ */
+export class FrontDoor {
+  readonly #parts: FrontDoorParts;
+  readonly #sessions = new Set<Duplex>();
+
+  constructor(parts: FrontDoorParts) {
+    this.#parts = parts;
+  }
+
+  /** Upgraded connections that are open. */
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
+  /** Answers one request; never rejects. */
+  async handle(request: IncomingMessage, response: ServerResponse, target: SpriteTarget): Promise<void> {
+    try {
+      const answer = await this.#ask(request, response, target, false);
+      if (answer.kind === "upgrade") {
+        answer.socket.destroy();
+        throw new HobError("pilot_unreachable", `reach the pilot of sprite ${target.name}: it changed the protocol unasked`);
+      }
+      await forward(answer, response);
+    } catch (error) {
+      this.#refuse(request, response, target, error);
+    }
+  }
+
+  /** Answers one upgrade request on its bare socket; never rejects. */
+  async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, target: SpriteTarget): Promise<void> {
+    socket.on("error", () => socket.destroy());
+    this.#sessions.add(socket);
+    socket.once("close", () => this.#sessions.delete(socket));
+    const response = bareResponse(request, socket);
+    try {
+      const answer = await this.#ask(request, response, target, true);
+      if (answer.kind === "response") return await forward(answer, response);
+      response.detachSocket(socket as Socket);
+      await join(answer, socket, head);
+    } catch (error) {
+      this.#refuse(request, response, target, error);
+    }
+  }
+
+  /** Cuts all upgraded connections. */
+  closeSessions(): void {
+    for (const socket of this.#sessions) socket.destroy();
+  }
+
+  /** Authorization comes first, and an unknown name is told before anything is upgraded or woken. */
+  async #ask(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, upgrade: boolean): Promise<Answer> {
+    const { authenticator, sprites, upstream } = this.#parts;
+    const gone = new AbortController();
+    const abort = () => gone.abort();
+    response.once("close", abort);
+    await authenticator.authenticate(request.headers.authorization);
+    const record = await requireSprite(sprites, target.name);
+    const answer = await upstream.send({ client: request, record, path: pathAtPilot(record, target), upgrade, signal: gone.signal });
+    response.off("close", abort);
+    if (answer.response.statusCode === 401) {
+      // The client was authorized: this is about the pilot's own token, which no client can mend.
+      answer.response.destroy();
+      throw new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: it does not accept the host's token`);
+    }
+    return answer;
+  }
+
+  #refuse(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, thrown: unknown): void {
+    // A stream cut by either side: the other side has been cut too, and there is nobody left to tell.
+    if (response.headersSent || response.destroyed || response.socket?.destroyed !== false) {
+      this.#parts.log.debug({ sprite: target.name, err: thrown }, "stream ended early");
+      response.destroy();
+      return;
+    }
+    const error = toHobError(thrown);
+    logError(this.#parts.log, error, { method: request.method, path: `/v1/sprites/${target.name.slice(0, 63)}/…` });
+    sendError(response, error);
+  }
+}
+
+const pathAtPilot = (record: SpriteRecord, target: SpriteTarget): string => `/v1/sprites/${record.name}${target.rest}`;
+
+/** A response on a socket that the HTTP server has let go of, for all answers to an upgrade that are not 101. */
+function bareResponse(request: IncomingMessage, socket: Duplex): ServerResponse {
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.setHeader(SPRITE_VERSION_HEADER, SPRITE_VERSION);
+  response.assignSocket(socket as Socket);
+  response.once("finish", () => socket.end());
+  // Nobody reads this socket any more; reading shows when the client has gone.
+  response.once("finish", () => socket.resume());
+  return response;
+}
+
+/** The answer goes out as it comes in. Headers first: a stream may have no byte of body for a long time. */
+async function forward({ request, response: answer }: Extract<Answer, { kind: "response" }>, response: ServerResponse): Promise<void> {
+  response.writeHead(answer.statusCode ?? 502, answer.statusMessage, responseHeaders(answer));
+  response.flushHeaders();
+  try {
+    await pipeline(answer, response);
+  } finally {
+    if (!answer.complete) request.destroy();
+  }
+}
+
+/** Sends the pilot's 101 with its headers, then joins the sockets, beginning with what either side sent early. */
+async function join(
+  { response, socket: upstream, head: early }: Extract<Answer, { kind: "upgrade" }>,
+  client: Duplex,
+  head: Buffer,
+): Promise<void> {
+  upstream.on("error", () => upstream.destroy());
+  const headers = responseHeaders(response);
+  if (response.headers[SPRITE_VERSION_HEADER.toLowerCase()] === undefined) headers.push(SPRITE_VERSION_HEADER, SPRITE_VERSION);
+  const lines = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket"];
+  for (let i = 0; i + 1 < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`);
+  client.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
+  if (early.length > 0) client.write(early);
+  if (head.length > 0) upstream.write(head);
+  await splice(client, upstream);
+}

@@ -1,0 +1,58 @@
+import type { IncomingMessage } from "node:http";
+import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
+
+/** Headers of one connection only (RFC 9110 section 7.6.1), never forwarded. */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** Of a request also: what the front door sets itself. `expect` was answered by the front door already. */
+const REPLACED: ReadonlySet<string> = new Set([...HOP_BY_HOP, "authorization", "host", "expect", "content-length"]);
+
+export const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
+
+/** The client's headers for the pilot, names and order kept: the pilot's token and address in place of the client's. */
+export function requestHeaders(request: IncomingMessage, endpoint: PilotEndpoint, extra: readonly string[] = []): string[] {
+  return [
+    "Host",
+    `${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${endpoint.port}`,
+    "Authorization",
+    `Bearer ${endpoint.token}`,
+    ...framing(request),
+    ...extra,
+    ...withoutHeaders(request, REPLACED),
+  ];
+}
+
+/** How the body is delimited is decided here and not copied, so that both sides agree on where the request ends. */
+function framing(request: IncomingMessage): string[] {
+  const length = request.headers["content-length"];
+  if (request.headers["transfer-encoding"] !== undefined) return ["Transfer-Encoding", "chunked"];
+  if (length !== undefined) return ["Content-Length", length];
+  return request.method === "POST" || request.method === "PUT" ? ["Content-Length", "0"] : [];
+}
+
+/** The pilot's headers for the client. */
+export const responseHeaders = (response: IncomingMessage): string[] => withoutHeaders(response, HOP_BY_HOP);
+
+/** Raw headers without the given names and without those that the message's own Connection header names. */
+function withoutHeaders(message: IncomingMessage, names: ReadonlySet<string>): string[] {
+  const named = new Set((message.headers.connection ?? "").split(",").map((name) => name.trim().toLowerCase()));
+  // A peer cannot have the length of a message removed by naming it.
+  named.delete("content-length");
+  const kept: string[] = [];
+  for (let i = 0; i + 1 < message.rawHeaders.length; i += 2) {
+    const name = message.rawHeaders[i] ?? "";
+    if (!names.has(name.toLowerCase()) && !named.has(name.toLowerCase())) kept.push(name, message.rawHeaders[i + 1] ?? "");
+  }
+  return kept;
+}

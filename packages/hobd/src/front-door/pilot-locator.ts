@@ -1,0 +1,46 @@
+import { request } from "node:http";
+import { HobError } from "@hob/protocol";
+import { identityOf } from "../api/present.ts";
+import type { SpriteContext } from "../api/sprite-context.ts";
+import type { SpriteRecord } from "../registry/registry.ts";
+import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
+
+/** Finds the way to a sprite's pilot, waking the sprite if need be. */
+export type PilotLocator = (record: SpriteRecord) => Promise<PilotEndpoint>;
+
+/** A sleeping sprite needs room to wake, as a new one does. The locator throws what the gate and the runtime throw. */
+export const createPilotLocator =
+  ({ runtime, gate, urlOf }: SpriteContext): PilotLocator =>
+  async (record) => {
+    const locate = () => runtime.endpoint(identityOf(record, urlOf), record.machine);
+    if (runtime.status(record.id) === "running") return locate();
+    using _ = await gate.reserve(record.id);
+    return await locate();
+  };
+
+/** Sends a GET to a pilot and gives its status; the body is dropped. */
+export type PilotRequester = (record: SpriteRecord, path: string, signal: AbortSignal) => Promise<number>;
+
+export const createPilotRequester =
+  (locate: PilotLocator): PilotRequester =>
+  async (record, path, signal) => {
+    const { host, port, token } = await withSignal(locate(record), signal);
+    return new Promise((resolve, reject) => {
+      const outgoing = request({ host, port, path, signal, agent: false, headers: { Authorization: `Bearer ${token}` } });
+      outgoing.once("error", (error) =>
+        reject(new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, { cause: error })),
+      );
+      outgoing.once("response", (response) => {
+        response.once("error", () => {}).resume();
+        resolve(response.statusCode ?? 0);
+      });
+      outgoing.end();
+    });
+  };
+
+function withSignal<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    promise.then(resolve, reject);
+  });
+}

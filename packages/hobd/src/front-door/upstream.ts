@@ -1,0 +1,151 @@
+import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import { HobError } from "@hob/protocol";
+import type { SpriteRecord } from "../registry/registry.ts";
+import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
+import { hasBody, requestHeaders } from "./headers.ts";
+import type { PilotLocator } from "./pilot-locator.ts";
+
+/** Milliseconds for the TCP handshake with the pilot. */
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/** Milliseconds in which a pilot must have answered an upgrade: clients give up after 10 to 30 s. */
+const UPGRADE_TIMEOUT_MS = 30_000;
+
+const RESPONSE_HEADER_BYTES_MAX = 64 * 1024;
+
+/** Milliseconds an idle connection to a pilot is kept: less than the pilot's own 5 s (Node's default). */
+const IDLE_CONNECTION_MS = 4_000;
+
+/** What a pilot answered: a response, or the socket of an accepted upgrade with the bytes that came with it. */
+export type Answer =
+  | { kind: "response"; request: ClientRequest; response: IncomingMessage }
+  | { kind: "upgrade"; response: IncomingMessage; socket: Socket; head: Buffer };
+
+export interface UpstreamRequest {
+  client: IncomingMessage;
+  record: SpriteRecord;
+  /** target at the pilot */
+  path: string;
+  upgrade: boolean;
+  /** aborted when the client has gone */
+  signal: AbortSignal;
+}
+
+/**
+ * Sends requests to pilots.
+ *
+ * A request is tried a second time, through the locator, which starts a VM that has gone, only when the first try
+ * cannot have had an effect: the connection was never made, or the request is a GET or HEAD without a body. Only
+ * those two share kept connections, because what is lost on a connection that has just died must be safe to repeat;
+ * everything else gets a connection of its own.
+ */
+export class Upstream implements Disposable {
+  readonly #locate: PilotLocator;
+  readonly #agent = new Agent({ keepAlive: true, timeout: IDLE_CONNECTION_MS, maxFreeSockets: 8 });
+
+  constructor(locate: PilotLocator) {
+    this.#locate = locate;
+  }
+
+  /** @throws HobError `pilot_unreachable` | what the locator throws */
+  async send(request: UpstreamRequest): Promise<Answer> {
+    try {
+      return await this.#attempt(request);
+    } catch (error) {
+      if (!(error instanceof LostAttempt)) throw error;
+      if (!error.repeatable || request.signal.aborted) throw unreachable(request.record, error);
+    }
+    return this.#attempt(request).catch((error) => {
+      throw error instanceof LostAttempt ? unreachable(request.record, error) : error;
+    });
+  }
+
+  async #attempt(request: UpstreamRequest): Promise<Answer> {
+    const endpoint = await this.#locate(request.record);
+    if (request.signal.aborted) throw new LostAttempt(false, new Error("the client has gone"));
+    return this.#exchange(request, endpoint);
+  }
+
+  #exchange(request: UpstreamRequest, endpoint: PilotEndpoint): Promise<Answer> {
+    const { client, upgrade, signal } = request;
+    const body = hasBody(client);
+    const safe = !upgrade && !body && (client.method === "GET" || client.method === "HEAD");
+    const outgoing = httpRequest({
+      host: endpoint.host,
+      port: endpoint.port,
+      method: client.method,
+      path: request.path,
+      headers: requestHeaders(client, endpoint, upgrade ? ["Connection", "Upgrade", "Upgrade", "websocket"] : []),
+      agent: safe ? this.#agent : false,
+      maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
+    });
+    return new Promise((resolve, reject) => {
+      let connected = false;
+      let timer: NodeJS.Timeout | undefined;
+      const onAbort = () => outgoing.destroy(new Error("the client has gone"));
+      signal.addEventListener("abort", onAbort, { once: true });
+      const settle = (end: () => void) => {
+        clearTimeout(timer);
+        end();
+      };
+      const onConnected = () => {
+        connected = true;
+        clearTimeout(timer);
+        if (upgrade) timer = deadline(outgoing, UPGRADE_TIMEOUT_MS, "no answer to the upgrade");
+        if (body) sendBody(client, outgoing);
+        else outgoing.end();
+      };
+      outgoing.once("socket", (socket) => {
+        socket.setKeepAlive(true, 30_000);
+        if (!socket.connecting) return onConnected();
+        timer = deadline(outgoing, CONNECT_TIMEOUT_MS, "no connection");
+        socket.once("connect", onConnected);
+      });
+      // Stays for the life of the request: an error after the answer shows on the answer itself, or does not matter.
+      outgoing.on("error", (error) => settle(() => reject(new LostAttempt(!connected || safe, error))));
+      outgoing.once("close", () => signal.removeEventListener("abort", onAbort));
+      outgoing.once("response", (response) => settle(() => resolve({ kind: "response", request: outgoing, response })));
+      outgoing.once("upgrade", (response, socket, head) => settle(() => resolve({ kind: "upgrade", response, socket, head })));
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+}
+
+/**
+ * Streams the body; `pipe` stops reading the client while the pilot does not take more. Not `pipeline`: it would
+ * destroy the client's connection, and with it the answer, when a pilot answers without reading the whole body.
+ */
+function sendBody(client: IncomingMessage, outgoing: ClientRequest): void {
+  client.pipe(outgoing);
+  client.once("error", (error) => outgoing.destroy(error));
+  client.once("close", () => {
+    if (!client.readableEnded) outgoing.destroy();
+  });
+  outgoing.once("close", () => {
+    client.unpipe(outgoing);
+    client.resume();
+  });
+}
+
+const deadline = (outgoing: ClientRequest, ms: number, what: string): NodeJS.Timeout =>
+  setTimeout(() => outgoing.destroy(new Error(`${what} within ${ms / 1000} s`)), ms);
+
+/** One try that failed before an answer. */
+class LostAttempt extends Error {
+  readonly repeatable: boolean;
+
+  constructor(repeatable: boolean, cause: Error) {
+    super(cause.message, { cause });
+    this.repeatable = repeatable;
+  }
+}
+
+const unreachable = (record: SpriteRecord, error: Error): HobError =>
+  new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, {
+    hint: "try again; if it stays so, restart the sprite",
+    cause: error,
+  });

@@ -1,0 +1,298 @@
+import type { ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
+import { createReadStream, createWriteStream } from "node:fs";
+import { access, chmod, chown, open, readFile, rename, rm } from "node:fs/promises";
+import { createConnection, createServer } from "node:net";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { type CommandRunner, lastLines } from "@hob/linux";
+import { HobError } from "@hob/protocol";
+import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
+import { GUEST_NETWORK, type QemuHost, qemuArguments } from "./arguments.ts";
+import {
+  type Credentials,
+  type InheritedFile,
+  identify,
+  isRunning,
+  killAndWait,
+  type ProcessIdentity,
+  readJson,
+  startDetached,
+  waitForExit,
+  writeJson,
+} from "./processes.ts";
+import { QmpClient } from "./qmp.ts";
+
+const PROGRAM = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
+const START_TIMEOUT_MS = 10_000;
+const MIGRATION_TIMEOUT_MS = 20_000;
+/** RAM stays in its file: neither saved nor loaded, qapi/migration.json */
+const SHARED_RAM = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
+
+export interface QemuDriverOptions {
+  host: QemuHost;
+  runner: CommandRunner;
+  credentials: Credentials | undefined;
+}
+
+/** What is written beside the sockets, so that a later daemon finds this VM again. */
+interface VmRecord {
+  vmm: ProcessIdentity;
+  network: ProcessIdentity | undefined;
+  pilotPort: number;
+}
+
+export class QemuDriver implements VmmDriver {
+  readonly #options: QemuDriverOptions;
+
+  constructor(options: QemuDriverOptions) {
+    this.#options = options;
+  }
+
+  async fingerprint(): Promise<string> {
+    const { stdout } = await this.#options.runner.run({ argv: [PROGRAM, "--version"], timeoutMs: 10_000 });
+    const { accelerator, network, tscKhz } = this.#options.host;
+    return createHash("sha256")
+      .update(JSON.stringify([stdout, accelerator, network, tscKhz, cpus()[0]?.model, process.arch, GUEST_NETWORK]))
+      .digest("hex");
+  }
+
+  async boot(config: VmConfig): Promise<Vm> {
+    return (await this.#start(config, [])).vm;
+  }
+
+  async restore(config: VmConfig, stateFile: string): Promise<Vm> {
+    const { vm, qmp } = await this.#start(config, ["-incoming", "defer"]);
+    try {
+      await qmp.execute("migrate-set-capabilities", SHARED_RAM);
+      const socket = join(config.directory, "incoming.sock");
+      await qmp.execute("migrate-incoming", { uri: `unix:${socket}` });
+      await pipeline(createReadStream(stateFile), createConnection(socket));
+      await waitForStatus(qmp, (status) => status !== "inmigrate", MIGRATION_TIMEOUT_MS);
+      await rm(socket, { force: true });
+      return vm;
+    } catch (error) {
+      await vm.kill();
+      throw await describeFailure("restore the microVM", config, error);
+    }
+  }
+
+  async adopt(directory: string): Promise<Vm | undefined> {
+    const record = await readJson<VmRecord>(join(directory, "vm.json"));
+    if (record === undefined) return undefined;
+    const vm = new QemuVm(directory, record, undefined);
+    if (await isRunning(record.vmm)) {
+      const answers = await vm.status().then(
+        (status) => status === "running",
+        () => false,
+      );
+      if (answers) return vm;
+    }
+    await vm.kill();
+    return undefined;
+  }
+
+  async #start(config: VmConfig, extra: string[]): Promise<{ vm: QemuVm; qmp: QmpClient }> {
+    const { host, credentials } = this.#options;
+    await prepareRam(config, credentials);
+    let network: ProcessIdentity | undefined;
+    let vm: QemuVm | undefined;
+    try {
+      if (host.network === "passt") network = await this.#startPasst(config);
+      const inherited = inheritedFiles(config);
+      const paths = inherited.map((_, index) => `/proc/self/fd/${index + 3}`);
+      const [kernel = "", initramfs = "", ram = "", console = "", ...disks] = paths;
+      const args = qemuArguments(config, { kernel, initramfs, ram, console, disks }, host);
+      const child = await startDetached([PROGRAM, ...args, ...extra], { logFile: logOf(config), files: inherited, credentials });
+      const vmm = await identify(child.pid ?? 0);
+      if (vmm === undefined) throw new HobError("vm_failed", "start the VMM: it ended at once");
+      const record: VmRecord = { vmm, network, pilotPort: config.pilotPort };
+      vm = new QemuVm(config.directory, record, child);
+      await writeJson(join(config.directory, "vm.json"), record);
+      const qmp = await Promise.race([QmpClient.connect(join(config.directory, "qmp.sock"), START_TIMEOUT_MS), failOnExit(vm)]);
+      vm.qmp = qmp;
+      return { vm, qmp };
+    } catch (error) {
+      if (vm !== undefined) await vm.kill();
+      else if (network !== undefined) await killAndWait(network);
+      throw await describeFailure("start the microVM", config, error);
+    }
+  }
+
+  /**
+   * passt(1) carries the VM's network: no root, no TAP device. `--no-map-gw` keeps it from leading the guest's gateway
+   * address to the host's loopback. It ends by itself when QEMU closes the socket (`--one-off`).
+   */
+  async #startPasst(config: VmConfig): Promise<ProcessIdentity> {
+    const socket = join(config.directory, "passt.sock");
+    const { credentials } = this.#options;
+    const runAs = credentials ?? (process.getuid?.() === 0 ? { uid: 0, gid: 0 } : undefined);
+    const { address, prefixLength, gateway, dns, pilotPort } = GUEST_NETWORK;
+    const child = await startDetached(
+      [
+        ...(["passt", "--foreground", "--one-off", "--quiet", "--socket", socket, "--ipv4-only", "--no-map-gw"] as [string, ...string[]]),
+        ...["--address", address, "--netmask", String(prefixLength), "--gateway", gateway, "--dns-forward", dns, "--no-dhcp"],
+        ...["--tcp-ports", `127.0.0.1/${config.pilotPort}:${pilotPort}`, "--udp-ports", "none"],
+        ...(runAs === undefined ? [] : ["--runas", `${runAs.uid}:${runAs.gid}`]),
+      ],
+      { logFile: logOf(config), files: [], credentials: undefined },
+    );
+    const deadline = performance.now() + START_TIMEOUT_MS;
+    while (!(await exists(socket))) {
+      if (child.exitCode !== null || performance.now() > deadline)
+        throw new HobError("vm_failed", `start passt: it made no socket (exit status ${child.exitCode})`);
+      await new Promise((resolve) => setTimeout(resolve, 3));
+    }
+    const identity = await identify(child.pid ?? 0);
+    if (identity === undefined) throw new HobError("vm_failed", "start passt: it ended at once");
+    return identity;
+  }
+}
+
+class QemuVm implements Vm {
+  readonly pid: number;
+  readonly pilotPort: number;
+  readonly exited: Promise<void>;
+  readonly #directory: string;
+  readonly #record: VmRecord;
+  /** one connection, because QEMU serves one at a time */
+  qmp: QmpClient | undefined;
+
+  constructor(directory: string, record: VmRecord, child: ChildProcess | undefined) {
+    this.#directory = directory;
+    this.#record = record;
+    this.pid = record.vmm.pid;
+    this.pilotPort = record.pilotPort;
+    this.exited = waitForExit(record.vmm, child).then(() => this.qmp?.close());
+  }
+
+  async status(): Promise<string> {
+    return ((await (await this.#connection()).execute("query-status")) as { status: string }).status;
+  }
+
+  async pause(): Promise<void> {
+    await (await this.#connection()).execute("stop");
+  }
+
+  async resume(): Promise<void> {
+    await (await this.#connection()).execute("cont");
+  }
+
+  async save(stateFile: string): Promise<void> {
+    const qmp = await this.#connection();
+    await qmp.execute("stop");
+    await qmp.execute("migrate-set-capabilities", SHARED_RAM);
+    const temporary = `${stateFile}.tmp`;
+    const receiver = await receiveStream(join(this.#directory, "outgoing.sock"), temporary);
+    try {
+      await qmp.execute("migrate", { uri: `unix:${receiver.path}` });
+      await waitForMigration(qmp, MIGRATION_TIMEOUT_MS);
+      await receiver.done;
+    } finally {
+      receiver.close();
+    }
+    await qmp.execute("quit").catch(() => {});
+    await this.kill();
+    await rename(temporary, stateFile);
+  }
+
+  async kill(): Promise<void> {
+    this.qmp?.close();
+    await killAndWait(this.#record.vmm);
+    if (this.#record.network !== undefined) await killAndWait(this.#record.network);
+    await this.exited;
+    await rm(join(this.#directory, "vm.json"), { force: true });
+  }
+
+  async #connection(): Promise<QmpClient> {
+    this.qmp ??= await QmpClient.connect(join(this.#directory, "qmp.sock"), 2_000);
+    return this.qmp;
+  }
+}
+
+const logOf = (config: VmConfig): string => join(config.directory, "vmm.log");
+
+const inheritedFiles = (config: VmConfig): InheritedFile[] => [
+  { path: config.kernel, flags: "r" },
+  { path: config.initramfs, flags: "r" },
+  { path: config.ramFile, flags: "r+" },
+  { path: config.consoleLog, flags: "a" },
+  ...config.disks.map(({ path, readOnly }) => ({ path, flags: readOnly ? "r" : "r+" })),
+];
+
+/** QEMU reopens inherited files through /proc/self/fd: that needs permission on the file itself, not on its folder. */
+async function prepareRam(config: VmConfig, credentials: Credentials | undefined): Promise<void> {
+  const file = await open(config.ramFile, "a", 0o600);
+  await file.truncate(config.machine.ramMb * 1024 * 1024);
+  await file.close();
+  const console = await open(config.consoleLog, "a", 0o600);
+  await console.close();
+  if (credentials === undefined) return;
+  const { uid, gid } = credentials;
+  const writable = [
+    config.ramFile,
+    config.consoleLog,
+    config.directory,
+    ...config.disks.filter((disk) => !disk.readOnly).map((disk) => disk.path),
+  ];
+  for (const path of writable) await chown(path, uid, gid);
+  await chmod(config.directory, 0o700);
+}
+
+/** A unix socket that takes one connection and writes what it carries to a file, synced. */
+async function receiveStream(path: string, file: string): Promise<{ path: string; done: Promise<void>; close: () => void }> {
+  await rm(path, { force: true });
+  const server = createServer();
+  const done = new Promise<void>((resolve, reject) => {
+    server.once("connection", (socket) => pipeline(socket, createWriteStream(file, { mode: 0o600, flush: true })).then(resolve, reject));
+  });
+  done.catch(() => {});
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(path, resolve));
+  await chmod(path, 0o666);
+  return { path, done, close: () => server.close() };
+}
+
+async function waitForStatus(qmp: QmpClient, done: (status: string) => boolean, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const { status } = (await qmp.execute("query-status")) as { status: string };
+    if (done(status)) return;
+    if (performance.now() > deadline) throw new HobError("timeout", `load the saved state: still ${status} after ${timeoutMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 3));
+  }
+}
+
+async function waitForMigration(qmp: QmpClient, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const { status, "error-desc": error } = (await qmp.execute("query-migrate")) as { status: string; "error-desc"?: string };
+    if (status === "completed") return;
+    if (status === "failed" || status === "cancelled") throw new HobError("vm_failed", `save the state: ${error ?? status}`);
+    if (performance.now() > deadline) throw new HobError("timeout", `save the state: still ${status} after ${timeoutMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+async function failOnExit(vm: Vm): Promise<never> {
+  await vm.exited;
+  throw new HobError("vm_failed", "the VMM ended at once");
+}
+
+/** Adds the VMM's last words, which say why far better than an exit status. */
+async function describeFailure(what: string, config: VmConfig, error: unknown): Promise<HobError> {
+  if (error instanceof HobError && error.code === "missing_tool") return error;
+  const log = lastLines(await readFile(logOf(config), "utf8").catch(() => ""), 3);
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof HobError ? error.code : "vm_failed";
+  return new HobError(code, `${what}: ${message}${log === "" ? "" : ` (${log})`}`, {
+    cause: error,
+    hint: "'hob doctor' checks the machine",
+  });
+}
+
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

@@ -1,0 +1,177 @@
+import { createHash } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { pipeline } from "node:stream/promises";
+import { WebSocketServer } from "ws";
+
+/** What one request looked like when it arrived. */
+export interface SeenRequest {
+  method: string;
+  url: string;
+  headers: IncomingMessage["headers"];
+}
+
+const CHUNK = Buffer.alloc(64 * 1024, "x");
+
+/**
+ * A real HTTP and WebSocket server that stands where a sprite's pilot would listen. The last segment of the path says
+ * what it does.
+ */
+export class TestPilot implements AsyncDisposable {
+  readonly seen: SeenRequest[] = [];
+  /** bytes handed to the kernel by `firehose` */
+  sentBytes = 0;
+  /** bytes read by `sink` */
+  readBytes = 0;
+  /** answers 401 to other tokens when set */
+  acceptedToken: string | undefined;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  readonly #webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+
+  constructor() {
+    this.#server = createServer({ maxHeaderSize: 512 * 1024 }, (request, response) => void this.#answer(request, response));
+    this.#server.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      socket.on("error", () => {}).once("close", () => this.#sockets.delete(socket));
+    });
+    this.#server.on("upgrade", (request, socket, head) => {
+      this.#note(request);
+      if (request.url?.includes("/refuse")) {
+        socket.end('HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"error":"nope"}'.slice(0, -1));
+        return;
+      }
+      if (request.url?.includes("/mute")) return;
+      this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
+        ws.on("error", () => {});
+        if (request.url?.includes("/greet")) ws.send("hello at once");
+        ws.on("message", (data, isBinary) => {
+          if (data.toString() === "die") socket.destroy();
+          else if (data.toString() === "close") ws.close(4007, "as asked");
+          else ws.send(data, { binary: isBinary });
+        });
+      });
+    });
+  }
+
+  static async start(): Promise<TestPilot> {
+    const pilot = new TestPilot();
+    await new Promise<void>((resolve) => pilot.#server.listen(0, "127.0.0.1", resolve));
+    return pilot;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Open TCP connections. */
+  get connectionCount(): number {
+    return this.#sockets.size;
+  }
+
+  get webSocketCount(): number {
+    return this.#webSockets.clients.size;
+  }
+
+  /** Cuts every connection, as the end of a VM does. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.cut();
+    await closed;
+  }
+
+  #note({ method = "", url = "", headers }: IncomingMessage): void {
+    this.seen.push({ method, url, headers });
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.#note(request);
+    response.on("error", () => {});
+    request.on("error", () => {});
+    if (this.acceptedToken !== undefined && request.headers.authorization !== `Bearer ${this.acceptedToken}`) {
+      response.writeHead(401).end('{"error":"unauthorized"}');
+      return;
+    }
+    const url = new URL(request.url ?? "/", "http://pilot");
+    const route = url.pathname.split("/").at(-1) ?? "";
+    await ROUTES[route]?.call(this, request, response, url).catch(() => response.destroy());
+    if (ROUTES[route] === undefined) response.writeHead(404).end('{"error":"no such test route"}');
+  }
+}
+
+type Route = (this: TestPilot, request: IncomingMessage, response: ServerResponse, url: URL) => Promise<void>;
+
+const ROUTES: Record<string, Route> = {
+  async ready(_request, response) {
+    response.end("{}");
+  },
+  async echo(request, response) {
+    request.resume();
+    response.writeHead(200, { "Content-Type": "application/json", "X-Pilot": ["one", "two"] });
+    response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers }));
+  },
+  async sink(request, response) {
+    const hash = createHash("sha256");
+    let bytes = 0;
+    for await (const chunk of request) {
+      bytes += chunk.length;
+      this.readBytes += chunk.length;
+      hash.update(chunk);
+    }
+    response.end(JSON.stringify({ bytes, sha256: hash.digest("hex") }));
+  },
+  /** Reads a little and then no more. */
+  async clog(request) {
+    request.once("data", (chunk) => {
+      this.readBytes += chunk.length;
+      request.pause();
+    });
+    await new Promise((resolve) => request.once("close", resolve));
+  },
+  async firehose(_request, response, url) {
+    let left = Number(url.searchParams.get("bytes"));
+    const pilot = this;
+    await pipeline(async function* () {
+      for (; left > 0; left -= CHUNK.length) {
+        const chunk = CHUNK.subarray(0, Math.min(left, CHUNK.length));
+        pilot.sentBytes += chunk.length;
+        yield chunk;
+      }
+    }, response);
+  },
+  /** Headers at once, then nothing until the client goes. */
+  async silent(_request, response) {
+    response.writeHead(200, { "Content-Type": "application/x-ndjson" }).flushHeaders();
+    await new Promise((resolve) => response.once("close", resolve));
+  },
+  /** Three chunks in one TCP segment. */
+  async frames(_request, response) {
+    response.writeHead(200).flushHeaders();
+    response.cork();
+    for (const frame of ["\x01one", "\x02two", "\x03\x00"]) response.write(frame);
+    response.uncork();
+    response.end();
+  },
+  async ticks(request, response) {
+    response.writeHead(200, { "Content-Type": "application/x-ndjson" });
+    for await (const chunk of request) response.write(`got ${chunk}\n`);
+    response.end();
+  },
+  async half(_request, response) {
+    response.writeHead(200, { "Content-Length": "1000" });
+    response.write("half of it", () => response.destroy());
+  },
+  /** Ends the connection without a byte of answer, the first time only. */
+  async shy(request, response) {
+    if (this.seen.filter(({ url }) => url.endsWith("/shy")).length === 1) request.socket.destroy();
+    else response.end("second try");
+  },
+  /** Answers without reading the body. */
+  async early(_request, response) {
+    response.writeHead(413, { "Content-Type": "application/json" }).end('{"error":"too large"}');
+  },
+};

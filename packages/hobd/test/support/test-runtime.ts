@@ -1,0 +1,96 @@
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { HobError, type Identity, type SpriteStatus } from "@hob/protocol";
+import type { RuntimeContext } from "../../src/index.ts";
+import type { MachineSpec, PilotEndpoint, SpriteRuntime } from "../../src/runtime/sprite-runtime.ts";
+
+export interface TestRuntimeOptions {
+  /** where every sprite's pilot is said to listen */
+  pilotPort: () => number;
+  createMs?: number;
+  failCreate?: (name: string) => boolean;
+  /** called with what the runtime is told to do, in order */
+  onCall?: (call: string) => void;
+}
+
+/**
+ * Keeps the promises of SpriteRuntime without VMs: a sprite is a directory and a status, and its pilot is a server
+ * that the test has started.
+ */
+export class TestRuntime implements SpriteRuntime {
+  readonly calls: string[] = [];
+  readonly statuses = new Map<string, SpriteStatus>();
+  readonly tokens = new Map<string, string>();
+  known: readonly { identity: Identity; machine: MachineSpec }[] = [];
+  creating = 0;
+  creatingMax = 0;
+  readonly #context: RuntimeContext;
+  readonly #options: TestRuntimeOptions;
+  readonly #listeners: ((id: string, status: SpriteStatus) => void)[] = [];
+
+  constructor(context: RuntimeContext, options: TestRuntimeOptions) {
+    this.#context = context;
+    this.#options = options;
+  }
+
+  async create(identity: Identity): Promise<void> {
+    this.#note(`create ${identity.name}`);
+    this.creating++;
+    this.creatingMax = Math.max(this.creatingMax, this.creating);
+    try {
+      await mkdir(this.#directory(identity.id));
+      await sleep(this.#options.createMs ?? 0);
+      if (this.#options.failCreate?.(identity.name)) throw new HobError("vm_failed", `create VM of ${identity.name}: as the test asked`);
+      this.tokens.set(identity.id, identity.pilotToken);
+      this.setStatus(identity.id, "running");
+    } finally {
+      this.creating--;
+    }
+  }
+
+  async endpoint(identity: Identity): Promise<PilotEndpoint> {
+    this.#note(`endpoint ${identity.name}`);
+    if (this.status(identity.id) !== "running") this.setStatus(identity.id, "running");
+    return { host: "127.0.0.1", port: this.#options.pilotPort(), token: identity.pilotToken };
+  }
+
+  status(id: string): SpriteStatus {
+    return this.statuses.get(id) ?? "cold";
+  }
+
+  async destroy(id: string): Promise<void> {
+    this.#note(`destroy ${id}`);
+    await rm(this.#directory(id), { recursive: true, force: true });
+    if (this.statuses.has(id)) this.setStatus(id, "cold");
+    this.statuses.delete(id);
+  }
+
+  async recover(known: readonly { identity: Identity; machine: MachineSpec }[]): Promise<void> {
+    this.#note(`recover ${known.map(({ identity }) => identity.name).join(",")}`);
+    this.known = known;
+  }
+
+  async stopAll(): Promise<void> {
+    this.#note("stopAll");
+    for (const id of this.statuses.keys()) this.setStatus(id, "cold");
+  }
+
+  onStatusChange(listener: (id: string, status: SpriteStatus) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  setStatus(id: string, status: SpriteStatus): void {
+    this.statuses.set(id, status);
+    for (const listener of this.#listeners) listener(id, status);
+  }
+
+  #directory(id: string): string {
+    return join(this.#context.spritesDirectory, id);
+  }
+
+  #note(call: string): void {
+    this.calls.push(call);
+    this.#options.onCall?.(call);
+  }
+}

@@ -1,0 +1,139 @@
+import { randomBytes } from "node:crypto";
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { HobError } from "@hob/protocol";
+import { hashFile } from "./content-hash.ts";
+
+/** What `manifest.json` of a cached component says. */
+export interface ComponentManifest {
+  component: string;
+  /** hash of the inputs: the folder's name */
+  inputHash: string;
+  builtAt: string;
+  files: Record<string, { sha256: string; bytes: number; mtimeMs: number }>;
+}
+
+/** One built part of the guest: a folder whose name carries the hash of what it was built from. */
+export interface CachedComponent {
+  directory: string;
+  manifest: ComponentManifest;
+}
+
+const MANIFEST = "manifest.json";
+
+/**
+ * Images under the hash of their inputs. A component appears by one rename, complete and with its checksums, or not
+ * at all; a killed build leaves a folder `.building-*` that the next one removes.
+ */
+export class ImageCache {
+  readonly root: string;
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /**
+   * The component, or undefined when it is not cached.
+   * @throws HobError `image_corrupt` when a file differs from its recorded checksum; it is removed, so that building again helps
+   */
+  async find(component: string, inputHash: string): Promise<CachedComponent | undefined> {
+    const directory = this.#path(component, inputHash);
+    const manifest = await readManifest(join(directory, MANIFEST));
+    if (manifest === undefined) return undefined;
+    for (const [name, expected] of Object.entries(manifest.files)) {
+      if (await isIntact(join(directory, name), expected)) continue;
+      await rm(directory, { recursive: true, force: true });
+      throw new HobError("image_corrupt", `check image ${name} of ${component}: it does not match its checksum`, {
+        hint: "it was removed; 'hob image build' builds it again",
+      });
+    }
+    return { directory, manifest };
+  }
+
+  /** Runs `build` in an empty folder and keeps the files that it leaves there. */
+  async add(component: string, inputHash: string, build: (directory: string) => Promise<void>): Promise<CachedComponent> {
+    await mkdir(this.root, { recursive: true });
+    await this.#assertSpace();
+    const building = join(this.root, `.building-${process.pid}-${component}-${randomBytes(4).toString("hex")}`);
+    await mkdir(building);
+    try {
+      await build(building);
+      const manifest: ComponentManifest = { component, inputHash, builtAt: new Date().toISOString(), files: await describeFiles(building) };
+      await writeFile(join(building, MANIFEST), JSON.stringify(manifest, null, 2));
+      const directory = this.#path(component, inputHash);
+      await rm(directory, { recursive: true, force: true });
+      await rename(building, directory);
+      return { directory, manifest };
+    } finally {
+      await rm(building, { recursive: true, force: true });
+    }
+  }
+
+  /** Removes what killed builds left. */
+  async removeLeftovers(): Promise<void> {
+    for (const name of await readdir(this.root).catch(() => [])) {
+      const pid = /^\.building-(\d+)-/.exec(name)?.[1];
+      if (pid !== undefined && !isAlive(Number(pid))) await rm(join(this.root, name), { recursive: true, force: true });
+    }
+  }
+
+  async list(): Promise<CachedComponent[]> {
+    const found: CachedComponent[] = [];
+    for (const name of (await readdir(this.root).catch(() => [])).sort()) {
+      const manifest = name.startsWith(".") ? undefined : await readManifest(join(this.root, name, MANIFEST));
+      if (manifest !== undefined) found.push({ directory: join(this.root, name), manifest });
+    }
+    return found;
+  }
+
+  #path(component: string, inputHash: string): string {
+    return join(this.root, `${component}-${inputHash.slice(0, 16)}`);
+  }
+
+  async #assertSpace(): Promise<void> {
+    const { bavail, bsize } = await statfs(this.root);
+    const freeMb = Math.floor((bavail * bsize) / 1024 / 1024);
+    if (freeMb >= BUILD_SPACE_MB) return;
+    throw new HobError("no_space", `build images in ${this.root}: ${freeMb} MB free, ${BUILD_SPACE_MB} MB needed`, {
+      hint: "free some space, or choose another folder with HOB_CACHE",
+    });
+  }
+}
+
+/** The finished images take 1.5 GB; a build has the tree and its image at the same time. */
+const BUILD_SPACE_MB = 4096;
+
+async function describeFiles(directory: string): Promise<ComponentManifest["files"]> {
+  const files: ComponentManifest["files"] = {};
+  for (const entry of (await readdir(directory, { withFileTypes: true })).filter((one) => one.isFile())) {
+    const path = join(directory, entry.name);
+    await chmod(path, 0o444);
+    const { size, mtimeMs } = await stat(path);
+    files[entry.name] = { sha256: await hashFile(path), bytes: size, mtimeMs };
+  }
+  return files;
+}
+
+/** Size and time equal: untouched since it was hashed. Otherwise only the contents can tell. */
+async function isIntact(path: string, expected: ComponentManifest["files"][string]): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined || found.size !== expected.bytes) return false;
+  return found.mtimeMs === expected.mtimeMs || (await hashFile(path)) === expected.sha256;
+}
+
+async function readManifest(path: string): Promise<ComponentManifest | undefined> {
+  try {
+    return JSON.parse(await readFile(path, "utf8")) as ComponentManifest;
+  } catch {
+    return undefined;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

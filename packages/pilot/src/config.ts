@@ -1,0 +1,48 @@
+import { identity } from "@hob/protocol";
+import { z } from "zod";
+
+/**
+ * What the launcher tells the pilot before it runs: written by hobd to the boot configuration disk, read once.
+ * It holds a secret, so it never goes on the kernel's command line, which everybody in the sprite can read.
+ */
+export const bootConfig = z.object({
+  /** the pilot's port accepts requests with this token only, until `resumed` brings another */
+  pilotToken: z.string().min(32),
+  /** absent in a template: a clone gets its identity with `resumed` */
+  identity: identity.optional(),
+  network: z.object({
+    device: z.string(),
+    address: z.string(),
+    prefixLength: z.number().int(),
+    gateway: z.string(),
+    /** resolvers outside the sprite */
+    dns: z.array(z.string()),
+    mtu: z.number().int(),
+  }),
+  listen: z.object({ host: z.string(), port: z.number().int() }),
+});
+export type BootConfig = z.infer<typeof bootConfig>;
+
+/** Fixed places in the root namespace. All but the volume are on a tmpfs. */
+export const PATHS = {
+  runtime: "/run/hob",
+  helperSocket: "/run/hob/helper.sock",
+  bundle: "/run/hob/bundle",
+  // The runtime folder is closed to all but root; these two are entered by the container's mapped ids.
+  rootfs: "/run/rootfs",
+  machineId: "/run/machine-id",
+  crunState: "/run/crun",
+  volume: "/volume",
+  layers: { base: "/layers/base", platform: "/layers/platform", languages: "/layers/languages" },
+} as const;
+
+/** Addresses of the veth pair between the root namespace and the inner container. */
+export const SPRITE_NETWORK = {
+  outerName: "spr0h",
+  innerName: "spr0",
+  mtu: 1500,
+  outer: { ipv4: "10.0.0.2/24", ipv6: "fdf::2/64" },
+  inner: { ipv4: "10.0.0.1/24", ipv6: "fdf::1/64" },
+  outerIpv4: "10.0.0.2",
+  outerIpv6: "fdf::2",
+} as const;

@@ -1,0 +1,54 @@
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { CommandRunner } from "@hob/linux";
+import { PATHS } from "../config.ts";
+import { CONTAINER_ID, containerSpec } from "./spec.ts";
+
+const TIMEOUT_MS = 30_000;
+const GLOBAL = ["crun", "--cgroup-manager=cgroupfs", `--root=${PATHS.crunState}`] as const;
+
+/** crun(1), as far as the inner container needs it. */
+export class Crun {
+  readonly #runner: CommandRunner;
+
+  constructor(runner: CommandRunner) {
+    this.#runner = runner;
+  }
+
+  /** The bundle of the OCI runtime specification: config.json beside the root file system it names. */
+  async writeBundle(): Promise<void> {
+    await mkdir(PATHS.bundle, { recursive: true });
+    await writeFile(join(PATHS.bundle, "config.json"), JSON.stringify(containerSpec()));
+  }
+
+  /**
+   * Creates and starts the container; returns the pid of its init in the root namespace.
+   * A shell between keeps crun's pipes from the container, which would otherwise hold them open for its whole life.
+   */
+  async run(): Promise<number> {
+    const pidFile = join(PATHS.runtime, "container.pid");
+    const log = join(PATHS.runtime, "container.log");
+    const argv = [...GLOBAL, "run", "--detach", `--bundle=${PATHS.bundle}`, `--pid-file=${pidFile}`, CONTAINER_ID] as const;
+    await this.#runner
+      .run({ argv: ["sh", "-c", 'exec "$@" </dev/null >"$0" 2>&1', log, ...argv], timeoutMs: TIMEOUT_MS })
+      .catch(async (error: Error) => {
+        const said = await readFile(log, "utf8").catch(() => "");
+        error.message += ` (${said.trim().slice(-500)})`;
+        throw error;
+      });
+    return Number(await readFile(pidFile, "utf8"));
+  }
+
+  /** Removes what crun keeps of a container whose processes are gone. */
+  async delete(): Promise<void> {
+    await this.#runner.run({ argv: [...GLOBAL, "delete", "--force", CONTAINER_ID], timeoutMs: TIMEOUT_MS });
+  }
+
+  /** What `delete` does when nothing is left to clean but the state folder. */
+  async forget(): Promise<void> {
+    await rm(join(PATHS.crunState, CONTAINER_ID), { recursive: true, force: true });
+  }
+}
+
+/** The compiled filter that crun leaves in its state folder; sessions get the same. */
+export const SECCOMP_FILE = join(PATHS.crunState, CONTAINER_ID, "seccomp.bpf");

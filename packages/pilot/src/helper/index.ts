@@ -1,0 +1,4 @@
+export { FrozenFilesystem, HelperClient } from "./client.ts";
+export type { ExecSpec, ExecTarget, WindowSize } from "./exec-request.ts";
+export { HelperProcess, type OutputSink, type ProcessExit } from "./process.ts";
+export type { MountSpec, NetworkSpec } from "./system.ts";

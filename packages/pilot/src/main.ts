@@ -1,0 +1,45 @@
+import { createServer } from "node:http";
+import { getRequestListener } from "@hono/node-server";
+import { PilotContext } from "./context.ts";
+import { ExecEndpoint } from "./exec/index.ts";
+import { addErrorHandling, hostApi, isFromHost } from "./host-api/routes.ts";
+import { BOOT_CONFIG_DISK, readBootConfig } from "./microvm/boot-config.ts";
+import { microVm } from "./microvm/platform.ts";
+
+const SHUTDOWN_TIMEOUT_MS = 15_000;
+
+const config = await readBootConfig(BOOT_CONFIG_DISK);
+const context = new PilotContext(config, microVm(config));
+const { log } = context;
+
+// PID 1 powers the VM off when it gets SIGTERM and the pilot has ended.
+let stopping = false;
+function shutDown(): void {
+  if (stopping) return;
+  stopping = true;
+  setTimeout(() => process.exit(1), SHUTDOWN_TIMEOUT_MS).unref();
+  context.stop().then(
+    () => process.kill(1, "SIGTERM"),
+    (error: unknown) => {
+      log.error({ err: error }, "stop");
+      process.kill(1, "SIGTERM");
+    },
+  );
+}
+
+const app = hostApi({ ...context, log, uptimeMs: context.uptimeMs, sync: () => context.helper.sync(), shutDown });
+addErrorHandling(app, log);
+const exec = new ExecEndpoint({ ...context, log, environment: () => context.sprite.identity?.environment ?? {} });
+const listener = getRequestListener(app.fetch);
+const server = createServer({ requestTimeout: 0 }, (request, response) => {
+  if (!isFromHost(request, context.sprite.token)) return void response.writeHead(401).end();
+  if (!exec.handle(request, response)) void listener(request, response);
+});
+server.on("upgrade", (request, socket, head) => {
+  const permitted = isFromHost(request, context.sprite.token);
+  if (permitted && exec.upgrade(request, socket, head)) return;
+  socket.end(`HTTP/1.1 ${permitted ? "404 Not Found" : "401 Unauthorized"}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+});
+
+await context.start();
+server.listen(config.listen.port, config.listen.host, () => log.info({ uptimeMs: process.uptime() * 1000 }, "pilot listens"));

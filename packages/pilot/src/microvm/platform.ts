@@ -1,0 +1,21 @@
+import type { BootConfig } from "../config.ts";
+import { PATHS } from "../config.ts";
+import type { Platform } from "../context.ts";
+import { DiskVolume } from "../volume/volume.ts";
+import { loadModules } from "./modules.ts";
+import { setUpUplink } from "./uplink.ts";
+
+/** The microVM's disks, in the order in which the launcher attaches them; vda and vdc are mounted by hob-boot. */
+const DISKS = { volume: "/dev/vdb", base: "/dev/vdd", platform: "/dev/vde", languages: "/dev/vdf" } as const;
+
+export const microVm = (config: BootConfig): Platform => ({
+  layers: [
+    { device: DISKS.languages, path: PATHS.layers.languages },
+    { device: DISKS.platform, path: PATHS.layers.platform },
+    { device: DISKS.base, path: PATHS.layers.base },
+  ],
+  volume: (runner) => new DiskVolume(DISKS.volume, PATHS.volume, runner),
+  prepare: async (runner) => {
+    await Promise.all([loadModules(runner), setUpUplink(runner, config.network)]);
+  },
+});
