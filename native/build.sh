@@ -1,13 +1,13 @@
 #!/bin/sh
-# Builds one program: build.sh OUT [hob-helper|hob-boot]. The same sources and compiler give the same bytes.
+# Builds one program: build.sh OUT [hob-helper|hob-boot|hob-tsc]. The same sources and compiler give the same bytes.
 # CC and CFLAGS may be set, for a cross compiler or a build with sanitizers.
 set -eu
 case ${2:-hob-helper} in
-  hob-helper) sources="hob-helper.c init.c serve.c frame.c exec_request.c groups.c launch.c enter.c session.c system.c mount.c netlink.c network.c" ;;
-  hob-boot) sources=hob-boot.c ;;
+  hob-helper) sources="hob-helper.c init.c serve.c frame.c exec_request.c groups.c launch.c enter.c session.c session_client.c system.c mount.c netlink.c network.c" ;;
+  hob-boot | hob-tsc) sources=$2.c ;;
   *) set -- ;;
 esac
-[ $# -ge 1 ] || { echo "usage: build.sh OUT [hob-helper|hob-boot]" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: build.sh OUT [hob-helper|hob-boot|hob-tsc]" >&2; exit 2; }
 out=$(realpath -m "$1")
 cd "$(dirname "$0")"
 mode=${CFLAGS:--static -O2 -s}

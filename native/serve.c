@@ -35,6 +35,17 @@ static void dispatch(int conn, const struct frame *frame) {
   }
 }
 
+/*
+ * Says that nothing follows and waits for the client to close. Closing first would lose the last frames: the client
+ * may be writing at this moment, gets EPIPE, and gives up before it has read them.
+ */
+static void linger(int conn) {
+  uint8_t rest[4096];
+  shutdown(conn, SHUT_WR);
+  ssize_t got;
+  while ((got = read(conn, rest, sizeof rest)) > 0 || (got < 0 && errno == EINTR)) continue;
+}
+
 static void __attribute__((noreturn)) supervise(int conn) {
   prctl(PR_SET_NAME, "hob-supervisor");
   struct frame frame = {0};
@@ -43,6 +54,7 @@ static void __attribute__((noreturn)) supervise(int conn) {
   else if (got == -EMSGSIZE) frame_error(conn, EMSGSIZE, "the request is longer than %u bytes", FRAME_MAX);
   else if (got < 0) frame_error(conn, -got, "read request: %s", strerror(-got));
   free(frame.data);
+  linger(conn);
   close(conn);
   exit(0);
 }

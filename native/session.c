@@ -17,182 +17,15 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <termios.h>
-#include <unistd.h>
 
-#include "hob.h"
+#include "session.h"
 
 #define OUT_SIZE (2 * (SESSION_FRAME_MAX + FRAME_HEADER))
 #define IN_SIZE (SESSION_FRAME_MAX + FRAME_HEADER)
 #define TTY_DRAIN_MAX (256u * 1024u) /* more than the kernel buffers for a terminal (tty_buffer: 64 KiB, n_tty: 4 KiB) */
 #define GONE_RECHECK_US 20000
-
-struct buffer {
-  uint8_t *data;
-  size_t size, head, tail; /* used bytes are [head, tail) */
-};
-
-struct session {
-  int conn;
-  struct child child;
-  bool tty, input_eof, output_ended, exited, client_gone;
-  uint8_t code, exit_flags;
-  int64_t kill_at;       /* 0 = not scheduled */
-  size_t output_left;    /* bytes to drain after the end */
-  size_t errors_left;
-  uint32_t unacknowledged; /* consumed input that the client does not know of yet */
-  struct buffer in;        /* frames from the client */
-  struct buffer input;     /* bytes for the process */
-  struct buffer out;       /* frames to the client */
-};
-
-static size_t used(const struct buffer *buffer) { return buffer->tail - buffer->head; }
-
-static size_t room(const struct buffer *buffer) { return buffer->size - used(buffer); }
-
-/* Moves the content to the front. */
-static void compact(struct buffer *buffer) {
-  if (buffer->head == 0) return;
-  memmove(buffer->data, buffer->data + buffer->head, used(buffer));
-  buffer->tail -= buffer->head;
-  buffer->head = 0;
-}
-
-static void append(struct buffer *buffer, const void *data, size_t length) {
-  if (buffer->size - buffer->tail < length) compact(buffer);
-  memcpy(buffer->data + buffer->tail, data, length);
-  buffer->tail += length;
-}
-
-static void close_fd(int *fd) {
-  if (*fd >= 0) close(*fd);
-  *fd = -1;
-}
-
-static bool put_frame(struct session *s, uint8_t type, const void *data, uint32_t length) {
-  if (room(&s->out) < length + FRAME_HEADER) return false;
-  uint8_t header[FRAME_HEADER];
-  put_u32(header, length);
-  header[4] = type;
-  append(&s->out, header, sizeof header);
-  append(&s->out, data, length);
-  return true;
-}
-
-/* ---- signals ---- */
-
-/*
- * The foreground group of the terminal, by tcgetpgrp on the master. The id could have been reused by a foreign
- * process after the group died, so it counts only while its leader is in the session of our process.
- */
-static pid_t foreground_group(const struct session *s) {
-  pid_t group = tcgetpgrp(s->child.output);
-  return group > 1 && getsid(group) == s->child.pid ? group : s->child.pid;
-}
-
-static void send_signal(struct session *s, int number) {
-  if (s->exited) return;
-  /* TIOCSIG names the group inside the kernel; it takes only the three signals that a terminal itself sends. */
-  if (s->tty && (number == SIGINT || number == SIGQUIT || number == SIGTSTP) && ioctl(s->child.output, TIOCSIG, number) == 0) return;
-  kill(-(s->tty ? foreground_group(s) : s->child.pid), number);
-}
-
-static void end_process(struct session *s, int number) {
-  if (s->exited) return;
-  if (s->tty) kill(-foreground_group(s), number);
-  kill(-s->child.pid, number);
-  kill(s->child.pid, number);
-}
-
-static void client_is_gone(struct session *s) {
-  if (s->client_gone) return;
-  s->client_gone = true;
-  s->out.head = s->out.tail = 0;
-  s->kill_at = now_ms() + KILL_GRACE_MS;
-  end_process(s, SIGHUP);
-}
-
-static void protocol_error(struct session *s, const char *what) {
-  /* Only at the boundary of two frames; else the end of the connection has to say it. */
-  if (used(&s->out) == 0) frame_error(s->conn, EPROTO, "%s", what);
-  client_is_gone(s);
-}
-
-/* ---- from the client ---- */
-
-/* The client learns in large steps that its input was consumed; half of the window is always enough to go on. */
-static void acknowledge(struct session *s) {
-  if (s->unacknowledged < STDIN_WINDOW / 2 || s->client_gone) return;
-  uint8_t payload[4];
-  put_u32(payload, s->unacknowledged);
-  if (put_frame(s, FRAME_WINDOW, payload, sizeof payload)) s->unacknowledged = 0;
-}
-
-/* The process reads no more: what is queued and what will come is consumed by dropping it. */
-static void drop_input(struct session *s) {
-  s->unacknowledged += (uint32_t)used(&s->input);
-  s->input.head = s->input.tail = 0;
-  if (!s->tty) close_fd(&s->child.input);
-  s->input_eof = true;
-}
-
-static void take_input(struct session *s, const uint8_t *data, uint32_t length) {
-  if (used(&s->input) + s->unacknowledged + length > STDIN_WINDOW) return protocol_error(s, "standard input exceeds the window");
-  if (s->exited || s->input_eof) {
-    s->unacknowledged += length;
-    return;
-  }
-  append(&s->input, data, length);
-}
-
-static void resize(struct session *s, const uint8_t *data) {
-  struct winsize size = {.ws_col = get_u16(data), .ws_row = get_u16(data + 2)};
-  if (s->tty && !s->exited) ioctl(s->child.output, TIOCSWINSZ, &size);
-}
-
-static void take_frame(struct session *s, uint8_t type, const uint8_t *data, uint32_t length) {
-  if (type == FRAME_STDIN) return take_input(s, data, length);
-  if (type == FRAME_STDIN_EOF && length == 0) {
-    s->input_eof = s->input_eof || !s->tty;
-    return;
-  }
-  if (type == FRAME_RESIZE && length == 4) return resize(s, data);
-  if (type == FRAME_SIGNAL && length == 1 && data[0] >= 1 && data[0] <= 64) return send_signal(s, data[0]);
-  protocol_error(s, "unexpected frame in a session");
-}
-
-static void take_frames(struct session *s) {
-  while (!s->client_gone && used(&s->in) >= FRAME_HEADER) {
-    const uint8_t *frame = s->in.data + s->in.head;
-    uint32_t length = get_u32(frame);
-    if (length > SESSION_FRAME_MAX) return protocol_error(s, "a frame is longer than 64 KiB");
-    if (used(&s->in) < FRAME_HEADER + length) return;
-    s->in.head += FRAME_HEADER + length;
-    take_frame(s, frame[4], frame + FRAME_HEADER, length);
-  }
-}
-
-static void read_client(struct session *s) {
-  compact(&s->in);
-  ssize_t got = recv(s->conn, s->in.data + s->in.tail, s->in.size - s->in.tail, MSG_DONTWAIT);
-  if (got > 0) {
-    s->in.tail += (size_t)got;
-    take_frames(s);
-  } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-    client_is_gone(s);
-  }
-}
-
-static void write_client(struct session *s) {
-  ssize_t sent = send(s->conn, s->out.data + s->out.head, used(&s->out), MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (sent >= 0) s->out.head += (size_t)sent;
-  else if (errno != EAGAIN && errno != EINTR) client_is_gone(s);
-  if (used(&s->out) == 0) s->out.head = s->out.tail = 0;
-}
 
 /* ---- to and from the process ---- */
 
@@ -202,7 +35,7 @@ static void write_process(struct session *s) {
     s->input.head += (size_t)written;
     s->unacknowledged += (uint32_t)written;
   } else if (errno != EAGAIN && errno != EINTR) {
-    drop_input(s);
+    session_drop_input(s);
   }
 }
 
@@ -210,7 +43,7 @@ static void write_process(struct session *s) {
 static ssize_t read_process(struct session *s, int fd, uint8_t type, size_t bytes_max) {
   static uint8_t chunk[SESSION_FRAME_MAX];
   ssize_t got = read(fd, chunk, bytes_max < sizeof chunk ? bytes_max : sizeof chunk);
-  if (got > 0 && !s->client_gone) put_frame(s, type, chunk, (uint32_t)got);
+  if (got > 0 && !s->client_gone) session_put_frame(s, type, chunk, (uint32_t)got);
   return got;
 }
 
@@ -261,7 +94,7 @@ static void reap(struct session *s, uint32_t target) {
   s->exited = true;
   s->code = WIFSIGNALED(status) ? (uint8_t)(128 + WTERMSIG(status)) : (uint8_t)WEXITSTATUS(status);
   s->kill_at = 0;
-  drop_input(s);
+  session_drop_input(s);
   s->output_left = s->tty ? TTY_DRAIN_MAX : readable_bytes(s->child.output);
   s->errors_left = readable_bytes(s->child.errors);
   if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL || target == 0) return;
@@ -305,38 +138,40 @@ static void finish_input(struct session *s) {
 }
 
 static void step(struct session *s, uint32_t target) {
+  /* Before poll: with all of it sent and more to drain, no descriptor would ever become ready. */
+  if (s->exited) drain(s);
+  if (s->exited && drained(s)) return;
   struct pollfd fds[POLL_COUNT];
   fill_poll(s, fds);
   if (poll(fds, POLL_COUNT, poll_timeout(s)) < 0 && errno != EINTR) return;
   if (s->kill_at != 0 && now_ms() >= s->kill_at) {
     s->kill_at = 0;
-    end_process(s, SIGKILL);
+    session_end_process(s, SIGKILL);
   }
-  if (fds[POLL_CLIENT].revents & (POLLIN | POLLHUP | POLLERR)) read_client(s);
+  if (fds[POLL_CLIENT].revents & (POLLIN | POLLHUP | POLLERR)) session_read_client(s);
   if (fds[POLL_INPUT].revents != 0 && used(&s->input) > 0) write_process(s);
   if (fds[POLL_OUTPUT].revents != 0 && room_for_output(s)) pump(s, &s->child.output, FRAME_STDOUT, &s->output_left);
   if (fds[POLL_ERRORS].revents != 0 && room_for_output(s)) pump(s, &s->child.errors, FRAME_STDERR, &s->errors_left);
   if (fds[POLL_PROCESS].revents != 0) reap(s, target);
-  if (s->exited) drain(s);
   finish_input(s);
-  acknowledge(s);
-  if (used(&s->out) > 0 && !s->client_gone) write_client(s);
+  session_acknowledge(s);
+  if (used(&s->out) > 0 && !s->client_gone) session_write_client(s);
 }
 
 static void run(struct session *s, uint32_t target) {
   uint8_t pid[4];
   put_u32(pid, (uint32_t)s->child.pid);
-  put_frame(s, FRAME_STARTED, pid, sizeof pid);
-  write_client(s);
+  session_put_frame(s, FRAME_STARTED, pid, sizeof pid);
+  session_write_client(s);
   while (!s->exited || (!s->client_gone && !drained(s))) step(s, target);
   uint8_t end[2] = {s->code, s->exit_flags};
   bool sent = false;
   while (!s->client_gone && (!sent || used(&s->out) > 0)) {
-    if (!sent) sent = put_frame(s, FRAME_EXIT, end, sizeof end);
+    if (!sent) sent = session_put_frame(s, FRAME_EXIT, end, sizeof end);
     struct pollfd fd = {.fd = s->conn, .events = POLLIN | POLLOUT};
     if (poll(&fd, 1, -1) < 0 && errno != EINTR) return;
-    if (fd.revents & (POLLIN | POLLHUP | POLLERR)) read_client(s);
-    if ((fd.revents & POLLOUT) && !s->client_gone) write_client(s);
+    if (fd.revents & (POLLIN | POLLHUP | POLLERR)) session_read_client(s);
+    if ((fd.revents & POLLOUT) && !s->client_gone) session_write_client(s);
   }
 }
 

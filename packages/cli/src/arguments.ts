@@ -18,11 +18,3 @@ export function collectAssignment(text: string, previous: Record<string, string>
 }
 
 export const collectText = (text: string, previous: string[] = []): string[] => [...previous, text];
-
-/** Parser of HOST:PORT, also [::1]:PORT and PORT alone, for commander. Port 0 lets the system choose. */
-export function parseListen(text: string): { host: string; port: number } {
-  const match = /^(?:(\[[0-9a-fA-F:.]+\]|[^:[\]]+):)?(\d{1,5})$/.exec(text);
-  const port = Number(match?.[2]);
-  if (match === null || port > 65_535) throw new InvalidArgumentError("It must look like 127.0.0.1:7700.");
-  return { host: (match[1] ?? "127.0.0.1").replace(/^\[|\]$/g, ""), port };
-}

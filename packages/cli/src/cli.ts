@@ -14,8 +14,8 @@ export class Cli {
   readonly noteStyle: Style;
   /** with which the process will end */
   exitStatus: number = EXIT.ok;
-  /** runs before the process ends because the reader of its output has gone */
-  onBrokenPipe: () => void = () => {};
+  /** runs before the process ends because the reader of its output has gone; undefined: it does not end for that */
+  onBrokenPipe: (() => void) | undefined = () => {};
   readonly #process: HostProcess;
 
   constructor(process: HostProcess) {

@@ -9,9 +9,12 @@ import { buildProgram, commandIndex, commandName } from "./program.ts";
 const BROKEN_PIPE_GRACE_MS = 100;
 
 const cli = new Cli(process);
+let pipeIsBroken = false;
 
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") endNow(reportFailure(cli, error));
+  if (cli.onBrokenPipe === undefined) return;
+  pipeIsBroken = true;
   cli.onBrokenPipe();
   setTimeout(() => endNow(EXIT.brokenPipe), BROKEN_PIPE_GRACE_MS);
 });
@@ -22,7 +25,7 @@ process.on("unhandledRejection", (reason) => endNow(reportFailure(cli, reason)))
 
 await run(process.argv.slice(2));
 await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-endNow(cli.exitStatus);
+endNow(pipeIsBroken ? EXIT.brokenPipe : cli.exitStatus);
 
 async function run(argv: readonly string[]): Promise<void> {
   const index = commandIndex(argv);

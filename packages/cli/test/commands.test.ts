@@ -137,7 +137,7 @@ describe("what goes wrong is said, never thrown", () => {
       [["exec", "-s", "web"], /^hob: no command for web/],
       [["token"], /^Usage: hob token/],
       [["completion", "tcsh"], /bash, zsh, fish/],
-      [["serve", "--listen", "here"], /127\.0\.0\.1:7700/],
+      [["serve", "more"], /too many arguments/],
     ];
     for (const [args, message] of cases) {
       const { status, stderr, stdout } = await home.run(args);
@@ -246,7 +246,7 @@ describe("the command itself", () => {
       const { status, stdout } = await home.run(["help", name]);
       assert.equal(status, 0);
       assert.match(stdout.toString(), /^Examples?:\n {2}\$ /m, name);
-      assert.doesNotMatch(stdout.toString(), /\x1b/);
+      assert.ok(!stdout.includes(0x1b), name);
     }
   });
 });

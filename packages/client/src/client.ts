@@ -128,7 +128,7 @@ function spritePath(name: string, resource?: string): string {
 function parseUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== "http:" && url.protocol !== "https:")) {
-    throw new HobError("invalid_config", `'${text}' is not a URL of a daemon`, { hint: "it looks like http://127.0.0.1:7700" });
+    throw new HobError("invalid_config", `'${text}' is not a URL of a daemon`, { hint: "it looks like http://127.0.0.1:7788" });
   }
   return url;
 }

@@ -14,6 +14,7 @@ export { type Daemon, type DaemonOverrides, type RuntimeContext, startDaemon } f
 export { type DaemonInfo, type HomeLayout, homeLayout, readDaemonInfo, readTokenFile } from "./daemon/home.ts";
 export { createHomeToken, listHomeTokens, revokeHomeToken } from "./daemon/home-tokens.ts";
 export { type SignalSource, stopOnSignal } from "./daemon/signals.ts";
+export { createRuntime, type RuntimeOptions } from "./runtime/context.ts";
 export type { MachineSpec, PilotEndpoint, SpriteRuntime } from "./runtime/sprite-runtime.ts";
 export { ORGANIZATION } from "./tokens/token-format.ts";
 export { type CreatedToken, createToken, listTokens, revokeToken, type TokenInfo } from "./tokens/tokens.ts";

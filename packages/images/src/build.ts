@@ -20,6 +20,8 @@ export interface ImageSet {
   systemBase: string;
   platform: string;
   languages: string;
+  /** program of the host: prints the frequency of its time stamp counter */
+  tscMeter: string;
 }
 
 export interface BuildProgress {
@@ -122,6 +124,7 @@ const SET_FILES = {
   systemBase: ["system", "base.erofs"],
   platform: ["platform", "platform.erofs"],
   languages: ["system", "languages.erofs"],
+  tscMeter: ["pilot", "hob-tsc"],
 } as const satisfies Record<Exclude<keyof ImageSet, "hash">, readonly [component: string, file: string]>;
 
 function toImageSet(built: Map<string, CachedComponent>): ImageSet {

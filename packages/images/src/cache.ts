@@ -107,8 +107,8 @@ async function describeFiles(directory: string): Promise<ComponentManifest["file
   const files: ComponentManifest["files"] = {};
   for (const entry of (await readdir(directory, { withFileTypes: true })).filter((one) => one.isFile())) {
     const path = join(directory, entry.name);
-    await chmod(path, 0o444);
-    const { size, mtimeMs } = await stat(path);
+    const { size, mtimeMs, mode } = await stat(path);
+    await chmod(path, mode & 0o555);
     files[entry.name] = { sha256: await hashFile(path), bytes: size, mtimeMs };
   }
   return files;

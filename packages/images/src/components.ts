@@ -122,6 +122,7 @@ const pilot: Component = {
     });
     await compile(context, "hob-helper", join(tree, "hob-helper"));
     await compile(context, "hob-boot", join(directory, "hob-boot"));
+    await compile(context, "hob-tsc", join(directory, "hob-tsc"));
     await makeErofs(context, tree, join(directory, "pilot.erofs"));
   },
 };

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { HobError } from "@hob/protocol";
 
 /**
@@ -11,6 +12,11 @@ export interface Command {
   readonly cwd?: string;
   /** the whole environment; default: this process's own */
   readonly env?: Readonly<Record<string, string>>;
+  /**
+   * standard output and error go to this file instead of the result; for programs that leave a process behind, which
+   * would hold a pipe open for as long as it lives
+   */
+  readonly outputFile?: string;
   /** called with each full line of standard error as it arrives, for progress */
   readonly onStderrLine?: (line: string) => void;
 }
@@ -33,12 +39,14 @@ export class SystemCommandRunner implements CommandRunner {
   run(command: Command, signal?: AbortSignal): Promise<CommandResult> {
     const [program, ...args] = command.argv;
     return new Promise((resolve, reject) => {
+      const file = command.outputFile === undefined ? undefined : openSync(command.outputFile, "w", 0o600);
       const child = spawn(program, args, {
-        stdio: [command.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+        stdio: [command.stdin === undefined ? "ignore" : "pipe", file ?? "pipe", file ?? "pipe"],
         cwd: command.cwd,
         env: command.env ?? process.env,
         ...(signal === undefined ? {} : { signal }),
       });
+      if (file !== undefined) closeSync(file);
       const stdout = new TailBuffer();
       const stderr = new TailBuffer();
       const lines = command.onStderrLine === undefined ? undefined : lineSplitter(command.onStderrLine);
@@ -63,7 +71,8 @@ export class SystemCommandRunner implements CommandRunner {
         clearTimeout(timer);
         if (code === 0) return resolve({ stdout: stdout.text(), stderr: stderr.text() });
         const what = timedOut ? `no end after ${command.timeoutMs} ms` : code === null ? `killed by ${killedBy}` : `exit status ${code}`;
-        const tail = lastLines(stderr.text(), 6);
+        const said = command.outputFile === undefined ? stderr.text() : readFileSync(command.outputFile, "utf8");
+        const tail = lastLines(said, 6);
         reject(
           new HobError(timedOut ? "timeout" : "command_failed", `run ${program}: ${what}${tail === "" ? "" : `: ${tail}`}`, {
             details: { program, ...(code === null ? {} : { exit_status: code }) },

@@ -5,7 +5,10 @@ import { encodeExec } from "../src/helper/exec-request.ts";
 import { decodeItems, encodeFrame, type Frame, FrameDecoder, ItemWriter } from "../src/helper/frames.ts";
 import { HELPER_LIMITS, TAG } from "../src/helper/wire.ts";
 
-const frames = fc.array(fc.record({ type: fc.integer({ min: 0, max: 255 }), payload: fc.uint8Array({ maxLength: 300 }) }), { maxLength: 20 });
+const frames = fc.array(
+  fc.record({ type: fc.integer({ min: 0, max: 255 }), payload: fc.uint8Array({ maxLength: 300 }) }, { noNullPrototype: true }),
+  { maxLength: 20 },
+);
 
 function decodeInPieces(bytes: Buffer, cuts: number[]): Frame[] {
   const decoder = new FrameDecoder();
@@ -47,7 +50,9 @@ test("any bytes are either frames or refused, and never read beyond", () => {
 });
 
 test("items survive encoding", () => {
-  const items = fc.array(fc.record({ tag: fc.integer({ min: 0, max: 255 }), value: fc.uint8Array({ maxLength: 100 }) }));
+  const items = fc.array(
+    fc.record({ tag: fc.integer({ min: 0, max: 255 }), value: fc.uint8Array({ maxLength: 100 }) }, { noNullPrototype: true }),
+  );
   fc.assert(
     fc.property(items, (sent) => {
       const writer = new ItemWriter();
@@ -63,7 +68,8 @@ test("an exec request carries every argument and variable unchanged", () => {
   fc.assert(
     fc.property(fc.array(word, { minLength: 1 }), fc.dictionary(word, word), (argv, env) => {
       const items = decodeItems(encodeExec({ argv, env, cwd: "/", uid: 1, gid: 2 }).subarray(5));
-      const texts = (tag: number) => items.filter((item) => item.tag === tag).map(({ value }) => value.toString("utf8", 0, value.length - 1));
+      const texts = (tag: number) =>
+        items.filter((item) => item.tag === tag).map(({ value }) => value.toString("utf8", 0, value.length - 1));
       assert.deepEqual(texts(TAG.arg), argv);
       assert.deepEqual(
         texts(TAG.env),

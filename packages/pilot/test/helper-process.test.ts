@@ -24,7 +24,11 @@ describe("processes of the helper", { skip: isRoot ? false : "needs root" }, () 
   });
 
   test("output is split and the exit code is kept", async () => {
-    assert.deepEqual(await collect(helper.client, script("echo out; echo err >&2; exit 42")), { code: 42, stdout: "out\n", stderr: "err\n" });
+    assert.deepEqual(await collect(helper.client, script("echo out; echo err >&2; exit 42")), {
+      code: 42,
+      stdout: "out\n",
+      stderr: "err\n",
+    });
   });
 
   test("a signal is 128 + its number", async () => {
@@ -45,7 +49,10 @@ describe("processes of the helper", { skip: isRoot ? false : "needs root" }, () 
 
   test("PATH is that of the given environment, and nothing else is in it", async () => {
     assert.equal((await collect(helper.client, { ...rootCommand("true"), env: { PATH: "/nowhere" } })).code, 127);
-    assert.equal((await collect(helper.client, { ...rootCommand("env"), env: { PATH: "/usr/bin", A: "b=c\nd" } })).stdout, "PATH=/usr/bin\nA=b=c\nd\n");
+    assert.equal(
+      (await collect(helper.client, { ...rootCommand("env"), env: { PATH: "/usr/bin", A: "b=c\nd" } })).stdout,
+      "PATH=/usr/bin\nA=b=c\nd\n",
+    );
   });
 
   test("standard input reaches the process, and its end", async () => {
@@ -89,22 +96,26 @@ describe("processes of the helper", { skip: isRoot ? false : "needs root" }, () 
   });
 
   test("what is in a pipe when the process ends is not lost, whoever else holds the pipe", async () => {
-    const child = await helper.client.exec(script("sleep 30 & printf '%60000s' x; echo $! >&2; exit 0"));
+    // Writes until everything between it and the client, who does not read yet, is full; leaves a child with the pipes.
+    const fill =
+      'use Fcntl; my $kid = fork; if (!$kid) { sleep 60; exit } fcntl(STDOUT, F_SETFL, O_WRONLY | O_NONBLOCK); my $n = 0; my $full = 0; while ($full < 20) { my $w = syswrite(STDOUT, "x" x 4096); if (defined $w) { $n += $w; $full = 0 } else { $full++; select(undef, undef, undef, 0.01) } } syswrite(STDERR, "$n $kid")';
+    const child = await helper.client.exec(rootCommand("perl", "-e", fill));
+    await waitFor(() => !alive(child.pid), "end of the process");
     let out = 0;
-    let pid = "";
-    child.pause();
-    await sleep(100);
+    let report = "";
     child.start({
-      stdout: (chunk) => {
+      stdout(chunk) {
         out += chunk.length;
       },
-      stderr: (chunk) => {
-        pid += chunk;
+      stderr(chunk) {
+        report += chunk;
       },
     });
-    await child.exited;
-    assert.equal(out, 60_000);
-    process.kill(Number(pid), "SIGKILL");
+    assert.equal((await child.exited).code, 0);
+    const [written, kid] = report.split(" ");
+    process.kill(Number(kid), "SIGKILL");
+    assert.ok(out > 100_000);
+    assert.equal(out, Number(written));
   });
 
   test("200 quick commands lose nothing", async () => {
@@ -147,7 +158,10 @@ describe("processes of the helper", { skip: isRoot ? false : "needs root" }, () 
   test("a terminal has its size before the program starts, and is resized", async () => {
     const size = { ...rootCommand("stty", "size"), tty: { cols: 93, rows: 31 } };
     assert.equal((await collect(helper.client, size)).stdout, "31 93\r\n");
-    const child = await helper.client.exec({ ...script("trap 'stty size; exit 7' WINCH; echo ready; while :; do sleep 0.05; done"), tty: size.tty });
+    const child = await helper.client.exec({
+      ...script("trap 'stty size; exit 7' WINCH; echo ready; while :; do sleep 0.05; done"),
+      tty: size.tty,
+    });
     let out = "";
     child.start({
       ...ignore,
@@ -160,10 +174,11 @@ describe("processes of the helper", { skip: isRoot ? false : "needs root" }, () 
     assert.match(out, /50 132/);
   });
 
-  test("a terminal is the controlling one, and its signals go to the foreground", async () => {
+  test("a terminal is the controlling one, and its signals go to the foreground", async (t) => {
     const tty = { cols: 80, rows: 24 };
     assert.match((await collect(helper.client, { ...script("tty; echo x >/dev/tty"), tty })).stdout, /^\/dev\/pts\/\d+\r\nx\r\n$/);
     const shell = await helper.client.exec({ ...rootCommand("bash", "--norc", "-i"), tty });
+    t.after(() => shell.close());
     let out = "";
     shell.start({ ...ignore, stdout: (chunk) => (out += chunk) });
     shell.write(Buffer.from("stty -echo; PS1=; sleep 50; echo code=$?\n"));
@@ -227,7 +242,12 @@ describe("processes of the helper", { skip: isRoot ? false : "needs root" }, () 
   });
 
   test("hostile frames inside a session end it", async () => {
-    for (const frame of [encodeFrame(99), encodeFrame(32, Buffer.alloc(70_000)), encodeFrame(34, Buffer.alloc(1)), encodeFrame(35, Buffer.from([0]))]) {
+    for (const frame of [
+      encodeFrame(99),
+      encodeFrame(32, Buffer.alloc(70_000)),
+      encodeFrame(34, Buffer.alloc(1)),
+      encodeFrame(35, Buffer.from([0])),
+    ]) {
       const start = new ItemWriter().text(TAG.arg, "sleep").text(TAG.arg, "60").text(TAG.cwd, "/").u32(TAG.uid, 0).u32(TAG.gid, 0);
       const answer = await raw(helper.socketPath, Buffer.concat([encodeFrame(REQUEST.exec, start.finish()), frame]));
       const pid = answer.readUInt32LE(5);
@@ -245,8 +265,17 @@ function alive(pid: number): boolean {
 }
 
 function hasChild(pid: number, name: string): boolean {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
-  return children.split(" ").some((child) => child !== "" && readFileSync(`/proc/${child}/comm`, "utf8").trim() === name);
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+  return children.some((child) => commandName(child) === name);
+}
+
+/** Empty for a process that has ended meanwhile. */
+function commandName(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8").trim();
+  } catch {
+    return "";
+  }
 }
 
 /** Sends bytes and reads until the helper closes. */

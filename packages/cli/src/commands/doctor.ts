@@ -1,23 +1,21 @@
 import { userInfo } from "node:os";
 import { delimiter } from "node:path";
 import type { Command } from "commander";
-import { parseListen } from "../arguments.ts";
 import { type Cli, EXIT } from "../cli.ts";
-import { type GlobalFlags, readDaemonRecord, resolveHome } from "../config.ts";
-import { DEFAULT_LISTEN } from "../defaults.ts";
+import { type GlobalFlags, readDaemonRecord } from "../config.ts";
 import type { Finding, Machine } from "../doctor/check.ts";
 import { type Register, withExample } from "../program.ts";
 
 interface DoctorFlags extends GlobalFlags {
   json?: boolean;
-  listen: { host: string; port: number };
+  listen?: string;
 }
 
 export const register: Register = (program, cli) => {
   const command = program
     .command("doctor")
     .description("Check whether this machine can run sprites, and say what is missing")
-    .option("--listen <address>", "address that the daemon will listen on", parseListen, DEFAULT_LISTEN)
+    .option("--listen <host:port>", "address that the daemon will listen on (default: HOB_LISTEN, else 127.0.0.1:7788)")
     .option("--json", "print JSON");
   withExample(command, "hob doctor");
   command.action((_flags: DoctorFlags, self: Command) => doctor(cli, self.optsWithGlobals<DoctorFlags>()));
@@ -41,15 +39,19 @@ function printFinding(cli: Cli, { check, level, found, advice }: Finding): void 
 }
 
 async function thisMachine(cli: Cli, flags: DoctorFlags): Promise<Machine> {
-  const [{ SystemCommandRunner }, { defaultCacheDir }] = await Promise.all([import("@hob/linux"), import("@hob/images")]);
-  const home = resolveHome(flags, cli.env);
+  const [{ SystemCommandRunner }, { defaultCacheDir }, { loadConfig }] = await Promise.all([
+    import("@hob/linux"),
+    import("@hob/images"),
+    import("@hob/hobd"),
+  ]);
+  const { home, listen } = loadConfig(cli.env, { home: flags.home, listen: flags.listen });
   return {
     home,
     cacheDir: defaultCacheDir(),
     runner: new SystemCommandRunner(),
     // mkfs.erofs lies in a folder that ordinary users often lack in their PATH.
     path: [...(cli.env.PATH ?? "").split(delimiter).filter((folder) => folder !== ""), "/usr/sbin", "/sbin"],
-    listen: flags.listen,
+    listen,
     daemonUrl: readDaemonRecord(home)?.url,
     userId: userInfo().uid,
     userName: userInfo().username,

@@ -1,6 +1,6 @@
-import type { BuildProgress } from "@hob/images";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
+import { progressLine } from "../output/build-progress.ts";
 import { formatBytes, formatDuration } from "../output/format.ts";
 import { renderTable } from "../output/table.ts";
 import { type Register, withExample } from "../program.ts";
@@ -34,22 +34,6 @@ async function buildAll(cli: Cli, flags: ImageFlags): Promise<void> {
   });
   if (flags.json) return cli.printJson(set);
   cli.print(`Images ready in ${formatDuration(performance.now() - start)} (${set.hash.slice(0, 12)})`);
-}
-
-/** One line per event, each with the time since the start: a build takes minutes, and one wants to see that it moves. */
-function progressLine(cli: Cli, progress: BuildProgress, sinceStartMs: number): string {
-  const { dim, green } = cli.noteStyle;
-  const clock = dim(`[${formatDuration(sinceStartMs).padStart(10)}]`);
-  switch (progress.state) {
-    case "cached":
-      return `${clock} ${green("cached")}  ${progress.title}`;
-    case "building":
-      return `${clock} building ${progress.title}`;
-    case "step":
-      return `${clock}   ${dim(progress.text ?? "")}`;
-    case "built":
-      return `${clock} ${green("built")}   ${progress.title} in ${formatDuration(progress.elapsedMs ?? 0)}`;
-  }
 }
 
 async function listAll(cli: Cli, flags: ImageFlags): Promise<void> {

@@ -1,17 +1,58 @@
-import { join } from "node:path";
-import { MACHINE_LIMITS } from "@hob/protocol/limits.ts";
+import type { Daemon, DaemonConfig, DaemonOverrides } from "@hob/hobd";
 import type { Command } from "commander";
-import { integerBetween, parseListen } from "../arguments.ts";
-import { type Cli, EXIT } from "../cli.ts";
-import { type GlobalFlags, resolveHome } from "../config.ts";
-import { DEFAULT_LISTEN } from "../defaults.ts";
+import type { Cli } from "../cli.ts";
+import type { GlobalFlags } from "../config.ts";
+import { formatDuration } from "../output/format.ts";
 import { type Register, withExample } from "../program.ts";
 
 interface ServeFlags extends GlobalFlags {
-  listen: { host: string; port: number };
+  listen?: string;
   domain?: string;
-  maxRunning?: number;
+  maxRunning?: string;
   json?: boolean;
 }
 
-export const register: Register = () => {};
+export const register: Register = (program, cli) => {
+  const command = program
+    .command("serve")
+    .description("Run the daemon in the foreground; Ctrl+C stops it")
+    .option("--listen <host:port>", "address to listen on (default: HOB_LISTEN, else 127.0.0.1:7788)")
+    .option("--domain <domain>", "sprites answer at NAME.DOMAIN (default: HOB_DOMAIN, else sprites.localhost)")
+    .option("--max-running <n>", "sprites that may run at once (default: HOB_MAX_RUNNING, else as memory allows)")
+    .option("--json", 'when ready, print one line {"url","token"}');
+  withExample(command, "hob serve", "hob serve --listen 127.0.0.1:8080 --json");
+  command.action((_flags: ServeFlags, self: Command) => serve(cli, self.optsWithGlobals<ServeFlags>()));
+};
+
+async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
+  const { loadConfig } = await import("@hob/hobd");
+  const config = loadConfig(cli.env, { home: flags.home, listen: flags.listen, domain: flags.domain, maxRunning: flags.maxRunning });
+  const { createRuntime } = await import("../runtime.ts");
+  await serveInForeground(cli, config, { createRuntime: (context) => createRuntime(cli, context) }, flags.json === true);
+}
+
+/** Runs a daemon until a signal has stopped it. */
+export async function serveInForeground(cli: Cli, config: DaemonConfig, overrides: DaemonOverrides, json: boolean): Promise<void> {
+  const { startDaemon, stopOnSignal } = await import("@hob/hobd");
+  const start = performance.now();
+  const daemon = await startDaemon(config, overrides);
+  const stopped = stopOnSignal(daemon);
+  // The reader of the ready line may go away; the daemon stays.
+  cli.onBrokenPipe = undefined;
+  if (json) cli.print(JSON.stringify({ url: daemon.url, token: daemon.token ?? null }));
+  else sayReady(cli, daemon, performance.now() - start);
+  await stopped;
+  if (!json) cli.note("Stopped.");
+}
+
+function sayReady(cli: Cli, daemon: Daemon, tookMs: number): void {
+  const { bold, dim, green } = cli.style;
+  cli.print(`${green("Hob is ready")} at ${bold(daemon.url)} ${dim(`(${formatDuration(tookMs)})`)}`);
+  cli.print(
+    `  token  ${daemon.home.token}${daemon.token === undefined ? " (not valid any more: 'hob token create' makes a new one)" : ""}`,
+  );
+  cli.print(`  log    ${daemon.home.log}`);
+  cli.print("Try, in another terminal:");
+  cli.print("  hob create web");
+  cli.print("  hob console web");
+}

@@ -1,5 +1,5 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { HobError } from "@hob/protocol";
 import { z } from "zod";
 
@@ -46,7 +46,24 @@ export type DaemonInfo = z.infer<typeof daemonInfo>;
 
 /** Makes the directories that are missing, mode 0700. @throws HobError `home_unusable` | `no_space` */
 export function prepareHome(layout: HomeLayout): void {
-  homeOperation("create", layout.sprites, () => mkdirSync(layout.sprites, { recursive: true, mode: 0o700 }));
+  homeOperation("create", layout.directory, () => makeDirectories(layout.directory));
+  homeOperation("create", layout.sprites, () => makeDirectories(layout.sprites));
+}
+
+/**
+ * Makes a directory and its missing parents. Not `mkdirSync` with `recursive`: it takes ENOENT for a missing parent
+ * and tries for ever where a file system answers so for a parent that is there, as proc(5) does.
+ */
+function makeDirectories(path: string, parentsLeft = true): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && statSync(path).isDirectory()) return;
+    if (code !== "ENOENT" || !parentsLeft || dirname(path) === path) throw error;
+    makeDirectories(dirname(path));
+    makeDirectories(path, false);
+  }
 }
 
 /** What the daemon of this home wrote about itself; undefined when there is nothing readable. It may have been killed since. */
@@ -84,7 +101,7 @@ function writeFileAtomic(path: string, text: string): void {
       fsyncSync(fd);
     });
     renameSync(temporary, path);
-    withFile(join(path, ".."), "r", fsyncSync);
+    withFile(dirname(path), "r", fsyncSync);
   });
 }
 

@@ -19,6 +19,7 @@ const TCP_KEEPALIVE_MS = 30_000;
 
 /** Milliseconds that requests and sessions under way have to end by themselves when the daemon stops. */
 const DRAIN_MS = 2_000;
+const SWEEP_MS = 20;
 
 export interface ListenAddress {
   host: string;
@@ -43,6 +44,9 @@ export class HttpServer {
     frontDoor: FrontDoor;
     api: (request: IncomingMessage, response: ServerResponse) => unknown;
   }>();
+  /** open connections that have not been upgraded */
+  readonly #connections = new Set<Duplex>();
+  /** those of them whose request is being answered */
   readonly #answering = new WeakSet<Duplex>();
   #stopping = false;
   #frontDoor: FrontDoor | undefined;
@@ -63,6 +67,10 @@ export class HttpServer {
       shouldUpgradeCallback: (request) => isWebSocketRequest(request) && tryParseTarget(request)?.kind === "sprite",
     });
     const onRequest = (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response);
+    this.#server.on("connection", (socket) => {
+      this.#connections.add(socket);
+      socket.once("close", () => this.#connections.delete(socket));
+    });
     this.#server.on("request", onRequest);
     // Expectations other than 100-continue: RFC 9110 section 10.1.1 lets a server go on as if there were none.
     this.#server.on("checkExpectation", onRequest);
@@ -97,10 +105,17 @@ export class HttpServer {
       this.#server.closeAllConnections();
       this.#frontDoor?.closeSessions();
     }, drainMs);
+    // close() closes what is idle at that moment, and does not count a connection that has never asked anything.
+    const sweep = setInterval(() => this.#closeUnused(), SWEEP_MS);
     await closed;
-    // close() does not wait for upgraded connections.
-    while ((this.#frontDoor?.sessionCount ?? 0) > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    // Nor does it wait for upgraded connections.
+    while ((this.#frontDoor?.sessionCount ?? 0) > 0) await new Promise((resolve) => setTimeout(resolve, SWEEP_MS));
     clearTimeout(timer);
+    clearInterval(sweep);
+  }
+
+  #closeUnused(): void {
+    for (const socket of this.#connections) if (!this.#answering.has(socket)) socket.destroy();
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -122,6 +137,7 @@ export class HttpServer {
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    this.#connections.delete(socket);
     // While the handlers are awaited, nobody else listens.
     socket.on("error", () => socket.destroy());
     const target = tryParseTarget(request);

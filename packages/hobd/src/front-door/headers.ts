@@ -47,8 +47,6 @@ export const responseHeaders = (response: IncomingMessage): string[] => withoutH
 /** Raw headers without the given names and without those that the message's own Connection header names. */
 function withoutHeaders(message: IncomingMessage, names: ReadonlySet<string>): string[] {
   const named = new Set((message.headers.connection ?? "").split(",").map((name) => name.trim().toLowerCase()));
-  // A peer cannot have the length of a message removed by naming it.
-  named.delete("content-length");
   const kept: string[] = [];
   for (let i = 0; i + 1 < message.rawHeaders.length; i += 2) {
     const name = message.rawHeaders[i] ?? "";

@@ -76,7 +76,9 @@ export class Upstream implements Disposable {
       port: endpoint.port,
       method: client.method,
       path: request.path,
-      headers: requestHeaders(client, endpoint, upgrade ? ["Connection", "Upgrade", "Upgrade", "websocket"] : []),
+      // "keep-alive" also where the connection is not kept: a pilot that answers without reading the whole body would
+      // else close at once, and the reset that follows would overtake its answer.
+      headers: requestHeaders(client, endpoint, upgrade ? ["Connection", "Upgrade", "Upgrade", "websocket"] : ["Connection", "keep-alive"]),
       agent: safe ? this.#agent : false,
       maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
     });

@@ -32,11 +32,20 @@ export interface VmConfig {
   ramFile: string;
   /** TCP port on the host's 127.0.0.1 that leads to the pilot */
   pilotPort: number;
+  /** who the VMM and its network run as; undefined = as the daemon */
+  credentials: Credentials | undefined;
+}
+
+export interface Credentials {
+  uid: number;
+  gid: number;
 }
 
 export interface Disk {
   path: string;
   readOnly: boolean;
+  /** belongs to this VM alone, so that its VMM's user may own it; images are everybody's */
+  owned: boolean;
 }
 
 export interface Vm {

@@ -151,15 +151,17 @@ const ROUTES: Record<string, Route> = {
   /** Three chunks in one TCP segment. */
   async frames(_request, response) {
     response.writeHead(200).flushHeaders();
-    response.cork();
-    for (const frame of ["\x01one", "\x02two", "\x03\x00"]) response.write(frame);
-    response.uncork();
-    response.end();
+    response.socket?.write("4\r\n\x01one\r\n4\r\n\x02two\r\n2\r\n\x03\x00\r\n0\r\n\r\n", "latin1");
+    await new Promise((resolve) => response.once("close", resolve));
   },
   async ticks(request, response) {
     response.writeHead(200, { "Content-Type": "application/x-ndjson" });
     for await (const chunk of request) response.write(`got ${chunk}\n`);
     response.end();
+  },
+  /** Never answers. */
+  async mute(_request, response) {
+    await new Promise((resolve) => response.once("close", resolve));
   },
   async half(_request, response) {
     response.writeHead(200, { "Content-Length": "1000" });

@@ -35,6 +35,7 @@ export class InnerContainer {
   #status: ContainerStatus = "stopped";
   #initPid = 0;
   #bounces = 0;
+  #mounted = false;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(parts: ContainerParts) {
@@ -67,8 +68,14 @@ export class InnerContainer {
     return this.#inOrder(() => this.#start());
   }
 
+  /** Ends it and takes its root apart, so that the volume can be detached. */
   stop(): Promise<Step[]> {
-    return this.#inOrder(() => this.#stop());
+    return this.#inOrder(async () => {
+      const steps = await this.#stop();
+      if (this.#mounted) await timed(steps, "unmount root", () => this.#parts.rootfs.unmount());
+      this.#mounted = false;
+      return steps;
+    });
   }
 
   /** Stops and starts it; the kernel, the volume and the pilot go on. */
@@ -85,7 +92,9 @@ export class InnerContainer {
     this.#move("creating");
     const steps: Step[] = [];
     try {
-      await timed(steps, "mount root", () => this.#parts.rootfs.mount(this.#parts.volume));
+      // The mount outlives a bounce: only another volume needs another root.
+      if (!this.#mounted) await timed(steps, "mount root", () => this.#parts.rootfs.mount(this.#parts.volume));
+      this.#mounted = true;
       this.#initPid = await timed(steps, "run container", () => this.#parts.crun.run());
       await timed(steps, "connect network", () => this.#connectNetwork());
       this.#move("running");
@@ -114,7 +123,6 @@ export class InnerContainer {
       await this.#parts.crun.forget();
       await removeCgroups(CGROUP);
     });
-    await timed(steps, "unmount root", () => this.#parts.rootfs.unmount());
   }
 
   async #connectNetwork(): Promise<void> {

@@ -21,30 +21,15 @@ export class Crun {
     await writeFile(join(PATHS.bundle, "config.json"), JSON.stringify(containerSpec()));
   }
 
-  /**
-   * Creates and starts the container; returns the pid of its init in the root namespace.
-   * A shell between keeps crun's pipes from the container, which would otherwise hold them open for its whole life.
-   */
+  /** Creates and starts the container; returns the pid of its init in the root namespace. */
   async run(): Promise<number> {
     const pidFile = join(PATHS.runtime, "container.pid");
-    const log = join(PATHS.runtime, "container.log");
     const argv = [...GLOBAL, "run", "--detach", `--bundle=${PATHS.bundle}`, `--pid-file=${pidFile}`, CONTAINER_ID] as const;
-    await this.#runner
-      .run({ argv: ["sh", "-c", 'exec "$@" </dev/null >"$0" 2>&1', log, ...argv], timeoutMs: TIMEOUT_MS })
-      .catch(async (error: Error) => {
-        const said = await readFile(log, "utf8").catch(() => "");
-        error.message += ` (${said.trim().slice(-500)})`;
-        throw error;
-      });
+    await this.#runner.run({ argv, timeoutMs: TIMEOUT_MS, outputFile: join(PATHS.runtime, "container.log") });
     return Number(await readFile(pidFile, "utf8"));
   }
 
-  /** Removes what crun keeps of a container whose processes are gone. */
-  async delete(): Promise<void> {
-    await this.#runner.run({ argv: [...GLOBAL, "delete", "--force", CONTAINER_ID], timeoutMs: TIMEOUT_MS });
-  }
-
-  /** What `delete` does when nothing is left to clean but the state folder. */
+  /** Removes what crun keeps of a container whose processes are gone; `crun delete` would be one more program to start. */
   async forget(): Promise<void> {
     await rm(join(PATHS.crunState, CONTAINER_ID), { recursive: true, force: true });
   }

@@ -1,23 +1,20 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { LIMITS, SPRITE_VERSION, STREAM } from "@hob/protocol";
+import { FramePacer } from "./frame-pacer.ts";
 import type { Session, SessionClient } from "./sessions.ts";
 
-/**
- * The frames have no length: one HTTP chunk is one frame, and clients that get two chunks in one read may merge them.
- * The exit frame therefore leaves in a segment of its own, this much later than the output.
- */
-const EXIT_DELAY_MS = 10;
-
-/** A session's client at the other end of a `POST …/exec`. Sprites API, HTTP exec. */
+/** A session's client at the other end of a `POST …/exec`. */
 export class HttpClient implements SessionClient {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #frames: FramePacer;
   #session: Session | undefined;
   #bodyBytes = 0;
 
   constructor(request: IncomingMessage, response: ServerResponse) {
     this.#request = request;
     this.#response = response;
+    this.#frames = new FramePacer(response, () => this.#session?.process.resume());
   }
 
   /** @param stdin false: the body is ignored */
@@ -30,7 +27,6 @@ export class HttpClient implements SessionClient {
       "Sprite-Version": SPRITE_VERSION,
     });
     this.#response.flushHeaders();
-    this.#response.on("drain", () => session.process.resume());
     this.#response.on("close", () => this.#onClose());
     if (stdin) this.#relayBody(session);
     else {
@@ -50,14 +46,13 @@ export class HttpClient implements SessionClient {
 
   ended(exitCode: number): void {
     this.#session = undefined;
-    setTimeout(() => {
-      this.#response.write(Uint8Array.of(STREAM.exit, exitCode));
-      this.#response.end();
-    }, EXIT_DELAY_MS);
+    this.#frames.push(STREAM.exit, Buffer.of(exitCode));
+    this.#frames.end();
   }
 
   #send(stream: number, chunk: Buffer): void {
-    if (!this.#response.write(Buffer.concat([Uint8Array.of(stream), chunk]))) this.#session?.process.pause();
+    this.#frames.push(stream, chunk);
+    if (this.#frames.queuedBytes > LIMITS.outputHighWaterBytes) this.#session?.process.pause();
   }
 
   #relayBody(session: Session): void {

@@ -68,17 +68,21 @@ export class WebSocketClient implements SessionClient {
     this.#sendOutput(STREAM.stderr, chunk);
   }
 
-  /** WebSocket frames keep their order, so all output is ahead of the exit. */
+  /**
+   * WebSocket frames keep their order, so all output is ahead of the exit. Closing starts a timer, here and in `ws`; it
+   * must not run while a slow client still has output to read.
+   */
   ended(exitCode: number): void {
     clearTimeout(this.#keepalive);
     const tty = this.#session?.tty !== undefined;
     const frame: ExitFrame = { type: "exit", exit_code: exitCode, code: exitCode };
-    if (!tty) this.#socket.send(Uint8Array.of(STREAM.exit, exitCode));
-    this.#socket.send(JSON.stringify(frame));
     this.#session = undefined;
     this.#socket.resume();
-    this.#socket.close(tty ? ttyCloseCode(exitCode) : CLOSE_NORMAL);
-    setTimeout(() => this.#socket.terminate(), CLOSE_TIMEOUT_MS).unref();
+    if (!tty) this.#socket.send(Uint8Array.of(STREAM.exit, exitCode));
+    this.#socket.send(JSON.stringify(frame), () => {
+      this.#socket.close(tty ? ttyCloseCode(exitCode) : CLOSE_NORMAL);
+      setTimeout(() => this.#socket.terminate(), CLOSE_TIMEOUT_MS).unref();
+    });
   }
 
   #sendOutput(stream: number, chunk: Buffer): void {

@@ -42,7 +42,9 @@ const spec = (root: string) => ({
     cwd: "/",
     noNewPrivileges: false,
     rlimits: [{ type: "RLIMIT_NOFILE", soft: 1000, hard: 2000 }],
-    capabilities: Object.fromEntries(["bounding", "effective", "permitted"].map((set) => [set, ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_KILL"]])),
+    capabilities: Object.fromEntries(
+      ["bounding", "effective", "permitted"].map((set) => [set, ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_KILL"]]),
+    ),
   },
   root: { path: root },
   hostname: "sprite",
@@ -80,7 +82,9 @@ export async function startContainer(): Promise<TestContainer> {
   writeFileSync(at("config.json"), JSON.stringify(spec(at("root"))));
   const log = at("log");
   try {
-    execFileSync("unshare", ["-m", "sh", "-c", `(${CRUN_SCRIPT}) >"$4" 2>&1`, "sh", at("state"), at("pid"), directory, log], { stdio: "ignore" });
+    execFileSync("unshare", ["-m", "sh", "-c", `(${CRUN_SCRIPT}) >"$4" 2>&1`, "sh", at("state"), at("pid"), directory, log], {
+      stdio: "ignore",
+    });
   } catch (error) {
     execFileSync("umount", [at("root")]);
     throw new Error(`crun: ${readFileSync(log, "utf8")}`, { cause: error });

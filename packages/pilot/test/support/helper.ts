@@ -77,7 +77,13 @@ export interface Collected {
 }
 
 /** A command of the root namespace, as root. */
-export const rootCommand = (...argv: string[]): ExecSpec => ({ argv, env: { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" }, cwd: "/", uid: 0, gid: 0 });
+export const rootCommand = (...argv: string[]): ExecSpec => ({
+  argv,
+  env: { PATH: "/usr/bin:/bin:/usr/sbin:/sbin" },
+  cwd: "/",
+  uid: 0,
+  gid: 0,
+});
 
 /** Runs a command to its end; input is what is given, then its end. */
 export async function collect(client: HelperClient, spec: ExecSpec, input = ""): Promise<Collected> {

@@ -11,7 +11,6 @@ import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
 import { GUEST_NETWORK, type QemuHost, qemuArguments } from "./arguments.ts";
 import {
-  type Credentials,
   type InheritedFile,
   identify,
   isRunning,
@@ -33,7 +32,6 @@ const SHARED_RAM = { capabilities: [{ capability: "x-ignore-shared", state: true
 export interface QemuDriverOptions {
   host: QemuHost;
   runner: CommandRunner;
-  credentials: Credentials | undefined;
 }
 
 /** What is written beside the sockets, so that a later daemon finds this VM again. */
@@ -94,8 +92,8 @@ export class QemuDriver implements VmmDriver {
   }
 
   async #start(config: VmConfig, extra: string[]): Promise<{ vm: QemuVm; qmp: QmpClient }> {
-    const { host, credentials } = this.#options;
-    await prepareRam(config, credentials);
+    const { host } = this.#options;
+    await prepareFiles(config);
     let network: ProcessIdentity | undefined;
     let vm: QemuVm | undefined;
     try {
@@ -104,7 +102,11 @@ export class QemuDriver implements VmmDriver {
       const paths = inherited.map((_, index) => `/proc/self/fd/${index + 3}`);
       const [kernel = "", initramfs = "", ram = "", console = "", ...disks] = paths;
       const args = qemuArguments(config, { kernel, initramfs, ram, console, disks }, host);
-      const child = await startDetached([PROGRAM, ...args, ...extra], { logFile: logOf(config), files: inherited, credentials });
+      const child = await startDetached([PROGRAM, ...args, ...extra], {
+        logFile: logOf(config),
+        files: inherited,
+        credentials: config.credentials,
+      });
       const vmm = await identify(child.pid ?? 0);
       if (vmm === undefined) throw new HobError("vm_failed", "start the VMM: it ended at once");
       const record: VmRecord = { vmm, network, pilotPort: config.pilotPort };
@@ -126,8 +128,7 @@ export class QemuDriver implements VmmDriver {
    */
   async #startPasst(config: VmConfig): Promise<ProcessIdentity> {
     const socket = join(config.directory, "passt.sock");
-    const { credentials } = this.#options;
-    const runAs = credentials ?? (process.getuid?.() === 0 ? { uid: 0, gid: 0 } : undefined);
+    const runAs = config.credentials ?? (process.getuid?.() === 0 ? { uid: 0, gid: 0 } : undefined);
     const { address, prefixLength, gateway, dns, pilotPort } = GUEST_NETWORK;
     const child = await startDetached(
       [
@@ -136,7 +137,7 @@ export class QemuDriver implements VmmDriver {
         ...["--tcp-ports", `127.0.0.1/${config.pilotPort}:${pilotPort}`, "--udp-ports", "none"],
         ...(runAs === undefined ? [] : ["--runas", `${runAs.uid}:${runAs.gid}`]),
       ],
-      { logFile: logOf(config), files: [], credentials: undefined },
+      { logFile: join(config.directory, "passt.log"), files: [], credentials: undefined },
     );
     const deadline = performance.now() + START_TIMEOUT_MS;
     while (!(await exists(socket))) {
@@ -201,7 +202,6 @@ class QemuVm implements Vm {
     this.qmp?.close();
     await killAndWait(this.#record.vmm);
     if (this.#record.network !== undefined) await killAndWait(this.#record.network);
-    await this.exited;
     await rm(join(this.#directory, "vm.json"), { force: true });
   }
 
@@ -222,19 +222,19 @@ const inheritedFiles = (config: VmConfig): InheritedFile[] => [
 ];
 
 /** QEMU reopens inherited files through /proc/self/fd: that needs permission on the file itself, not on its folder. */
-async function prepareRam(config: VmConfig, credentials: Credentials | undefined): Promise<void> {
+async function prepareFiles(config: VmConfig): Promise<void> {
   const file = await open(config.ramFile, "a", 0o600);
   await file.truncate(config.machine.ramMb * 1024 * 1024);
   await file.close();
   const console = await open(config.consoleLog, "a", 0o600);
   await console.close();
-  if (credentials === undefined) return;
-  const { uid, gid } = credentials;
+  if (config.credentials === undefined) return;
+  const { uid, gid } = config.credentials;
   const writable = [
     config.ramFile,
     config.consoleLog,
     config.directory,
-    ...config.disks.filter((disk) => !disk.readOnly).map((disk) => disk.path),
+    ...config.disks.filter((disk) => disk.owned).map((disk) => disk.path),
   ];
   for (const path of writable) await chown(path, uid, gid);
   await chmod(config.directory, 0o700);

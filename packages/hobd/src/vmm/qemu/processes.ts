@@ -2,12 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { HobError } from "@hob/protocol";
-
-/** User and group that a VMM runs as. undefined = the daemon's own. */
-export interface Credentials {
-  uid: number;
-  gid: number;
-}
+import type { Credentials } from "../driver.ts";
 
 /** A process that outlives the daemon: identified by pid and start time, so that a reused pid is never mistaken for it. */
 export interface ProcessIdentity {

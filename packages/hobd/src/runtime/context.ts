@@ -1,0 +1,49 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { defaultCacheDir, type ImageSet } from "@hob/images";
+import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
+import { MACHINE_LIMITS } from "@hob/protocol";
+import type { Logger } from "pino";
+import { chooseAccelerator } from "../machine/accelerator.ts";
+import { measureTscKhz } from "../machine/tsc.ts";
+import { QemuDriver } from "../vmm/qemu/driver.ts";
+import { RuntimePaths } from "./paths.ts";
+import type { MachineSpec } from "./sprite-runtime.ts";
+import { type TemplateEvents, TemplateStore } from "./templates.ts";
+import { VmRuntime } from "./vm-runtime.ts";
+
+export interface RuntimeOptions {
+  home: string;
+  /** default: that of the images */
+  cacheDir?: string;
+  images: ImageSet;
+  log: Logger;
+  /** what a user may want to see: a template takes half a minute */
+  events: TemplateEvents;
+  /** build the template of the default machine size at once, in the background */
+  prepare: boolean;
+  runner?: CommandRunner;
+}
+
+const DEFAULT_MACHINE: MachineSpec = {
+  cpus: MACHINE_LIMITS.cpus.default,
+  ramMb: MACHINE_LIMITS.ramMb.default,
+  storageGb: MACHINE_LIMITS.storageGb.default,
+};
+
+/** Wires the runtime: accelerator, VMM, templates. */
+export async function createRuntime(options: RuntimeOptions): Promise<VmRuntime> {
+  const { home, images, log } = options;
+  const runner = options.runner ?? new SystemCommandRunner();
+  mkdirSync(home, { recursive: true, mode: 0o711 });
+  const paths = new RuntimePaths(home, options.cacheDir ?? defaultCacheDir());
+  const probe = { runner, kernel: images.kernel, initramfs: images.initramfs, cacheFile: join(home, "accelerator.json") };
+  const { accelerator, reason } = await chooseAccelerator(probe);
+  log.info({ accelerator, reason }, "accelerator chosen");
+  const tscKhz = accelerator === "tcg" ? await measureTscKhz(runner, images.tscMeter) : 0;
+  const driver = new QemuDriver({ host: { accelerator, tscKhz, network: "passt" }, runner });
+  const factory = { driver, images };
+  const templates = new TemplateStore(paths, factory, runner, options.events);
+  if (options.prepare) templates.ensure(DEFAULT_MACHINE).catch((error: unknown) => log.error({ err: error }, "template not built"));
+  return new VmRuntime({ paths, factory, templates, log });
+}

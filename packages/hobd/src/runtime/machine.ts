@@ -1,0 +1,81 @@
+import { createHash } from "node:crypto";
+import { mkdir, open, rm } from "node:fs/promises";
+import type { ImageSet } from "@hob/images";
+import { HobError } from "@hob/protocol";
+import type { Credentials, Disk, Vm, VmConfig, VmmDriver } from "../vmm/driver.ts";
+import type { SpriteFiles } from "./paths.ts";
+import { findFreePort } from "./ports.ts";
+import type { MachineSpec } from "./sprite-runtime.ts";
+
+/** Starts that lose the race for their port are tried again. */
+const START_ATTEMPTS = 3;
+
+/** What is the same for every VM of this daemon. */
+export interface VmFactory {
+  driver: VmmDriver;
+  images: ImageSet;
+}
+
+/** Boots a VM from its kernel, or restores it from its saved state. */
+export async function startVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec, from: "kernel" | "state"): Promise<Vm> {
+  for (let attempt = 1; ; attempt++) {
+    await rm(files.run, { recursive: true, force: true });
+    await mkdir(files.run, { recursive: true, mode: 0o700 });
+    const config = vmConfig(factory.images, files, machine, await findFreePort());
+    try {
+      if (from === "kernel") return await factory.driver.boot(config);
+      const vm = await factory.driver.restore(config, files.state);
+      await vm.resume();
+      return vm;
+    } catch (error) {
+      const final = attempt >= START_ATTEMPTS || (error instanceof HobError && error.code === "missing_tool");
+      if (final) throw error;
+    }
+  }
+}
+
+function vmConfig(images: ImageSet, files: SpriteFiles, machine: MachineSpec, pilotPort: number): VmConfig {
+  const shared = (path: string): Disk => ({ path, readOnly: true, owned: false });
+  return {
+    directory: files.run,
+    consoleLog: files.console,
+    machine,
+    kernel: images.kernel,
+    initramfs: images.initramfs,
+    // The order is known to hob-boot and to the pilot (microvm/platform.ts).
+    disks: [
+      shared(images.rootNamespace),
+      { path: files.volume, readOnly: false, owned: true },
+      shared(images.pilot),
+      shared(images.systemBase),
+      shared(images.platform),
+      shared(images.languages),
+      { path: files.bootConfig, readOnly: true, owned: true },
+    ],
+    ramFile: files.ram,
+    pilotPort,
+    credentials: process.getuid?.() === 0 ? vmmUser(files.directory) : undefined,
+  };
+}
+
+/** First of the user ids that VMMs get: beyond those of people, containers and systemd's dynamic users. */
+const FIRST_VMM_UID = 0x7000_0000;
+
+/**
+ * A daemon that runs as root gives every VMM a user of its own, who owns nothing else, so that one that is broken into
+ * can neither see nor signal another. The id follows from the VM's folder: nothing needs to remember it.
+ */
+function vmmUser(directory: string): Credentials {
+  const id = FIRST_VMM_UID + (createHash("sha256").update(directory).digest().readUInt32BE(0) & 0x0fff_ffff);
+  return { uid: id, gid: id };
+}
+
+/** A new, empty volume: sparse, so that it takes what is written and no more. */
+export async function createVolume(path: string, sizeGb: number): Promise<void> {
+  const file = await open(path, "wx", 0o600);
+  try {
+    await file.truncate(sizeGb * 1024 ** 3);
+  } finally {
+    await file.close();
+  }
+}

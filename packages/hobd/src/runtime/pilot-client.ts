@@ -1,0 +1,66 @@
+import { randomBytes } from "node:crypto";
+import { HobError, type Identity, PILOT_ROUTES, type ReadyResponse, type ResumedRequest } from "@hob/protocol";
+
+const REQUEST_TIMEOUT_MS = 15_000;
+
+/** hobd's own calls to one pilot, over the port that leads into its VM. */
+export class PilotClient {
+  readonly #base: string;
+  #token: string;
+
+  constructor(port: number, token: string) {
+    this.#base = `http://127.0.0.1:${port}`;
+    this.#token = token;
+  }
+
+  /** Waits until the pilot answers and its inner container runs. `alive` ends the wait early when the VM is gone. */
+  async waitUntilReady(timeoutMs: number, alive: () => boolean): Promise<ReadyResponse> {
+    return this.#retry(timeoutMs, alive, "wait for the pilot", async () => {
+      const response = await this.#request("GET", PILOT_ROUTES.ready, undefined, 5_000);
+      return (await response.json()) as ReadyResponse;
+    });
+  }
+
+  /** The first request after a restore: fresh randomness, the right time, and who this sprite is. */
+  async resumed(identity: Identity, timeoutMs: number, alive: () => boolean): Promise<void> {
+    await this.#retry(timeoutMs, alive, "tell the pilot that it was restored", async () => {
+      const body: ResumedRequest = { entropy: randomBytes(64).toString("base64"), wallclockMs: Date.now(), identity };
+      await this.#request("POST", PILOT_ROUTES.resumed, body, 5_000);
+    });
+    this.#token = identity.pilotToken;
+  }
+
+  async prepareSave(): Promise<void> {
+    await this.#request("POST", PILOT_ROUTES.prepareSave, {}, REQUEST_TIMEOUT_MS);
+  }
+
+  async shutdown(): Promise<void> {
+    await this.#request("POST", PILOT_ROUTES.shutdown, {}, REQUEST_TIMEOUT_MS);
+  }
+
+  async #request(method: string, path: string, body: unknown, timeoutMs: number): Promise<Response> {
+    const response = await fetch(this.#base + path, {
+      method,
+      headers: { authorization: `Bearer ${this.#token}`, "content-type": "application/json", connection: "close" },
+      signal: AbortSignal.timeout(timeoutMs),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    if (!response.ok) throw new HobError("pilot_unreachable", `${method} ${path}: the pilot answered ${response.status}`);
+    return response;
+  }
+
+  async #retry<T>(timeoutMs: number, alive: () => boolean, what: string, attempt: () => Promise<T>): Promise<T> {
+    const deadline = performance.now() + timeoutMs;
+    let delayMs = 5;
+    for (;;) {
+      try {
+        return await attempt();
+      } catch (cause) {
+        if (!alive()) throw new HobError("vm_failed", `${what}: the VM has ended`, { cause });
+        if (performance.now() > deadline) throw new HobError("pilot_unreachable", `${what}: no good answer in ${timeoutMs} ms`, { cause });
+      }
+      await new Promise((resolve) => setTimeout(resolve, delayMs));
+      delayMs = Math.min(delayMs * 1.5, 200);
+    }
+  }
+}

@@ -1,0 +1,136 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import type { CommandRunner } from "@hob/linux";
+import { HobError } from "@hob/protocol";
+import { readJson, writeJson } from "../vmm/qemu/processes.ts";
+import { writeBootConfig } from "./boot-config.ts";
+import { createVolume, startVm, type VmFactory } from "./machine.ts";
+import type { RuntimePaths, SpriteFiles } from "./paths.ts";
+import { PilotClient } from "./pilot-client.ts";
+import type { MachineSpec } from "./sprite-runtime.ts";
+import { warmUp } from "./warm-up.ts";
+
+const BOOT_TIMEOUT_MS = 120_000;
+const COPY_TIMEOUT_MS = 60_000;
+/** Other images, other sizes and killed builds all end up unused. */
+const STALE_AFTER_MS = 24 * 60 * 60_000;
+
+/** A saved VM of an empty sprite: booted once, cloned for every create of its size. */
+export interface Template {
+  files: SpriteFiles;
+  /** accepted by the pilot in the saved memory, until a clone gets its own */
+  pilotToken: string;
+}
+
+export interface TemplateEvents {
+  building(machine: MachineSpec): void;
+  built(machine: MachineSpec, elapsedMs: number): void;
+}
+
+/** Templates by image set, machine size and VMM. Built when first needed, or ahead of that; several waiters share one build. */
+export class TemplateStore {
+  readonly #paths: RuntimePaths;
+  readonly #factory: VmFactory;
+  readonly #runner: CommandRunner;
+  readonly #events: TemplateEvents;
+  readonly #pending = new Map<string, Promise<Template>>();
+
+  constructor(paths: RuntimePaths, factory: VmFactory, runner: CommandRunner, events: TemplateEvents) {
+    this.#paths = paths;
+    this.#factory = factory;
+    this.#runner = runner;
+    this.#events = events;
+  }
+
+  async ensure(machine: MachineSpec): Promise<Template> {
+    const key = await this.#key(machine);
+    const pending = this.#pending.get(key) ?? this.#findOrBuild(key, machine);
+    this.#pending.set(key, pending);
+    pending.catch(() => this.#pending.delete(key));
+    return pending;
+  }
+
+  /** Copies memory, disk and devices for a new sprite; sparse, and shared with the template where the file system can. */
+  async clone(template: Template, files: SpriteFiles): Promise<void> {
+    const names = [template.files.ram, template.files.volume, template.files.state, template.files.bootConfig];
+    const argv = ["cp", "--sparse=always", "--reflink=auto", "--no-preserve=mode", ...names, files.directory] as const;
+    await this.#runner.run({ argv, timeoutMs: COPY_TIMEOUT_MS }).catch((cause: Error) => {
+      const full = cause.message.includes("No space left");
+      throw new HobError(
+        full ? "no_space" : "internal",
+        `clone the template to ${files.directory}: ${full ? "the disk is full" : cause.message}`,
+        {
+          hint: "'hob doctor' shows the space that sprites need",
+          cause,
+        },
+      );
+    });
+  }
+
+  /** Removes templates that nobody has cloned for a while, and what a killed build left. */
+  async removeStale(): Promise<void> {
+    for (const name of await readdir(this.#paths.templates)) {
+      const path = join(this.#paths.templates, name);
+      const { mtimeMs } = await stat(path);
+      if (Date.now() - mtimeMs > STALE_AFTER_MS) await rm(path, { recursive: true, force: true });
+    }
+  }
+
+  async #findOrBuild(key: string, machine: MachineSpec): Promise<Template> {
+    const files = this.#paths.template(key);
+    const found = await readJson<{ pilotToken: string }>(files.stateInfo);
+    if (found !== undefined) {
+      await utimes(files.directory, new Date(), new Date());
+      return { files, pilotToken: found.pilotToken };
+    }
+    const start = performance.now();
+    this.#events.building(machine);
+    const template = await this.#build(key, machine);
+    this.#events.built(machine, performance.now() - start);
+    return template;
+  }
+
+  async #build(key: string, machine: MachineSpec): Promise<Template> {
+    const building = this.#paths.template(`.building-${process.pid}-${key}`);
+    await mkdir(building.directory, { recursive: true, mode: 0o700 });
+    try {
+      const pilotToken = randomBytes(32).toString("hex");
+      await createVolume(building.volume, machine.storageGb);
+      await writeBootConfig(building.bootConfig, pilotToken, undefined);
+      const vm = await startVm(this.#factory, building, machine, "kernel");
+      try {
+        let gone = false;
+        vm.exited.then(() => {
+          gone = true;
+        });
+        const pilot = new PilotClient(vm.pilotPort, pilotToken);
+        await pilot.waitUntilReady(BOOT_TIMEOUT_MS, () => !gone);
+        await warmUp(vm.pilotPort, pilotToken);
+        await pilot.prepareSave();
+        await vm.save(building.state);
+      } finally {
+        await vm.kill();
+      }
+      await writeJson(building.stateInfo, { pilotToken });
+      const files = this.#paths.template(key);
+      await rm(files.directory, { recursive: true, force: true });
+      await rename(building.directory, files.directory);
+      return { files, pilotToken };
+    } finally {
+      await rm(building.directory, { recursive: true, force: true });
+      await rm(building.run, { recursive: true, force: true });
+    }
+  }
+
+  async #key(machine: MachineSpec): Promise<string> {
+    return `${await this.#prefix()}-${machine.cpus}cpu-${machine.ramMb}mb-${machine.storageGb}gb`;
+  }
+
+  async #prefix(): Promise<string> {
+    const hash = createHash("sha256")
+      .update(this.#factory.images.hash)
+      .update(await this.#factory.driver.fingerprint());
+    return hash.digest("hex").slice(0, 16);
+  }
+}

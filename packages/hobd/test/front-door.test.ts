@@ -1,0 +1,335 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { connect, createServer } from "node:net";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { SPRITE_VERSION } from "@hob/protocol";
+import { WebSocket } from "ws";
+import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
+
+const PATH = "/v1/sprites/one";
+
+async function withSprite(body: (hob: TestDaemon) => Promise<void>, pilotPort?: () => number): Promise<void> {
+  await using hob = await TestDaemon.start({}, pilotPort === undefined ? {} : { pilotPort });
+  assert.equal((await hob.create("one")).status, 201);
+  await body(hob);
+}
+
+const webSocket = (hob: TestDaemon, path: string, headers = hob.headers) =>
+  new WebSocket(`${hob.url.replace("http", "ws")}${path}`, { headers, perMessageDeflate: false });
+
+const opened = (ws: WebSocket) => new Promise<WebSocket>((resolve, reject) => ws.once("open", () => resolve(ws)).once("error", reject));
+const message = (ws: WebSocket) => new Promise<Buffer>((resolve) => ws.once("message", (data) => resolve(data as Buffer)));
+const closed = (ws: WebSocket) => new Promise<number>((resolve) => ws.once("close", resolve).on("error", () => {}));
+
+/** The HTTP answer to an upgrade that is refused. */
+const refusal = (ws: WebSocket) =>
+  new Promise<{ response: IncomingMessage; body: string }>((resolve, reject) => {
+    ws.on("error", reject).on("open", () => reject(new Error("it was accepted")));
+    ws.once("unexpected-response", (_request, response) => {
+      let body = "";
+      response.on("data", (chunk) => (body += chunk)).on("end", () => resolve({ response, body }));
+    });
+  });
+
+describe("requests", () => {
+  test("reach the pilot as they were sent, with the host's token, and the answer comes back whole", () =>
+    withSprite(async (hob) => {
+      const response = await hob.fetch(`${PATH}/a%2Fb/echo?cmd=a+b&cmd=%20&x=../y`, { method: "GET", headers: { "X-Mine": "ü" } });
+      const { method, url, headers } = await bodyOf(response);
+      assert.deepEqual([response.status, method, url], [200, "GET", `${PATH}/a%2Fb/echo?cmd=a+b&cmd=%20&x=../y`]);
+      assert.equal(headers.authorization, `Bearer ${[...hob.runtime.tokens.values()][0]}`);
+      assert.equal(headers.host, `127.0.0.1:${hob.pilot.port}`);
+      assert.equal(headers["x-mine"], "ü");
+      assert.equal(response.headers.get("x-pilot"), "one, two");
+      assert.equal(response.headers.get("sprite-version"), SPRITE_VERSION);
+    }));
+
+  test("every method passes, HEAD without a body", () =>
+    withSprite(async (hob) => {
+      for (const method of ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]) {
+        const response = await hob.fetch(`${PATH}/echo`, { method });
+        assert.equal(response.status, 200, method);
+        assert.equal(hob.pilot.seen.at(-1)?.method, method);
+        assert.equal((await response.text()).length > 0, method !== "HEAD");
+      }
+    }));
+
+  test("headers of one connection do not pass, nor can a client strip the length of its body", () =>
+    withSprite(async (hob) => {
+      const response = await rawRequest(hob, `${PATH}/sink`, {
+        method: "POST",
+        headers: { Connection: "close, x-private, content-length", "X-Private": "1", TE: "trailers", "Content-Length": "5" },
+        body: "hello",
+      });
+      assert.equal(JSON.parse(response).bytes, 5);
+      const { headers } = hob.pilot.seen.at(-1) ?? assert.fail();
+      assert.deepEqual([headers["x-private"], headers.te, headers["content-length"]], [undefined, undefined, "5"]);
+    }));
+
+  test("a body of unknown length streams through unchanged", () =>
+    withSprite(async (hob) => {
+      const bytes = randomBytes(20 * 1024 * 1024);
+      const response = await hob.fetch(`${PATH}/sink`, { method: "PUT", body: new Blob([bytes]).stream(), duplex: "half" } as RequestInit);
+      const { createHash } = await import("node:crypto");
+      assert.deepEqual(await bodyOf(response), { bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") });
+    }));
+
+  test("the headers come before the body, and both directions flow at once", () =>
+    withSprite(async (hob) => {
+      const silent = await hob.fetch(`${PATH}/silent`);
+      assert.equal(silent.headers.get("content-type"), "application/x-ndjson");
+      await silent.body?.cancel();
+      const outgoing = httpRequest(`${hob.url}${PATH}/ticks`, { method: "POST", headers: hob.headers });
+      outgoing.write("1");
+      const answer = await new Promise<IncomingMessage>((resolve) => outgoing.once("response", resolve));
+      const next = () => new Promise<string>((resolve) => answer.once("data", (chunk) => resolve(String(chunk))));
+      assert.equal(await next(), "got 1\n");
+      outgoing.write("2");
+      assert.equal(await next(), "got 2\n");
+      outgoing.end();
+      await new Promise((resolve) => answer.once("end", resolve).resume());
+    }));
+
+  test("chunks stay apart: one frame of the pilot is one chunk at the client", () =>
+    withSprite(async (hob) => {
+      const text = await new Promise<string>((resolve) => {
+        let all = "";
+        const socket = connect(Number(new URL(hob.url).port), "127.0.0.1");
+        socket.write(`POST ${PATH}/frames HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${hob.token}\r\n\r\n`);
+        socket.on("data", (chunk) => (all += chunk)).on("close", () => resolve(all));
+      });
+      assert.equal(text.split("\r\n\r\n").slice(1).join("\r\n\r\n"), "4\r\n\x01one\r\n4\r\n\x02two\r\n2\r\n\x03\x00\r\n0\r\n\r\n");
+    }));
+
+  test("a target of 200 KiB passes: commands and environment travel in it", () =>
+    withSprite(async (hob) => {
+      const response = await hob.fetch(`${PATH}/echo?env=${"x".repeat(200 * 1024)}`);
+      assert.equal((await bodyOf(response)).url.length > 200 * 1024, true);
+    }));
+
+  test("an answer that the pilot gives without reading the body arrives", () =>
+    withSprite(async (hob) => {
+      const response = await rawRequest(hob, `${PATH}/early`, { method: "POST", body: Buffer.alloc(30 * 1024 * 1024) });
+      assert.equal(response, '{"error":"too large"}');
+    }));
+});
+
+describe("when a side goes away", () => {
+  test("a client that leaves takes its request to the pilot with it", () =>
+    withSprite(async (hob) => {
+      const gone = new AbortController();
+      const response = await hob.fetch(`${PATH}/silent`, { signal: gone.signal });
+      assert.equal(hob.pilot.connectionCount, 1);
+      gone.abort();
+      await until("the pilot's connection is closed", () => hob.pilot.connectionCount === 0);
+      await response.body?.cancel().catch(() => {});
+      const unanswered = httpRequest(`${hob.url}${PATH}/mute`, { headers: hob.headers }).on("error", () => {});
+      unanswered.end();
+      await until("the request is at the pilot", () => hob.pilot.seen.at(-1)?.url === `${PATH}/mute`);
+      unanswered.destroy();
+      await until("the pilot's connection is closed", () => hob.pilot.connectionCount === 0);
+      const upload = httpRequest(`${hob.url}${PATH}/clog`, { method: "POST", headers: hob.headers }).on("error", () => {});
+      upload.write("x");
+      await until("the upload is at the pilot", () => hob.pilot.readBytes > 0);
+      upload.destroy();
+      await until("the pilot's connection is closed", () => hob.pilot.connectionCount === 0);
+    }));
+
+  test("a pilot that dies in the middle of an answer breaks the answer, so that no client takes it for whole", () =>
+    withSprite(async (hob) => {
+      const response = await hob.fetch(`${PATH}/half`);
+      await assert.rejects(response.text());
+      const streaming = await hob.fetch(`${PATH}/silent`);
+      hob.pilot.cut();
+      await assert.rejects(streaming.text());
+    }));
+
+  test("a lost GET is sent once more; a lost POST never", () =>
+    withSprite(async (hob) => {
+      assert.equal(await (await hob.fetch(`${PATH}/shy`)).text(), "second try");
+      assert.equal(hob.pilot.seen.length, 2);
+      hob.pilot.seen.length = 0;
+      const response = await hob.fetch(`${PATH}/shy`, { method: "POST", body: "x" });
+      assert.deepEqual([response.status, (await bodyOf(response)).error], [502, "pilot_unreachable"]);
+      assert.equal(hob.pilot.seen.length, 1);
+    }));
+
+  test("when nothing listens, the runtime is asked once more, then it is a 502 with a hint", async () => {
+    let port = await freePort();
+    let hob: TestDaemon | undefined;
+    await withSprite(
+      async (daemon) => {
+        hob = daemon;
+        for (const init of [{}, { method: "POST", body: "x" }]) {
+          daemon.runtime.calls.length = 0;
+          const response = await daemon.fetch(`${PATH}/echo`, init);
+          const body = await bodyOf(response);
+          assert.deepEqual([response.status, body.error, typeof body.hint], [502, "pilot_unreachable", "string"]);
+          assert.deepEqual(daemon.runtime.calls, ["endpoint one", "endpoint one"]);
+        }
+        // The second answer of the runtime is another place: a POST may be repeated when it was never connected.
+        daemon.runtime.calls.length = 0;
+        const dead = port;
+        Object.defineProperty(daemon.runtime.calls, "push", {
+          value(...calls: string[]) {
+            port = daemon.runtime.calls.length === 0 ? dead : daemon.pilot.port;
+            return Array.prototype.push.apply(this, calls);
+          },
+        });
+        const response = await daemon.fetch(`${PATH}/sink`, { method: "POST", body: "hello" });
+        assert.equal((await bodyOf(response)).bytes, 5);
+      },
+      () => port,
+    );
+    assert(hob);
+  });
+
+  test("a pilot that rejects the host's token is the host's fault, not the client's", () =>
+    withSprite(async (hob) => {
+      hob.pilot.acceptedToken = "another";
+      const response = await hob.fetch(`${PATH}/echo`);
+      assert.deepEqual([response.status, (await bodyOf(response)).error], [502, "pilot_unreachable"]);
+    }));
+});
+
+describe("WebSockets", () => {
+  test("pass both ways, with what was sent early on either side", () =>
+    withSprite(async (hob) => {
+      const ws = webSocket(hob, `${PATH}/greet?cmd=x`);
+      const upgrade = new Promise<IncomingMessage>((resolve) => ws.once("upgrade", resolve));
+      const greeting = message(ws);
+      await opened(ws);
+      assert.equal((await upgrade).headers["sprite-version"], SPRITE_VERSION);
+      assert.equal(String(await greeting), "hello at once");
+      const binary = randomBytes(900_000);
+      ws.send(binary);
+      assert.deepEqual(await message(ws), binary);
+      assert.equal(hob.pilot.seen.at(-1)?.headers.authorization, `Bearer ${[...hob.runtime.tokens.values()][0]}`);
+      ws.send("close");
+      assert.equal(await closed(ws), 4007);
+      await until("both sides are closed", () => hob.pilot.connectionCount === 0);
+    }));
+
+  test("a frame that comes in one segment with the upgrade request is not lost", () =>
+    withSprite(async (hob) => {
+      const answer = await new Promise<string>((resolve) => {
+        let all = "";
+        const socket = connect(Number(new URL(hob.url).port), "127.0.0.1");
+        const head = `GET ${PATH}/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer ${hob.token}\r\n\r\n`;
+        const frame = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]);
+        socket.write(Buffer.concat([Buffer.from(head), frame]));
+        socket.on("data", (chunk) => {
+          all += chunk.toString("latin1");
+          if (all.endsWith("\x81\x02hi")) socket.destroy();
+        });
+        socket.on("close", () => resolve(all));
+      });
+      assert.match(answer, /^HTTP\/1\.1 101 /);
+    }));
+
+  test("are refused before the upgrade, with a JSON body", () =>
+    withSprite(async (hob) => {
+      const cases: [string, Record<string, string>, number, string][] = [
+        [`${PATH}/ws`, {}, 401, "unauthorized"],
+        ["/v1/sprites/none/exec", hob.headers, 404, "not_found"],
+        [`${PATH}/refuse`, hob.headers, 400, "nop"],
+      ];
+      for (const [path, headers, status, error] of cases) {
+        const { response, body } = await refusal(webSocket(hob, path, headers));
+        assert.equal(response.statusCode, status);
+        assert.equal(response.headers["sprite-version"], SPRITE_VERSION);
+        assert(body.includes(error), body);
+      }
+      assert.equal(hob.pilot.seen.filter(({ url }) => url.includes("none")).length, 0);
+      assert.equal(hob.pilot.webSocketCount, 0);
+    }));
+
+  test("end with the pilot, and end the pilot's side with the client", () =>
+    withSprite(async (hob) => {
+      const dying = await opened(webSocket(hob, `${PATH}/ws`));
+      dying.send("die");
+      assert.equal(await closed(dying), 1006);
+      const leaving = await opened(webSocket(hob, `${PATH}/ws`));
+      await until("it is there", () => hob.pilot.connectionCount === 1);
+      leaving.terminate();
+      await until("the pilot's side is closed", () => hob.pilot.connectionCount === 0);
+    }));
+
+  test("fifty at once each get their own bytes, and leave nothing behind", () =>
+    withSprite(async (hob) => {
+      const sockets = await Promise.all(Array.from({ length: 50 }, () => opened(webSocket(hob, `${PATH}/ws`))));
+      await Promise.all(
+        sockets.map(async (ws) => {
+          for (let round = 0; round < 20; round++) {
+            const bytes = randomBytes(1 + ((round * 997) % 5_000));
+            ws.send(bytes);
+            assert.deepEqual(await message(ws), bytes);
+          }
+        }),
+      );
+      assert.equal(hob.pilot.webSocketCount, 50);
+      const ends = sockets.map(closed);
+      for (const ws of sockets) ws.close();
+      await Promise.all(ends);
+      await until("all are closed", () => hob.pilot.connectionCount === 0);
+    }));
+
+  test("a stop of the daemon ends sessions and streams in bounded time", () =>
+    withSprite(async (hob) => {
+      const ws = await opened(webSocket(hob, `${PATH}/ws`));
+      const stream = await hob.fetch(`${PATH}/silent`);
+      const end = closed(ws);
+      const startedAt = Date.now();
+      const stop = hob.daemon.stop();
+      await assert.rejects(stream.text());
+      await end;
+      await stop;
+      assert(Date.now() - startedAt < 4_000);
+      assert.equal(hob.runtime.calls.at(-1), "stopAll");
+      await assert.rejects(fetch(`${hob.url}/healthz`));
+    }));
+
+  test("nothing of a query string, a token or an environment is in the log", () =>
+    withSprite(async (hob) => {
+      await hob.create("two", { environment: { PASSWORD: "env-secret" } });
+      await (await hob.fetch(`${PATH}/echo?env=query-secret`)).text();
+      await (await hob.fetch(`${PATH}/half?env=query-secret`)).text().catch(() => {});
+      await (await hob.fetch(`${PATH}/shy?env=query-secret`, { method: "POST", body: "x" })).text();
+      await (await hob.fetch("/v1/sprites?env=query-secret&max_results=x")).text();
+      const ws = await opened(webSocket(hob, `${PATH}/ws?cmd=query-secret`));
+      ws.terminate();
+      await refusal(webSocket(hob, "/v1/sprites/none/exec?cmd=query-secret"));
+      const log = readFileSync(join(hob.home, "hobd.log"), "utf8");
+      assert(log.includes("request refused"));
+      for (const secret of ["query-secret", "env-secret", hob.token, ...hob.runtime.tokens.values()])
+        assert.equal(log.includes(secret), false);
+    }));
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A request with headers that fetch does not let through; the answer's body. */
+function rawRequest(
+  hob: TestDaemon,
+  path: string,
+  init: { method: string; headers?: Record<string, string>; body: string | Buffer },
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const outgoing = httpRequest(`${hob.url}${path}`, { method: init.method, headers: { ...hob.headers, ...init.headers }, agent: false });
+    outgoing.once("response", (response) => {
+      let body = "";
+      response.on("data", (chunk) => (body += chunk)).on("end", () => resolve(body));
+      response.on("error", reject);
+    });
+    outgoing.on("error", reject).end(init.body);
+  });
+}

@@ -1,0 +1,84 @@
+import type { ServerResponse } from "node:http";
+
+/**
+ * HTTP exec frames have no length: one HTTP chunk is one frame. A client that reads two chunks at once sees them as
+ * one, and one that reads half a chunk takes the rest for a new frame. So frames are small, those of one stream are
+ * merged while they wait, and there is a pause between any two.
+ */
+const FRAME_BYTES_MAX = 16 * 1024;
+const FRAME_GAP_MS = 8;
+
+/** Writes frames, spaced, to a response. Sprites API, HTTP exec. */
+export class FramePacer {
+  readonly #response: ServerResponse;
+  readonly #queue: { stream: number; data: Buffer }[] = [];
+  readonly #onIdle: () => void;
+  #queuedBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #end = false;
+
+  /** @param onIdle called each time the queue has run empty */
+  constructor(response: ServerResponse, onIdle: () => void) {
+    this.#response = response;
+    this.#onIdle = onIdle;
+    response.on("drain", () => this.#pump());
+    response.on("close", () => this.#stop());
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  push(stream: number, data: Buffer): void {
+    this.#queue.push({ stream, data });
+    this.#queuedBytes += data.length;
+    this.#pump();
+  }
+
+  /** Ends the response after all frames. */
+  end(): void {
+    this.#end = true;
+    this.#pump();
+  }
+
+  #pump(): void {
+    if (this.#timer !== undefined || this.#response.writableNeedDrain || this.#response.destroyed) return;
+    const frame = this.#takeFrame();
+    if (frame !== undefined) {
+      this.#response.write(frame);
+      this.#timer = setTimeout(() => this.#next(), FRAME_GAP_MS);
+    } else if (this.#end) {
+      this.#response.end();
+    }
+  }
+
+  #next(): void {
+    this.#timer = undefined;
+    if (this.#queue.length === 0) this.#onIdle();
+    this.#pump();
+  }
+
+  /** The first waiting bytes of one stream, as far as they fit into a frame. */
+  #takeFrame(): Buffer | undefined {
+    const stream = this.#queue[0]?.stream;
+    if (stream === undefined) return undefined;
+    const parts: Uint8Array[] = [Uint8Array.of(stream)];
+    let room = FRAME_BYTES_MAX;
+    while (room > 0 && this.#queue[0]?.stream === stream) {
+      const { data } = this.#queue[0];
+      const part = data.subarray(0, room);
+      parts.push(part);
+      room -= part.length;
+      if (part.length === data.length) this.#queue.shift();
+      else this.#queue[0] = { stream, data: data.subarray(part.length) };
+    }
+    this.#queuedBytes -= FRAME_BYTES_MAX - room;
+    return Buffer.concat(parts);
+  }
+
+  #stop(): void {
+    clearTimeout(this.#timer);
+    this.#queue.length = 0;
+    this.#queuedBytes = 0;
+  }
+}

@@ -1,0 +1,70 @@
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Writable } from "node:stream";
+import { pino } from "pino";
+import { type ExecEndpoint, registerExec } from "../../src/exec/index.ts";
+import type { HelperClient } from "../../src/helper/index.ts";
+import type { TestContainer } from "./container.ts";
+
+export interface ExecServer extends AsyncDisposable {
+  readonly baseURL: string;
+  readonly webSocketURL: string;
+  readonly endpoint: ExecEndpoint;
+  /** everything that was logged */
+  log(): string;
+  /** what the pilot does when the container has ended */
+  containerStopped(): void;
+  setState(state: "running" | "stopped"): void;
+}
+
+export async function startExecServer(helper: HelperClient, container: TestContainer): Promise<ExecServer> {
+  let text = "";
+  let state: "running" | "stopped" = "running";
+  const callbacks = new Set<() => void>();
+  const sink = new Writable({
+    write(chunk, _encoding, done) {
+      text += chunk;
+      done();
+    },
+  });
+  const log = pino({ level: "trace" }, sink);
+  const server = createServer((request, response) => {
+    if (!endpoint.handle(request, response)) response.writeHead(404).end();
+  });
+  const endpoint = registerExec({
+    server,
+    helper,
+    log,
+    container: {
+      state: () => state,
+      target: () => container.target,
+      onStopped(callback) {
+        callbacks.add(callback);
+        return () => callbacks.delete(callback);
+      },
+    },
+    environment: () => ({ FROM_SPRITE: "yes" }),
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    baseURL: `http://127.0.0.1:${port}`,
+    webSocketURL: `ws://127.0.0.1:${port}/v1/sprites/test`,
+    endpoint,
+    log: () => text,
+    containerStopped: () => {
+      for (const callback of callbacks) callback();
+    },
+    setState: (next) => {
+      state = next;
+    },
+    async [Symbol.asyncDispose]() {
+      await endpoint.close();
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}

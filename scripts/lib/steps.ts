@@ -1,0 +1,38 @@
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+
+export const PROJECT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** One program that a task runs, with its output shown as it comes. */
+export interface ScriptStep {
+  title: string;
+  argv: readonly string[];
+}
+
+/** Format, lint and types. */
+export const toolSteps = (): ScriptStep[] => [
+  { title: "format and lint", argv: [process.execPath, "node_modules/@biomejs/biome/bin/biome", "ci", "--error-on-warnings", "."] },
+  { title: "types", argv: [process.execPath, "node_modules/typescript/bin/tsc", "-p", "."] },
+];
+
+/** Runs the steps in order and stops at the first that fails. @returns its exit code, else 0 */
+export async function runSteps(steps: readonly ScriptStep[]): Promise<number> {
+  for (const { title, argv } of steps) {
+    console.log(`\n== ${title}`);
+    const code = await run(argv);
+    if (code !== 0) {
+      console.error(`\n${title}: failed with exit code ${code}`);
+      return code;
+    }
+  }
+  return 0;
+}
+
+function run(argv: readonly string[]): Promise<number> {
+  const [program = "", ...args] = argv;
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { cwd: PROJECT, stdio: "inherit" });
+    child.once("error", reject);
+    child.once("exit", (code, signal) => resolve(code ?? (signal === null ? 1 : 128)));
+  });
+}
