@@ -70,7 +70,7 @@ static void probe(void) {
 }
 
 int main(int argc, char **argv) {
-    char *const next[] = {"/pilot/hob-helper", "init", "/usr/local/bin/node", "--max-semi-space-size=1", "/pilot/pilot.mjs", NULL};
+    char *const next[] = {"/pilot/hob-helper", "init", "/usr/local/bin/node", "--jitless", "/pilot/pilot.mjs", NULL};
     char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run", "LANG=C.UTF-8",
                                  "DM_DISABLE_UDEV=1", NULL};
     if (argc > 1 && strcmp(argv[1], "probe") == 0) probe();

@@ -9,10 +9,11 @@ export interface ScriptStep {
   argv: readonly string[];
 }
 
-/** Format, lint and types. */
+/** Format, lint, types, and documents that are made from code. */
 export const toolSteps = (): ScriptStep[] => [
   { title: "format and lint", argv: [process.execPath, "node_modules/@biomejs/biome/bin/biome", "ci", "--error-on-warnings", "."] },
   { title: "types", argv: [process.execPath, "node_modules/typescript/bin/tsc", "-p", "."] },
+  { title: "generated documents", argv: [process.execPath, "scripts/docs.ts", "--check"] },
 ];
 
 /** Runs the steps in order and stops at the first that fails. @returns its exit code, else 0 */

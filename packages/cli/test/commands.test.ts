@@ -221,6 +221,11 @@ describe("the command itself", () => {
     assert.match(viaNode.stdout.toString(), /^hob \d+\.\d+\.\d+ \(node 2[4-9]\./, viaNode.stderr);
   });
 
+  test("a cache folder that cannot be made costs nothing but time", async () => {
+    const { status, stderr } = await home.run(["version"], { env: { HOB_CACHE: "/proc/nowhere" } });
+    assert.deepEqual([status, stderr], [0, ""]);
+  });
+
   test("help goes to standard output, has an example for each command, and no colour without a terminal", async () => {
     const top = await home.run([]);
     assert.equal(top.status, 0);

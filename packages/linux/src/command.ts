@@ -54,6 +54,9 @@ export class SystemCommandRunner implements CommandRunner {
       const timer = setTimeout(() => {
         timedOut = true;
         child.kill("SIGKILL");
+        // What it started may live on and hold the pipes open: the wait must not depend on that.
+        child.stdout?.destroy();
+        child.stderr?.destroy();
       }, command.timeoutMs);
       child.stdout?.on("data", (chunk: Buffer) => stdout.push(chunk));
       child.stderr?.on("data", (chunk: Buffer) => {
@@ -72,12 +75,7 @@ export class SystemCommandRunner implements CommandRunner {
         if (code === 0) return resolve({ stdout: stdout.text(), stderr: stderr.text() });
         const what = timedOut ? `no end after ${command.timeoutMs} ms` : code === null ? `killed by ${killedBy}` : `exit status ${code}`;
         const said = command.outputFile === undefined ? stderr.text() : readFileSync(command.outputFile, "utf8");
-        const tail = lastLines(said, 6);
-        reject(
-          new HobError(timedOut ? "timeout" : "command_failed", `run ${program}: ${what}${tail === "" ? "" : `: ${tail}`}`, {
-            details: { program, ...(code === null ? {} : { exit_status: code }) },
-          }),
-        );
+        reject(endError(program, timedOut ? "timeout" : "command_failed", what, said, code));
       });
     });
   }
@@ -88,6 +86,13 @@ function spawnError(program: string, error: NodeJS.ErrnoException): HobError {
     return new HobError("missing_tool", `run ${program}: not found`, { hint: "'hob doctor' lists the packages to install", cause: error });
   }
   return new HobError("command_failed", `run ${program}: ${error.message}`, { cause: error });
+}
+
+function endError(program: string, kind: "timeout" | "command_failed", what: string, said: string, exitStatus: number | null): HobError {
+  const tail = lastLines(said, 6);
+  return new HobError(kind, `run ${program}: ${what}${tail === "" ? "" : `: ${tail}`}`, {
+    details: { program, ...(exitStatus === null ? {} : { exit_status: exitStatus }) },
+  });
 }
 
 class TailBuffer {

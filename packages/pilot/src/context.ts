@@ -3,7 +3,7 @@ import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { type Logger, pino } from "pino";
 import { type BootConfig, PATHS } from "./config.ts";
 import { enableControllers } from "./container/cgroups.ts";
-import { InnerContainer } from "./container/container.ts";
+import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { HelperClient } from "./helper/index.ts";
@@ -53,22 +53,23 @@ export class PilotContext {
     const { log } = this;
     const { device, address, gateway } = this.config.network;
     const restarted = await this.#clearPredecessor();
+    const steps: Step[] = [];
     if (!restarted) {
-      await this.#platform.prepare(this.#runner);
       await enableControllers();
+      await writeFile("/proc/sys/net/ipv4/ip_forward", "1");
       await Promise.all([
-        this.volume.attach(),
-        this.#rootfs.mountLayers(),
-        writeFile("/proc/sys/net/ipv4/ip_forward", "1"),
-        applyFirewall(this.#runner, firewallRules({ device, address, gateway })),
+        timed(steps, "platform", () => this.#platform.prepare(this.#runner)),
+        timed(steps, "volume", () => this.volume.attach()),
+        timed(steps, "layers", () => this.#rootfs.mountLayers()),
       ]);
+      await timed(steps, "firewall", () => applyFirewall(this.#runner, firewallRules({ device, address, gateway })));
     }
     await writeFile(PATHS.machineId, "", { mode: 0o444 });
     if (this.config.identity !== undefined) await this.sprite.adopt(this.config.identity);
     await this.#crun.writeBundle();
-    const steps = await this.container.start();
+    steps.push(...(await this.container.start()));
     this.#resolver.start();
-    log.info({ steps, restarted }, "inner container runs");
+    log.info({ steps, restarted, processMs: Math.round(performance.now()), uptimeMs: await this.uptimeMs() }, "inner container runs");
   }
 
   /** Ends the container and leaves the volume clean. */

@@ -1,4 +1,5 @@
 import { createServer } from "node:http";
+import { LIMITS } from "@hob/protocol";
 import { getRequestListener } from "@hono/node-server";
 import { PilotContext } from "./context.ts";
 import { ExecEndpoint } from "./exec/index.ts";
@@ -31,7 +32,8 @@ const app = hostApi({ ...context, log, uptimeMs: context.uptimeMs, sync: () => c
 addErrorHandling(app, log);
 const exec = new ExecEndpoint({ ...context, log, environment: () => context.sprite.identity?.environment ?? {} });
 const listener = getRequestListener(app.fetch);
-const server = createServer({ requestTimeout: 0 }, (request, response) => {
+// Commands and environments travel in request targets of up to LIMITS.requestTargetBytes; uploads may take any time.
+const server = createServer({ requestTimeout: 0, maxHeaderSize: LIMITS.requestTargetBytes + 64 * 1024 }, (request, response) => {
   if (!isFromHost(request, context.sprite.token)) return void response.writeHead(401).end();
   if (!exec.handle(request, response)) void listener(request, response);
 });

@@ -39,16 +39,18 @@ function printFinding(cli: Cli, { check, level, found, advice }: Finding): void 
 }
 
 async function thisMachine(cli: Cli, flags: DoctorFlags): Promise<Machine> {
-  const [{ SystemCommandRunner }, { defaultCacheDir }, { loadConfig }] = await Promise.all([
+  const [{ SystemCommandRunner }, { defaultCacheDir }, { loadConfig }, { findKvmProbe }] = await Promise.all([
     import("@hob/linux"),
     import("@hob/images"),
     import("@hob/hobd"),
+    import("../doctor/kvm-probe.ts"),
   ]);
   const { home, listen } = loadConfig(cli.env, { home: flags.home, listen: flags.listen });
+  const place = { home, cacheDir: defaultCacheDir(), runner: new SystemCommandRunner() };
+  const probeKvm = await findKvmProbe(place);
   return {
-    home,
-    cacheDir: defaultCacheDir(),
-    runner: new SystemCommandRunner(),
+    ...place,
+    ...(probeKvm === undefined ? {} : { probeKvm }),
     // mkfs.erofs lies in a folder that ordinary users often lack in their PATH.
     path: [...(cli.env.PATH ?? "").split(delimiter).filter((folder) => folder !== ""), "/usr/sbin", "/sbin"],
     listen,

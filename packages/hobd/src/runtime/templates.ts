@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandRunner } from "@hob/linux";
-import { HobError } from "@hob/protocol";
+import { HobError, type Identity } from "@hob/protocol";
 import { readJson, writeJson } from "../vmm/qemu/processes.ts";
 import { writeBootConfig } from "./boot-config.ts";
 import { createVolume, startVm, type VmFactory } from "./machine.ts";
@@ -27,6 +27,17 @@ export interface TemplateEvents {
   building(machine: MachineSpec): void;
   built(machine: MachineSpec, elapsedMs: number): void;
 }
+
+/** Rehearses what the first request to a clone does; the clone's own identity replaces it. */
+const templateIdentity = (pilotToken: string): Identity => ({
+  id: "template",
+  name: "template",
+  organization: "",
+  url: "",
+  machineId: "0".repeat(32),
+  pilotToken,
+  environment: {},
+});
 
 /** Templates by image set, machine size and VMM. Built when first needed, or ahead of that; several waiters share one build. */
 export class TemplateStore {
@@ -107,6 +118,7 @@ export class TemplateStore {
         const pilot = new PilotClient(vm.pilotPort, pilotToken);
         await pilot.waitUntilReady(BOOT_TIMEOUT_MS, () => !gone);
         await warmUp(vm.pilotPort, pilotToken);
+        await pilot.resumed(templateIdentity(pilotToken), BOOT_TIMEOUT_MS, () => !gone);
         await pilot.prepareSave();
         await vm.save(building.state);
       } finally {

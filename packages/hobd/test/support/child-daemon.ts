@@ -23,7 +23,7 @@ export class ChildDaemon implements AsyncDisposable {
 
   constructor(options: ChildOptions) {
     const script = fileURLToPath(new URL("daemon-child.ts", import.meta.url));
-    this.#process = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] });
+    this.#process = spawn(process.execPath, [script, JSON.stringify(options)], { stdio: ["pipe", "pipe", "inherit"] });
     createInterface({ input: this.#process.stdout ?? assert.fail() }).on("line", (line) => this.lines.push(JSON.parse(line)));
     this.exited = new Promise((resolve) => this.#process.once("close", (code, signal) => resolve(code ?? signal)));
   }

@@ -12,6 +12,12 @@ export interface ChildOptions {
 
 const say = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
+// Standard input ends with the test, also when the test is killed: no daemon may outlive it.
+process.stdin
+  .on("end", () => process.exit(2))
+  .resume()
+  .unref();
+
 const options: ChildOptions = JSON.parse(process.argv[2] ?? "");
 try {
   const daemon = await startDaemon(

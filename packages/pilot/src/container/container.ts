@@ -148,7 +148,8 @@ export class InnerContainer {
   }
 }
 
-async function timed<T>(steps: Step[], name: string, work: () => Promise<T>): Promise<T> {
+/** Runs a step and notes how long it took, also when it fails. */
+export async function timed<T>(steps: Step[], name: string, work: () => Promise<T>): Promise<T> {
   const start = performance.now();
   try {
     return await work();

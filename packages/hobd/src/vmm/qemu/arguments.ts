@@ -31,6 +31,15 @@ export const GUEST_NETWORK = {
   pilotPort: 8080,
 } as const;
 
+/** A text that changes whenever the machine that the guest sees changes: a saved state fits one such machine only. */
+export function machineDescription(host: QemuHost): string {
+  const machine = { cpus: 1, ramMb: 512, storageGb: 1 };
+  const disks = [true, false].map((readOnly) => ({ path: "", readOnly, owned: !readOnly }));
+  const config = { directory: "", consoleLog: "", machine, kernel: "", initramfs: "", disks, ramFile: "", pilotPort: 0 };
+  const files = { kernel: "", initramfs: "", ram: "", console: "", disks: ["", ""] };
+  return JSON.stringify(qemuArguments({ ...config, credentials: undefined }, files, host));
+}
+
 const MAC = `mac=${GUEST_NETWORK.mac}`;
 
 /**
@@ -44,8 +53,8 @@ export function qemuArguments(config: VmConfig, files: QemuFiles, host: QemuHost
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-M", "microvm,acpi=on,x-option-roms=off,pit=on,pic=on,rtc=on,isa-serial=on,usb=off,memory-backend=ram0"],
-    ...["-accel", host.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=128"],
-    ...["-cpu", host.accelerator === "kvm" ? "host" : "max"],
+    ...["-accel", host.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=512"],
+    ...["-cpu", host.accelerator === "kvm" ? "host" : "max,la57=off"],
     ...["-smp", String(cpus), "-m", `${ramMb}M`],
     ...["-object", `memory-backend-file,id=ram0,size=${ramMb}M,mem-path=${files.ram},share=on`],
     ...["-kernel", files.kernel, "-initrd", files.initramfs, "-append", kernelCommandLine(host)],
@@ -102,5 +111,7 @@ function kernelCommandLine(host: QemuHost): string {
     "random.trust_cpu=on",
     // Under TCG the calibration against the emulated timer now and then never ends; the guest's TSC is the host's.
     ...(host.accelerator === "tcg" && host.tscKhz > 0 ? [`tsc_early_khz=${host.tscKhz}`, "no_timer_check"] : []),
+    // Timer ticks get lost under TCG. The kernel would blame the TSC for it, and go on with the ticks as its clock.
+    ...(host.accelerator === "tcg" ? ["tsc=reliable"] : []),
   ].join(" ");
 }

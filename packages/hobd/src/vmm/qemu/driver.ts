@@ -9,7 +9,7 @@ import { pipeline } from "node:stream/promises";
 import { type CommandRunner, lastLines } from "@hob/linux";
 import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
-import { GUEST_NETWORK, type QemuHost, qemuArguments } from "./arguments.ts";
+import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments } from "./arguments.ts";
 import {
   type InheritedFile,
   identify,
@@ -50,9 +50,9 @@ export class QemuDriver implements VmmDriver {
 
   async fingerprint(): Promise<string> {
     const { stdout } = await this.#options.runner.run({ argv: [PROGRAM, "--version"], timeoutMs: 10_000 });
-    const { accelerator, network, tscKhz } = this.#options.host;
+    const machine = machineDescription(this.#options.host);
     return createHash("sha256")
-      .update(JSON.stringify([stdout, accelerator, network, tscKhz, cpus()[0]?.model, process.arch, GUEST_NETWORK]))
+      .update(JSON.stringify([stdout, machine, cpus()[0]?.model, process.arch, GUEST_NETWORK]))
       .digest("hex");
   }
 

@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { ImageCache } from "../src/index.ts";
+
+const HASH = "0123456789abcdef0123456789abcdef";
+const CONTENTS = "an image";
+/** Above every process id that Linux gives, proc_sys_kernel(5). */
+const NO_PID = 4_194_305;
+
+let root: string;
+let cache: ImageCache;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), "hob-cache-"));
+  cache = new ImageCache(root);
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+const build = async (directory: string) => {
+  await writeFile(join(directory, "base.img"), CONTENTS);
+  await mkdir(join(directory, "modules"));
+};
+
+/** Writes over a file of the cache; what was built is read-only. */
+async function damage(path: string, contents: string, keepTime = false): Promise<void> {
+  const { atime, mtime } = await stat(path);
+  await chmod(path, 0o600);
+  await writeFile(path, contents);
+  if (keepTime) await utimes(path, atime, mtime);
+}
+
+describe("adding a component", () => {
+  test("gives a folder named by component and hash, with read-only files and their checksums", async () => {
+    const { directory, manifest } = await cache.add("system", HASH, build);
+    assert.equal(directory, join(root, "system-0123456789abcdef"));
+    assert.deepEqual(Object.keys(manifest.files), ["base.img"]);
+    assert.equal(manifest.files["base.img"]?.sha256, createHash("sha256").update(CONTENTS).digest("hex"));
+    assert.equal(manifest.files["base.img"]?.bytes, CONTENTS.length);
+    assert.equal((await stat(join(directory, "base.img"))).mode & 0o222, 0);
+    assert.deepEqual(JSON.parse(await readFile(join(directory, "manifest.json"), "utf8")), manifest);
+    assert.deepEqual(await cache.find("system", HASH), { directory, manifest });
+  });
+
+  test("is invisible until it is complete, and leaves nothing when it fails", async () => {
+    const failing = cache.add("system", HASH, async (directory) => {
+      await build(directory);
+      assert.equal(await cache.find("system", HASH), undefined);
+      assert.deepEqual(await cache.list(), []);
+      throw new Error("broken package");
+    });
+    await assert.rejects(failing, /broken package/);
+    assert.deepEqual(await readdir(root), []);
+  });
+
+  test("replaces a component of the same hash", async () => {
+    await cache.add("system", HASH, build);
+    await cache.add("system", HASH, (directory) => writeFile(join(directory, "base.img"), "newer"));
+    const found = await cache.find("system", HASH);
+    assert.equal(await readFile(join(found?.directory ?? "", "base.img"), "utf8"), "newer");
+    assert.deepEqual(await readdir(root), ["system-0123456789abcdef"]);
+  });
+});
+
+describe("finding a component", () => {
+  test("gives nothing for another hash or name", async () => {
+    await cache.add("system", HASH, build);
+    assert.equal(await cache.find("system", `f${HASH.slice(1)}`), undefined);
+    assert.equal(await cache.find("root", HASH), undefined);
+  });
+
+  test("takes equal contents with another time for intact", async () => {
+    const { directory } = await cache.add("system", HASH, build);
+    const path = join(directory, "base.img");
+    const { mtimeMs } = await stat(path);
+    await damage(path, CONTENTS);
+    await utimes(path, mtimeMs / 1000, mtimeMs / 1000 + 60);
+    assert.notEqual(await cache.find("system", HASH), undefined);
+  });
+
+  for (const [what, spoil] of [
+    ["shorter", (path: string) => damage(path, "an", true)],
+    ["of the same length but changed", (path: string) => damage(path, "an imago")],
+    ["gone", (path: string) => rm(path)],
+  ] as const) {
+    test(`says that a file is ${what}, removes the component, and a new build helps`, async () => {
+      const { directory } = await cache.add("system", HASH, build);
+      await spoil(join(directory, "base.img"));
+      await assert.rejects(cache.find("system", HASH), { code: "image_corrupt", message: /base\.img of system/ });
+      assert.equal(await cache.find("system", HASH), undefined);
+      await cache.add("system", HASH, build);
+      assert.notEqual(await cache.find("system", HASH), undefined);
+    });
+  }
+
+  test("takes a folder without a readable manifest for missing", async () => {
+    const { directory } = await cache.add("system", HASH, build);
+    await writeFile(join(directory, "manifest.json"), '{"component":');
+    assert.equal(await cache.find("system", HASH), undefined);
+    await cache.add("system", HASH, build);
+    assert.notEqual(await cache.find("system", HASH), undefined);
+  });
+});
+
+describe("what killed builds leave", () => {
+  test("is removed once its process is gone, and only then", async () => {
+    const left = join(root, `.building-${NO_PID}-system-00000000`);
+    const underWay = join(root, `.building-${process.pid}-root-00000000`);
+    for (const directory of [left, underWay]) {
+      await mkdir(directory);
+      await writeFile(join(directory, "half.img"), "half");
+    }
+    const { directory } = await cache.add("system", HASH, build);
+    await cache.removeLeftovers();
+    assert.deepEqual((await readdir(root)).sort(), [underWay, directory].map((path) => path.slice(root.length + 1)).sort());
+  });
+
+  test("a cache that does not exist yet has none, and is empty", async () => {
+    const none = new ImageCache(join(root, "none"));
+    await none.removeLeftovers();
+    assert.deepEqual(await none.list(), []);
+    assert.equal(await none.find("system", HASH), undefined);
+  });
+});

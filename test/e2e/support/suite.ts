@@ -1,0 +1,51 @@
+import { after, afterEach, before, type TestContext } from "node:test";
+import type { Sprite } from "@fly/sprites";
+import { type DaemonOptions, TestDaemon } from "./test-daemon.ts";
+
+/** A template may have to be booted first. */
+const SET_UP_TIMEOUT_MS = 300_000;
+const CLEAN_UP_TIMEOUT_MS = 120_000;
+
+export interface Suite {
+  readonly daemon: TestDaemon;
+  /** one of the sprites that the suite was made with */
+  sprite(name: string): Sprite;
+}
+
+/**
+ * One daemon for all tests of a file, with these sprites created in order. Removed after the last test, whatever
+ * happened. A failed test shows the ends of the daemon's log and of the consoles.
+ */
+export function useDaemon(options: DaemonOptions & { sprites?: readonly string[] } = {}): Suite {
+  let daemon: TestDaemon | undefined;
+  const running = (): TestDaemon => {
+    if (daemon === undefined) throw new Error("the suite's daemon did not start");
+    return daemon;
+  };
+  before(
+    async () => {
+      daemon = await TestDaemon.start(options);
+      for (const name of options.sprites ?? []) await createOrExplain(daemon, name);
+    },
+    { timeout: SET_UP_TIMEOUT_MS },
+  );
+  afterEach((context) => {
+    if (!(context as TestContext).passed && daemon !== undefined) console.error(daemon.describe());
+  });
+  after(async () => daemon?.[Symbol.asyncDispose](), { timeout: CLEAN_UP_TIMEOUT_MS });
+  return {
+    get daemon() {
+      return running();
+    },
+    sprite: (name) => running().sdk().sprite(name),
+  };
+}
+
+async function createOrExplain(daemon: TestDaemon, name: string): Promise<void> {
+  try {
+    await daemon.sdk().createSprite(name);
+  } catch (error) {
+    console.error(daemon.describe());
+    throw error;
+  }
+}
