@@ -1,8 +1,11 @@
 import { createServer } from "node:http";
+import { SystemCommandRunner } from "@hob/linux";
 import { LIMITS } from "@hob/protocol";
 import { getRequestListener } from "@hono/node-server";
+import { PATHS } from "./config.ts";
 import { PilotContext } from "./context.ts";
 import { ExecEndpoint } from "./exec/index.ts";
+import { diagnostics } from "./host-api/diagnostics.ts";
 import { addErrorHandling, hostApi, isFromHost } from "./host-api/routes.ts";
 import { BOOT_CONFIG_DISK, readBootConfig } from "./microvm/boot-config.ts";
 import { microVm } from "./microvm/platform.ts";
@@ -29,6 +32,7 @@ function shutDown(): void {
 }
 
 const app = hostApi({ ...context, log, uptimeMs: context.uptimeMs, sync: () => context.helper.sync(), shutDown });
+app.route("/", diagnostics(new SystemCommandRunner(), PATHS.crunState));
 addErrorHandling(app, log);
 const exec = new ExecEndpoint({ ...context, log, environment: () => context.sprite.identity?.environment ?? {} });
 const listener = getRequestListener(app.fetch);

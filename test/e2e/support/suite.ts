@@ -1,4 +1,4 @@
-import { after, afterEach, before, type TestContext } from "node:test";
+import { after, afterEach, before } from "node:test";
 import type { Sprite } from "@fly/sprites";
 import { type DaemonOptions, TestDaemon } from "./test-daemon.ts";
 
@@ -30,7 +30,8 @@ export function useDaemon(options: DaemonOptions & { sprites?: readonly string[]
     { timeout: SET_UP_TIMEOUT_MS },
   );
   afterEach((context) => {
-    if (!(context as TestContext).passed && daemon !== undefined) console.error(daemon.describe());
+    // `passed` is documented for test contexts, but not in the types.
+    if ((context as { passed?: boolean }).passed === false && daemon !== undefined) console.error(daemon.describe());
   });
   after(async () => daemon?.[Symbol.asyncDispose](), { timeout: CLEAN_UP_TIMEOUT_MS });
   return {

@@ -16,8 +16,7 @@ export class RuntimePaths {
   constructor(home: string, cacheDir: string) {
     this.sprites = join(home, "sprites");
     this.templates = join(cacheDir, "templates");
-    const id = createHash("sha256").update(resolve(home)).digest("hex").slice(0, 10);
-    this.run = join(runtimeBase(), id);
+    this.run = join(runtimeBase(), digest(resolve(home)));
     for (const directory of [this.sprites, this.templates, this.run]) mkdirSync(directory, { recursive: true, mode: 0o711 });
   }
 
@@ -26,7 +25,7 @@ export class RuntimePaths {
   }
 
   template(key: string): SpriteFiles {
-    return spriteFiles(join(this.templates, key), join(this.run, `t-${key.slice(0, 12)}`));
+    return spriteFiles(join(this.templates, key), join(this.run, `t-${digest(key)}`));
   }
 }
 
@@ -57,6 +56,8 @@ const spriteFiles = (directory: string, run: string): SpriteFiles => ({
   console: join(directory, "console.log"),
   run,
 });
+
+const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 10);
 
 /** `sprite-<uuid>` is unique by its first 16 digits too. */
 const shortName = (id: string): string => id.replace(/^sprite-/, "").slice(0, 18);

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Identity, SpriteStatus } from "@hob/protocol";
 import { HobError } from "@hob/protocol";
@@ -113,6 +113,8 @@ export class VmRuntime implements SpriteRuntime {
     );
     // What could not be saved in time must not be left running.
     await Promise.all(all.map(([, entry]) => entry.vm?.kill()));
+    // Empty now, unless a template is being built.
+    await rmdir(this.#parts.paths.run).catch(() => {});
   }
 
   onStatusChange(listener: (id: string, status: SpriteStatus) => void): void {
