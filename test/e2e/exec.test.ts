@@ -79,7 +79,7 @@ describe("how a command ends", () => {
     const { code, stdout } = await shell(box(), "sleep 300 & echo parent done");
     assert.deepEqual([code, stdout], [0, "parent done\n"]);
     assert.ok(performance.now() - startedAt < 15_000, "it waited for the child");
-    await outputOf(box(), "pkill -f 'sleep 300'");
+    await outputOf(box(), "pkill -x sleep");
   });
 });
 

@@ -70,6 +70,8 @@ export class TestDaemon implements AsyncDisposable {
     const { url, token } = JSON.parse(ready) as { url: string; token: string };
     this.url = url;
     this.token = token;
+    // Known from now on: finding it out makes the folder.
+    this.#runtimeDirectory ??= new RuntimePaths(this.home, join(this.home, "no-cache")).run;
   }
 
   get pid(): number {
@@ -119,8 +121,7 @@ export class TestDaemon implements AsyncDisposable {
 
   /** Folder of the sockets of this home's VMs. */
   get runtimeDirectory(): string {
-    this.#runtimeDirectory ??= new RuntimePaths(this.home, join(this.home, "no-cache")).run;
-    return this.#runtimeDirectory;
+    return this.#runtimeDirectory ?? new RuntimePaths(this.home, join(this.home, "no-cache")).run;
   }
 
   /** QEMU and passt processes of this home's VMs. */

@@ -26,7 +26,8 @@ const bind = (source: string, destination: string, ...options: string[]) => ({
   options: ["bind", ...options],
 });
 
-const DEVICES = ["/dev/fuse", "/dev/net/tun"];
+/** Devices of the VM that programs in the sprite may use, beside those of every container. */
+export const DEVICES = ["/dev/fuse", "/dev/net/tun"] as const;
 
 const ALL_CAPABILITIES =
   "AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM"
@@ -79,6 +80,8 @@ export function containerSpec(): object {
       uidMappings: [{ containerID: 0, hostID, size }],
       gidMappings: [{ containerID: 0, hostID, size }],
       cgroupsPath: "/sprite",
+      // ping(8) without privileges, for every group of the sprite and of containers in it; icmp(7).
+      sysctl: { "net.ipv4.ping_group_range": `0 ${size - 1}` },
       rootfsPropagation: "shared",
       maskedPaths: [],
       readonlyPaths: [],

@@ -1,5 +1,7 @@
+import { chmod } from "node:fs/promises";
 import type { BootConfig } from "../config.ts";
 import { PATHS } from "../config.ts";
+import { DEVICES } from "../container/spec.ts";
 import type { Platform } from "../context.ts";
 import { DiskVolume } from "../volume/volume.ts";
 import { loadModules } from "./modules.ts";
@@ -17,5 +19,7 @@ export const microVm = (config: BootConfig): Platform => ({
   volume: (runner) => new DiskVolume(DISKS.volume, PATHS.volume, runner),
   prepare: async (runner) => {
     await Promise.all([loadModules(runner), setUpUplink(runner, config.network)]);
+    // Everybody in the sprite may use them, as with udev: rootless containers do. devtmpfs makes them for root alone.
+    await Promise.all(DEVICES.map((device) => chmod(device, 0o666)));
   },
 });
