@@ -45,8 +45,10 @@ export interface BuildOptions {
   runner?: CommandRunner;
 }
 
-export const defaultCacheDir = (): string =>
-  process.env["HOB_CACHE"] ?? join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "hob");
+export function defaultCacheDir(): string {
+  const { HOB_CACHE, XDG_CACHE_HOME } = process.env;
+  return HOB_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "hob");
+}
 
 /** Reads a recipe file: JSON with any of the recipe's fields. @throws HobError `invalid_request` naming the field */
 export async function readRecipe(path: string): Promise<Partial<ImageRecipe>> {
