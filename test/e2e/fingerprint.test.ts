@@ -118,7 +118,7 @@ describe("user", () => {
 
 describe("network", () => {
   test("spr0 is one end of a veth pair, with its addresses", LIMIT, async () => {
-    const addresses = (await inside("ip -o addr show dev spr0")).match(/inet6? [0-9a-f:./]+/g) ?? [];
+    const addresses = [...(await inside("ip -o addr show dev spr0")).matchAll(/inet6? [0-9a-f:./]+/g)].map(([address]) => address);
     assert.ok(addresses.includes("inet 10.0.0.1/24") && addresses.includes("inet6 fdf::1/64"), addresses.join(", "));
     assert.match(await inside("ip -o link show dev spr0"), /spr0@if\d+:/);
     assert.deepEqual(await lines("ls /sys/class/net | grep -vE '^(lo|spr0)$'; true"), []);

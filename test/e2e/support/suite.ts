@@ -1,4 +1,4 @@
-import { after, afterEach, before } from "node:test";
+import { after, afterEach, before, type TestContext } from "node:test";
 import type { Sprite } from "@fly/sprites";
 import { type DaemonOptions, TestDaemon } from "./test-daemon.ts";
 
@@ -30,8 +30,7 @@ export function useDaemon(options: DaemonOptions & { sprites?: readonly string[]
     { timeout: SET_UP_TIMEOUT_MS },
   );
   afterEach((context) => {
-    // `passed` is documented for test contexts, but not in the types.
-    if ((context as { passed?: boolean }).passed === false && daemon !== undefined) console.error(daemon.describe());
+    if (hasFailed(context) && daemon !== undefined) console.error(daemon.describe());
   });
   after(async () => daemon?.[Symbol.asyncDispose](), { timeout: CLEAN_UP_TIMEOUT_MS });
   return {
@@ -50,3 +49,16 @@ async function createOrExplain(daemon: TestDaemon, name: string): Promise<void> 
     throw error;
   }
 }
+
+/** A daemon of one test's own. Removed when the test ends; a failed test shows its log. */
+export async function daemonFor(context: TestContext, options: DaemonOptions = {}): Promise<TestDaemon> {
+  const daemon = await TestDaemon.start(options);
+  context.after(async () => {
+    if (hasFailed(context)) console.error(daemon.describe());
+    await daemon[Symbol.asyncDispose]();
+  });
+  return daemon;
+}
+
+/** `passed` is documented for test contexts, but not in the types. */
+const hasFailed = (context: unknown): boolean => (context as { passed?: boolean }).passed === false;

@@ -1,12 +1,17 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { HobError } from "@hob/protocol";
 import { SPRITE_NETWORK } from "../config.ts";
 import type { HelperClient } from "../helper/index.ts";
 import type { Volume } from "../volume/volume.ts";
 import { removeCgroups } from "./cgroups.ts";
 import { type Crun, SECCOMP_FILE } from "./crun.ts";
+import { onceEmpty } from "./empty-cgroup.ts";
 import { type ContainerStatus, canMove } from "./lifecycle.ts";
 import type { RootFilesystem } from "./rootfs.ts";
 import { CGROUP } from "./spec.ts";
+
+/** Pause after a failed attempt to start a container that ended by itself. */
+const REVIVE_DELAY_MS = 1_000;
 
 /** How long one step of a start, stop or bounce took. */
 export interface Step {
@@ -36,6 +41,9 @@ export class InnerContainer {
   #initPid = 0;
   #bounces = 0;
   #mounted = false;
+  /** whether it is meant to run */
+  #wanted = false;
+  #stopWatching: () => void = () => {};
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(parts: ContainerParts) {
@@ -65,11 +73,13 @@ export class InnerContainer {
   }
 
   start(): Promise<Step[]> {
+    this.#wanted = true;
     return this.#inOrder(() => this.#start());
   }
 
   /** Ends it and takes its root apart, so that the volume can be detached. */
   stop(): Promise<Step[]> {
+    this.#wanted = false;
     return this.#inOrder(async () => {
       const steps = await this.#stop();
       if (this.#mounted) await timed(steps, "unmount root", () => this.#parts.rootfs.unmount());
@@ -98,6 +108,7 @@ export class InnerContainer {
       this.#initPid = await timed(steps, "run container", () => this.#parts.crun.run());
       await timed(steps, "connect network", () => this.#connectNetwork());
       this.#move("running");
+      this.#stopWatching = onceEmpty(CGROUP, () => void this.#revive());
       return steps;
     } catch (error) {
       this.#move("stopping");
@@ -109,12 +120,32 @@ export class InnerContainer {
 
   async #stop(): Promise<Step[]> {
     if (this.#status !== "running") return [];
+    this.#stopWatching();
     this.#move("stopping");
     for (const listener of this.#stopListeners) listener();
     const steps: Step[] = [];
     await this.#tearDown(steps);
     this.#move("stopped");
     return steps;
+  }
+
+  /** The container has ended by itself: its user may end every process in it, tini's child included. It starts anew. */
+  async #revive(): Promise<void> {
+    const dead = this.#initPid;
+    const attempt = async () => {
+      const replaced = this.#status === "running" && this.#initPid !== dead;
+      if (!this.#wanted || replaced) return;
+      await this.#stop();
+      await this.#start();
+      this.#bounces++;
+    };
+    for (;;) {
+      try {
+        return await this.#inOrder(attempt);
+      } catch {
+        await sleep(REVIVE_DELAY_MS);
+      }
+    }
   }
 
   async #tearDown(steps: Step[]): Promise<void> {
