@@ -3,7 +3,7 @@
  * `npm run quickstart -- --stop` ends that daemon again.
  */
 import { spawn } from "node:child_process";
-import { openSync, readFileSync } from "node:fs";
+import { mkdirSync, openSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SpritesClient } from "@fly/sprites";
 import { homeLayout, loadConfig, readDaemonInfo, readTokenFile } from "@hob/hobd";
@@ -41,6 +41,7 @@ async function hob(...args: string[]): Promise<string> {
 async function ensureDaemon(): Promise<{ url: string; token: string }> {
   if (!(await answers())) {
     console.log(`  $ hob serve   (in the background; its output: ${home.directory}/serve.log)`);
+    mkdirSync(home.directory, { recursive: true, mode: 0o700 });
     const log = openSync(`${home.directory}/serve.log`, "w", 0o600);
     const child = spawn(process.execPath, [HOB, "serve"], { detached: true, stdio: ["ignore", log, log] });
     child.unref();

@@ -8,6 +8,9 @@ import { until } from "./support/wait.ts";
 
 const LIMIT = { timeout: 60_000 };
 
+/** "sprite@sprite:~$ ", with the colours between its parts. */
+const PROMPT = /sprite@sprite[^$]*:[^$]*~[^$]*\$ /;
+
 const suite = useDaemon({ sprites: ["box"] });
 
 /** Runs hob in a shell of a real terminal, which then tells the exit status and how it finds the terminal. */
@@ -24,7 +27,7 @@ async function report(terminal: TestTerminal): Promise<number> {
 
 test("a prompt, what is typed, the size, the exit status; the terminal is as before", LIMIT, async () => {
   using terminal = inShell(`${HOB} console box`);
-  await terminal.waitFor(/sprite@sprite:~\$ /);
+  await terminal.waitFor(PROMPT);
   terminal.type("echo sum-$((20 + 3)); stty size; tty\r");
   await terminal.waitFor(/echo sum-\$\(\(20 \+ 3\)\)[\s\S]*sum-23\r\n30 90\r\n\/dev\/pts\/\d+\r\n/);
   terminal.resize(101, 41);
@@ -39,7 +42,7 @@ test("a prompt, what is typed, the size, the exit status; the terminal is as bef
 
 test("Ctrl+C ends the command inside, not hob; Ctrl+D ends the shell", LIMIT, async () => {
   using terminal = inShell(`${HOB} console box`);
-  await terminal.waitFor(/sprite@sprite:~\$ /);
+  await terminal.waitFor(PROMPT);
   terminal.type("sleep 1000\r");
   await until("it runs", async () => (await shell(suite.sprite("box"), "pgrep -x sleep")).code === 0);
   const from = terminal.output.length;
@@ -60,7 +63,7 @@ test("a full-screen program draws and leaves", LIMIT, async () => {
 
 test("a bounce under a console ends it, says why and restores the terminal", LIMIT, async () => {
   using terminal = inShell(`${HOB} console box`);
-  await terminal.waitFor(/sprite@sprite:~\$ /);
+  await terminal.waitFor(PROMPT);
   assert.equal((await suite.daemon.hob("bounce", "box")).code, 0);
   assert.equal(await report(terminal), 137);
   assert.match(terminal.output, /the sprite's container has stopped/);

@@ -1,35 +1,29 @@
 import assert from "node:assert/strict";
-import { before, describe, test } from "node:test";
-import type { Sprite } from "@fly/sprites";
-import { outputOf, rootShell, run } from "./support/exec.ts";
+import { describe, test } from "node:test";
+import { outputOf, rootShell, run, shell } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
 
 const LIMIT = { timeout: 120_000 };
-
-const suite = useDaemon({ sprites: ["box"] });
-const box = () => suite.sprite("box");
 
 /** Says who it is; ends with 7 when it is given a word. Static: it runs where nothing else is. */
 const PROGRAM = `#include <stdio.h>
 #include <unistd.h>
 int main(int c, char **v) {
-  char name[64];
-  gethostname(name, sizeof name);
   printf("pid %d uid %d\\n", getpid(), getuid());
   return c > 1 ? 7 : 0;
 }`;
 const CONTAINERFILE = 'FROM scratch\nCOPY hello /hello\nENTRYPOINT ["/hello"]\n';
 
-before(
-  async () => {
-    const write = (sprite: Sprite, path: string, text: string) =>
-      run(sprite, "sh", ["-c", `mkdir -p /tmp/context && printf %s "$TEXT" > ${path}`], { env: { TEXT: text } });
-    await write(box(), "/tmp/context/hello.c", PROGRAM);
-    await write(box(), "/tmp/context/Containerfile", CONTAINERFILE);
-    await outputOf(box(), "cd /tmp/context && gcc -static -o hello hello.c && ./hello");
+const suite = useDaemon({
+  sprites: ["box"],
+  prepare: async (daemon) => {
+    const sprite = daemon.sdk().sprite("box");
+    const script = `mkdir /tmp/context && cd /tmp/context && printf %s "$PROGRAM" > hello.c && printf %s "$CONTAINERFILE" > Containerfile
+      gcc -static -o hello hello.c && ./hello`;
+    assert.equal((await shell(sprite, script, { env: { PROGRAM, CONTAINERFILE } })).code, 0);
   },
-  { timeout: 120_000 },
-);
+});
+const box = () => suite.sprite("box");
 
 test("an ordinary user makes namespaces with a /proc of their own", LIMIT, async () => {
   assert.deepEqual((await outputOf(box(), "unshare -Urmpf --mount-proc sh -c 'id -u; ps -e -o pid=,comm= | tr -d \" \"'")).split("\n"), [

@@ -39,7 +39,7 @@ export interface BuildOptions {
   cacheDir?: string;
   /** build everything anew, with the newest packages of the suite */
   force?: boolean;
-  /** fields that differ from the default recipe */
+  /** fields that differ from the default recipe; default: those of the file that `$HOB_RECIPE` names, if it is set */
   recipe?: Partial<ImageRecipe>;
   onProgress?: (progress: BuildProgress) => void;
   runner?: CommandRunner;
@@ -48,6 +48,11 @@ export interface BuildOptions {
 export function defaultCacheDir(): string {
   const { HOB_CACHE, XDG_CACHE_HOME } = process.env;
   return HOB_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "hob");
+}
+
+async function configuredRecipe(): Promise<Partial<ImageRecipe>> {
+  const { HOB_RECIPE } = process.env;
+  return HOB_RECIPE ? readRecipe(HOB_RECIPE) : {};
 }
 
 /** Reads a recipe file: JSON with any of the recipe's fields. @throws HobError `invalid_request` naming the field */
@@ -72,9 +77,10 @@ export async function buildImages(options: BuildOptions = {}): Promise<ImageSet>
   await mkdir(cache.root, { recursive: true });
   await cache.removeLeftovers();
   const built = new Map<string, CachedComponent>();
+  const recipe = { ...DEFAULT_RECIPE, ...(options.recipe ?? (await configuredRecipe())) };
   for (const component of COMPONENTS) {
     const context: BuildContext = {
-      recipe: { ...DEFAULT_RECIPE, ...options.recipe },
+      recipe,
       runner: options.runner ?? new SystemCommandRunner(),
       onStep: (text) => report({ component: component.name, title: component.title, state: "step", text }),
     };

@@ -123,7 +123,10 @@ async function isIntact(path: string, expected: ComponentManifest["files"][strin
 
 async function readManifest(path: string): Promise<ComponentManifest | undefined> {
   try {
-    return JSON.parse(await readFile(path, "utf8")) as ComponentManifest;
+    const value = JSON.parse(await readFile(path, "utf8")) as Partial<ComponentManifest> | null;
+    return typeof value?.component === "string" && typeof value.files === "object" && value.files !== null
+      ? (value as ComponentManifest)
+      : undefined;
   } catch {
     return undefined;
   }

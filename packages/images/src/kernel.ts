@@ -11,11 +11,22 @@ export function extractVmlinux(bzImage: Buffer): Buffer {
   if (bzImage.length < 0x260 || bzImage.toString("latin1", 0x202, 0x206) !== "HdrS") {
     throw new HobError("image_build_failed", "read kernel: not a bzImage");
   }
+  try {
+    return checkElf(unpack(bzImage));
+  } catch (cause) {
+    if (cause instanceof HobError) throw cause;
+    throw new HobError("image_build_failed", "read kernel: the bzImage is damaged", { cause });
+  }
+}
+
+function unpack(bzImage: Buffer): Buffer {
   const setupSectors = bzImage.readUInt8(0x1f1) || 4;
   const start = (setupSectors + 1) * 512 + bzImage.readUInt32LE(0x248);
   // The last four bytes of the payload are the uncompressed size, not part of the compressed stream.
-  const payload = bzImage.subarray(start, start + bzImage.readUInt32LE(0x24c) - 4);
-  const elf = decompress(payload);
+  return decompress(bzImage.subarray(start, start + bzImage.readUInt32LE(0x24c) - 4));
+}
+
+function checkElf(elf: Buffer): Buffer {
   if (elf.toString("latin1", 0, 4) !== "\x7fELF") throw new HobError("image_build_failed", "read kernel: its payload is no ELF file");
   return elf;
 }

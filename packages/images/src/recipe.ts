@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 /**
- * What goes into the guest images. The defaults are here; `HOME/images.json` (or `hob image build --recipe FILE`)
+ * What goes into the guest images. The defaults are here; a JSON file named by the environment variable HOB_RECIPE
  * overrides any field, for instance to add packages to every sprite of this installation.
  */
 export const imageRecipe = z.strictObject({

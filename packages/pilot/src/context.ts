@@ -87,6 +87,7 @@ export class PilotContext {
     const mounts = await readFile("/proc/self/mounts", "utf8");
     const isMounted = (path: string) => mounts.split("\n").some((line) => line.split(" ")[1] === path);
     if (!isMounted(PATHS.volume)) return false;
+    await this.#resolver.endPredecessor();
     await this.helper.killCgroup("/sys/fs/cgroup/sprite");
     await this.#crun.forget();
     if (isMounted(PATHS.rootfs)) await this.#rootfs.unmount();

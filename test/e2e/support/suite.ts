@@ -12,11 +12,17 @@ export interface Suite {
   sprite(name: string): Sprite;
 }
 
+export interface SuiteOptions extends DaemonOptions {
+  sprites?: readonly string[];
+  /** what all tests need, once the sprites are there: hooks of the file itself do not wait for that */
+  prepare?: (daemon: TestDaemon) => Promise<unknown>;
+}
+
 /**
  * One daemon for all tests of a file, with these sprites created in order. Removed after the last test, whatever
  * happened. A failed test shows the ends of the daemon's log and of the consoles.
  */
-export function useDaemon(options: DaemonOptions & { sprites?: readonly string[] } = {}): Suite {
+export function useDaemon(options: SuiteOptions = {}): Suite {
   let daemon: TestDaemon | undefined;
   const running = (): TestDaemon => {
     if (daemon === undefined) throw new Error("the suite's daemon did not start");
@@ -26,6 +32,7 @@ export function useDaemon(options: DaemonOptions & { sprites?: readonly string[]
     async () => {
       daemon = await TestDaemon.start(options);
       for (const name of options.sprites ?? []) await createOrExplain(daemon, name);
+      await options.prepare?.(daemon);
     },
     { timeout: SET_UP_TIMEOUT_MS },
   );

@@ -17,8 +17,7 @@ const PROGRAMS: readonly Program[] = [
   { name: "mkfs.erofs", packages: "erofs-utils", purpose: "makes images" },
   { name: "mmdebstrap", packages: "mmdebstrap", purpose: "makes images" },
   { name: "gcc", packages: "gcc libc6-dev", purpose: "builds the native helper" },
-  { name: "cpio", packages: "cpio", purpose: "makes images" },
-  { name: "zstd", packages: "zstd", purpose: "makes images" },
+  { name: "strip", packages: "binutils", purpose: "makes images" },
   { name: "unshare", packages: "util-linux", purpose: "makes images without root", unlessRoot: true },
   { name: "newuidmap", packages: "uidmap", purpose: "makes images without root", unlessRoot: true },
 ];

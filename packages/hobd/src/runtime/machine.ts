@@ -16,17 +16,35 @@ export interface VmFactory {
   images: ImageSet;
 }
 
-/** Boots a VM from its kernel, or restores it from its saved state. */
-export async function startVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec, from: "kernel" | "state"): Promise<Vm> {
+/** Boots a VM from its kernel; it runs when this returns. */
+export const bootVm = (factory: VmFactory, files: SpriteFiles, machine: MachineSpec): Promise<Vm> =>
+  startVm(factory, files, machine, (config) => factory.driver.boot(config));
+
+/**
+ * Lets a saved VM go on. The saved devices are removed before it does: from its first instruction on, its memory is no
+ * longer the one that they fit, whatever becomes of this process.
+ */
+export async function restoreVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec): Promise<Vm> {
+  const vm = await startVm(factory, files, machine, (config) => factory.driver.restore(config, files.state));
+  try {
+    await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
+    await vm.resume();
+    return vm;
+  } catch (error) {
+    await vm.kill();
+    throw error;
+  }
+}
+
+type Start = (config: VmConfig) => Promise<Vm>;
+
+async function startVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec, start: Start): Promise<Vm> {
   for (let attempt = 1; ; attempt++) {
     await rm(files.run, { recursive: true, force: true });
     await mkdir(files.run, { recursive: true, mode: 0o700 });
     const config = vmConfig(factory.images, files, machine, await findFreePort());
     try {
-      if (from === "kernel") return await factory.driver.boot(config);
-      const vm = await factory.driver.restore(config, files.state);
-      await vm.resume();
-      return vm;
+      return await start(config);
     } catch (error) {
       const final = attempt >= START_ATTEMPTS || (error instanceof HobError && error.code === "missing_tool");
       if (final) throw error;

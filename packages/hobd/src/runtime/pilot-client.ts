@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { HobError, type Identity, PILOT_ROUTES, type ReadyResponse, type ResumedRequest } from "@hob/protocol";
+import { HobError, type Identity, PILOT_PROTOCOL_VERSION, PILOT_ROUTES, type ReadyResponse, type ResumedRequest } from "@hob/protocol";
 
 const REQUEST_TIMEOUT_MS = 15_000;
+/** This version and the one before. */
+const SPOKEN_PROTOCOLS: readonly number[] = [PILOT_PROTOCOL_VERSION, PILOT_PROTOCOL_VERSION - 1];
 
 /** hobd's own calls to one pilot, over the port that leads into its VM. */
 export class PilotClient {
@@ -17,7 +19,14 @@ export class PilotClient {
   async waitUntilReady(timeoutMs: number, alive: () => boolean): Promise<ReadyResponse> {
     return this.#retry(timeoutMs, alive, "wait for the pilot", async () => {
       const response = await this.#request("GET", PILOT_ROUTES.ready, undefined, 5_000);
-      return (await response.json()) as ReadyResponse;
+      const answer = (await response.json()) as ReadyResponse;
+      if (!SPOKEN_PROTOCOLS.includes(answer.protocol)) {
+        throw new HobError(
+          "pilot_unreachable",
+          `talk to the pilot: it speaks protocol ${answer.protocol}, this daemon ${SPOKEN_PROTOCOLS.join(" and ")}`,
+        );
+      }
+      return answer;
     });
   }
 
@@ -32,10 +41,6 @@ export class PilotClient {
 
   async prepareSave(): Promise<void> {
     await this.#request("POST", PILOT_ROUTES.prepareSave, {}, REQUEST_TIMEOUT_MS);
-  }
-
-  async shutdown(): Promise<void> {
-    await this.#request("POST", PILOT_ROUTES.shutdown, {}, REQUEST_TIMEOUT_MS);
   }
 
   async #request(method: string, path: string, body: unknown, timeoutMs: number): Promise<Response> {

@@ -5,7 +5,7 @@ import type { CommandRunner } from "@hob/linux";
 import { HobError, type Identity } from "@hob/protocol";
 import { readJson, writeJson } from "../vmm/qemu/processes.ts";
 import { writeBootConfig } from "./boot-config.ts";
-import { createVolume, startVm, type VmFactory } from "./machine.ts";
+import { bootVm, createVolume, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
@@ -56,9 +56,8 @@ export class TemplateStore {
 
   async ensure(machine: MachineSpec): Promise<Template> {
     const key = await this.#key(machine);
-    const pending = this.#pending.get(key) ?? this.#findOrBuild(key, machine);
+    const pending = this.#pending.get(key) ?? this.#findOrBuild(key, machine).finally(() => this.#pending.delete(key));
     this.#pending.set(key, pending);
-    pending.catch(() => this.#pending.delete(key));
     return pending;
   }
 
@@ -88,6 +87,7 @@ export class TemplateStore {
     }
   }
 
+  /** Looked up each time: another daemon of this user may have removed it as unused. */
   async #findOrBuild(key: string, machine: MachineSpec): Promise<Template> {
     const files = this.#paths.template(key);
     const found = await readJson<{ pilotToken: string }>(files.stateInfo);
@@ -109,7 +109,7 @@ export class TemplateStore {
       const pilotToken = randomBytes(32).toString("hex");
       await createVolume(building.volume, machine.storageGb);
       await writeBootConfig(building.bootConfig, pilotToken, undefined);
-      const vm = await startVm(this.#factory, building, machine, "kernel");
+      const vm = await bootVm(this.#factory, building, machine);
       try {
         let gone = false;
         vm.exited.then(() => {

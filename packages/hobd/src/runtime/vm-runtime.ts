@@ -6,7 +6,7 @@ import type { Logger } from "pino";
 import type { Vm } from "../vmm/driver.ts";
 import { readJson, writeJson } from "../vmm/qemu/processes.ts";
 import { writeBootConfig } from "./boot-config.ts";
-import { startVm, type VmFactory } from "./machine.ts";
+import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import type { MachineSpec, PilotEndpoint, SpriteRuntime } from "./sprite-runtime.ts";
@@ -136,10 +136,8 @@ export class VmRuntime implements SpriteRuntime {
   async #restore(entry: SpriteEntry, identity: Identity, machine: MachineSpec, token: string): Promise<void> {
     const files = this.#parts.paths.sprite(identity.id);
     const start = performance.now();
-    const vm = await startVm(this.#parts.factory, files, machine, "state");
+    const vm = await restoreVm(this.#parts.factory, files, machine);
     this.#parts.log.info({ id: identity.id, vmmMs: Math.round(performance.now() - start) }, "memory restored");
-    // The memory moves on from here: the saved devices no longer fit it.
-    await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
     await this.#bringUp(entry, identity.id, vm, (alive) =>
       new PilotClient(vm.pilotPort, token).resumed(identity, RESUME_TIMEOUT_MS, alive),
     );
@@ -149,7 +147,7 @@ export class VmRuntime implements SpriteRuntime {
     const files = this.#parts.paths.sprite(identity.id);
     await Promise.all([files.state, files.stateInfo, files.ram].map((path) => rm(path, { force: true })));
     await writeBootConfig(files.bootConfig, identity.pilotToken, identity);
-    const vm = await startVm(this.#parts.factory, files, machine, "kernel");
+    const vm = await bootVm(this.#parts.factory, files, machine);
     await this.#bringUp(entry, identity.id, vm, async (alive) => {
       const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
       await pilot.waitUntilReady(BOOT_TIMEOUT_MS, alive);
@@ -160,9 +158,12 @@ export class VmRuntime implements SpriteRuntime {
   /** A started VM counts as running once its pilot has answered; otherwise it is ended. */
   async #bringUp(entry: SpriteEntry, id: string, vm: Vm, greet: (alive: () => boolean) => Promise<void>): Promise<void> {
     let gone = false;
-    const exited = vm.exited.then(() => {
-      gone = true;
-    });
+    vm.exited.then(
+      () => {
+        gone = true;
+      },
+      () => {},
+    );
     try {
       await greet(() => !gone);
     } catch (error) {
@@ -170,7 +171,6 @@ export class VmRuntime implements SpriteRuntime {
       throw error;
     }
     this.#attach(entry, id, vm);
-    void exited;
   }
 
   #attach(entry: SpriteEntry, id: string, vm: Vm): void {
@@ -199,6 +199,7 @@ export class VmRuntime implements SpriteRuntime {
       this.#setStatus(entry, id, "warm");
     } catch (error) {
       this.#parts.log.error({ id, err: error }, "save failed; the sprite will start from its disk");
+      await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
       this.#setStatus(entry, id, "cold");
     } finally {
       await vm.kill();
@@ -214,15 +215,16 @@ export class VmRuntime implements SpriteRuntime {
       entry.status = (await this.#isRestorable(files)) ? "warm" : "cold";
       return;
     }
-    const alive = await new PilotClient(vm.pilotPort, identity.pilotToken)
-      .waitUntilReady(RESUME_TIMEOUT_MS, () => true)
-      .then(
-        () => true,
-        () => false,
-      );
-    if (alive) return this.#attach(entry, identity.id, vm);
-    log.warn({ id: identity.id }, "a VM of an earlier daemon does not answer; it is ended");
-    await vm.kill();
+    const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
+    try {
+      await pilot.waitUntilReady(RESUME_TIMEOUT_MS, () => true);
+      // The earlier daemon may have died between the restore and this; once more does no harm.
+      await pilot.resumed(identity, RESUME_TIMEOUT_MS, () => true);
+      this.#attach(entry, identity.id, vm);
+    } catch (error) {
+      log.warn({ id: identity.id, err: error }, "a VM of an earlier daemon does not answer; it is ended");
+      await vm.kill();
+    }
   }
 
   async #remove(entry: SpriteEntry, id: string): Promise<void> {

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { SPRITE_NETWORK } from "../config.ts";
 
+const PID_FILE = "/run/hob/dnsmasq.pid";
 const RESTART_DELAY_MS = 1_000;
 
 /**
@@ -24,6 +26,13 @@ export class Resolver {
     });
   }
 
+  /** Ends the resolver of a pilot that died; its successor needs the addresses. */
+  async endPredecessor(): Promise<void> {
+    const pid = Number(await readFile(PID_FILE, "utf8").catch(() => ""));
+    const name = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "");
+    if (pid > 1 && name.trim() === "dnsmasq") process.kill(pid, "SIGKILL");
+  }
+
   stop(): void {
     this.#stopped = true;
     this.#process?.kill("SIGTERM");
@@ -39,7 +48,7 @@ export class Resolver {
         "--no-hosts",
         "--no-poll",
         "--user=root",
-        "--pid-file=/run/hob/dnsmasq.pid",
+        `--pid-file=${PID_FILE}`,
       ],
       ...["--bind-dynamic", `--interface=${outerName}`, "--except-interface=lo", "--cache-size=1000", "--no-negcache", "--log-facility=-"],
       ...this.#upstream.map((server) => `--server=${server}`),

@@ -26,6 +26,8 @@ import { QmpClient } from "./qmp.ts";
 const PROGRAM = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
 const START_TIMEOUT_MS = 10_000;
 const MIGRATION_TIMEOUT_MS = 20_000;
+/** A VM that is stopped because the host's disk is full tries again this often. */
+const FULL_DISK_RETRY_MS = 2_000;
 /** RAM stays in its file: neither saved nor loaded, qapi/migration.json */
 const SHARED_RAM = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
@@ -113,7 +115,7 @@ export class QemuDriver implements VmmDriver {
       vm = new QemuVm(config.directory, record, child);
       await writeJson(join(config.directory, "vm.json"), record);
       const qmp = await Promise.race([QmpClient.connect(join(config.directory, "qmp.sock"), START_TIMEOUT_MS), failOnExit(vm)]);
-      vm.qmp = qmp;
+      vm.use(qmp);
       return { vm, qmp };
     } catch (error) {
       if (vm !== undefined) await vm.kill();
@@ -206,8 +208,24 @@ class QemuVm implements Vm {
   }
 
   async #connection(): Promise<QmpClient> {
-    this.qmp ??= await QmpClient.connect(join(this.#directory, "qmp.sock"), 2_000);
-    return this.qmp;
+    if (this.qmp === undefined) this.use(await QmpClient.connect(join(this.#directory, "qmp.sock"), 2_000));
+    return this.qmp as QmpClient;
+  }
+
+  /**
+   * QEMU stops a VM whose disk the host cannot extend (werror=enospc), so that the guest sees no error and loses
+   * nothing. It goes on by itself once there is space.
+   */
+  use(qmp: QmpClient): void {
+    this.qmp = qmp;
+    qmp.onEvent = (name) => {
+      if (name === "BLOCK_IO_ERROR") setTimeout(() => void this.#continueAfterError(), FULL_DISK_RETRY_MS).unref();
+    };
+  }
+
+  async #continueAfterError(): Promise<void> {
+    const status = await this.status().catch(() => "gone");
+    if (status === "io-error") await this.resume().catch(() => {});
   }
 }
 

@@ -9,6 +9,8 @@ export class QmpClient {
   readonly #socket: Socket;
   readonly #waiting: { command: string; resolve: (value: unknown) => void; reject: (error: Error) => void }[] = [];
   #rest = "";
+  /** called with the name of each asynchronous event, qapi/run-state.json and others */
+  onEvent: (name: string) => void = () => {};
   #greeted: () => void = () => {};
 
   private constructor(socket: Socket) {
@@ -23,11 +25,13 @@ export class QmpClient {
   static async connect(path: string, timeoutMs: number): Promise<QmpClient> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
+      let client: QmpClient | undefined;
       try {
-        const client = new QmpClient(await open(path));
+        client = new QmpClient(await open(path));
         await client.#negotiate(deadline);
         return client;
       } catch (cause) {
+        client?.close();
         if (performance.now() >= deadline)
           throw new HobError("vm_failed", `connect to the VMM at ${path}: no answer in ${timeoutMs} ms`, { cause });
         await new Promise((resolve) => setTimeout(resolve, 5));
@@ -68,11 +72,16 @@ export class QmpClient {
   #receive(text: string): void {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop() ?? "";
-    for (const line of lines.filter((one) => one.trim() !== "")) this.#handle(JSON.parse(line) as QmpMessage);
+    for (const line of lines.filter((one) => one.trim() !== "")) {
+      const message = parseMessage(line);
+      if (message === undefined) return void this.#socket.destroy();
+      this.#handle(message);
+    }
   }
 
   #handle(message: QmpMessage): void {
     if (message.QMP !== undefined) this.#greeted();
+    if (message.event !== undefined) this.onEvent(message.event);
     if (message.QMP !== undefined || message.event !== undefined) return;
     const waiting = this.#waiting.shift();
     if (message.error === undefined) waiting?.resolve(message.return);
@@ -89,6 +98,16 @@ interface QmpMessage {
   event?: string;
   return?: unknown;
   error?: { desc: string };
+}
+
+/** undefined for what is no QMP message: the peer is then not, or no longer, to be trusted. */
+function parseMessage(line: string): QmpMessage | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === "object" && value !== null ? (value as QmpMessage) : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function open(path: string): Promise<Socket> {
