@@ -3,7 +3,8 @@ import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandRunner } from "@hob/linux";
 import { HobError, type Identity } from "@hob/protocol";
-import { readJson, writeJson } from "../vmm/qemu/processes.ts";
+import type { Vm } from "../vmm/driver.ts";
+import { identify, readJson, writeJson } from "../vmm/qemu/processes.ts";
 import { writeBootConfig } from "./boot-config.ts";
 import { bootVm, createVolume, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
@@ -46,6 +47,9 @@ export class TemplateStore {
   readonly #runner: CommandRunner;
   readonly #events: TemplateEvents;
   readonly #pending = new Map<string, Promise<Template>>();
+  /** VMs that are to become templates */
+  readonly #booting = new Set<Vm>();
+  #stopped = false;
 
   constructor(paths: RuntimePaths, factory: VmFactory, runner: CommandRunner, events: TemplateEvents) {
     this.#paths = paths;
@@ -82,9 +86,20 @@ export class TemplateStore {
   async removeStale(): Promise<void> {
     for (const name of await readdir(this.#paths.templates)) {
       const path = join(this.#paths.templates, name);
-      const { mtimeMs } = await stat(path);
-      if (Date.now() - mtimeMs > STALE_AFTER_MS) await rm(path, { recursive: true, force: true });
+      const found = await stat(path).catch(() => undefined);
+      if (found === undefined) continue;
+      const builder = /^\.building-(\d+)-/.exec(name)?.[1];
+      const abandoned = builder !== undefined && (await identify(Number(builder))) === undefined;
+      if (abandoned || Date.now() - found.mtimeMs > STALE_AFTER_MS) await rm(path, { recursive: true, force: true });
     }
+  }
+
+  /** Ends the builds that are under way, and leaves nothing of them. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    const builds = [...this.#pending.values()];
+    await Promise.all([...this.#booting].map((vm) => vm.kill()));
+    await Promise.allSettled(builds);
   }
 
   /** Looked up each time: another daemon of this user may have removed it as unused. */
@@ -110,7 +125,9 @@ export class TemplateStore {
       await createVolume(building.volume, machine.storageGb);
       await writeBootConfig(building.bootConfig, pilotToken, undefined);
       const vm = await bootVm(this.#factory, building, machine);
+      this.#booting.add(vm);
       try {
+        if (this.#stopped) throw new HobError("shutting_down", "build a template: the daemon is stopping");
         let gone = false;
         vm.exited.then(() => {
           gone = true;
@@ -122,6 +139,7 @@ export class TemplateStore {
         await pilot.prepareSave();
         await vm.save(building.state);
       } finally {
+        this.#booting.delete(vm);
         await vm.kill();
       }
       await writeJson(building.stateInfo, { pilotToken });

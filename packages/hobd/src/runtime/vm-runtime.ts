@@ -102,6 +102,7 @@ export class VmRuntime implements SpriteRuntime {
 
   async stopAll(): Promise<void> {
     this.#stopping = true;
+    const templatesStopped = bounded(this.#parts.templates.stop(), STOP_TIMEOUT_MS);
     const all = [...this.#entries].filter(([, entry]) => entry.vm !== undefined);
     await Promise.all(
       all.map(([id]) =>
@@ -113,7 +114,7 @@ export class VmRuntime implements SpriteRuntime {
     );
     // What could not be saved in time must not be left running.
     await Promise.all(all.map(([, entry]) => entry.vm?.kill()));
-    // Empty now, unless a template is being built.
+    await templatesStopped;
     await rmdir(this.#parts.paths.run).catch(() => {});
   }
 

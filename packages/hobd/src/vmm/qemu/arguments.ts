@@ -53,7 +53,7 @@ export function qemuArguments(config: VmConfig, files: QemuFiles, host: QemuHost
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-M", "microvm,acpi=on,x-option-roms=off,pit=on,pic=on,rtc=on,isa-serial=on,usb=off,memory-backend=ram0"],
-    ...["-accel", host.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=512"],
+    ...["-accel", host.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=128"],
     ...["-cpu", host.accelerator === "kvm" ? "host" : "max,la57=off"],
     ...["-smp", String(cpus), "-m", `${ramMb}M`],
     ...["-object", `memory-backend-file,id=ram0,size=${ramMb}M,mem-path=${files.ram},share=on`],

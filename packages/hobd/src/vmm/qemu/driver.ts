@@ -246,15 +246,11 @@ async function prepareFiles(config: VmConfig): Promise<void> {
   await file.close();
   const console = await open(config.consoleLog, "a", 0o600);
   await console.close();
+  const owned = [config.ramFile, ...config.disks.filter((disk) => disk.owned).map((disk) => disk.path)];
+  for (const path of owned) await chmod(path, 0o600);
   if (config.credentials === undefined) return;
   const { uid, gid } = config.credentials;
-  const writable = [
-    config.ramFile,
-    config.consoleLog,
-    config.directory,
-    ...config.disks.filter((disk) => disk.owned).map((disk) => disk.path),
-  ];
-  for (const path of writable) await chown(path, uid, gid);
+  for (const path of [config.consoleLog, config.directory, ...owned]) await chown(path, uid, gid);
   await chmod(config.directory, 0o700);
 }
 
