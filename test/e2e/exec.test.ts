@@ -173,7 +173,7 @@ describe("a terminal", () => {
     command.command.resize(132, 50);
     command.command.stdin.write("stty size; exit\n");
     assert.equal(await command.exited, 0);
-    assert.match(command.stdout().toString(), /\r\n(\x1b\[\?2004l\r)?50 132\r\n/);
+    assert.ok(command.stdout().includes("\r50 132\r\n") || command.stdout().includes("\n50 132\r\n"));
   });
 
   test("its interrupt key ends the command in the foreground", LIMIT, async () => {

@@ -7,7 +7,7 @@ import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { HelperClient } from "./helper/index.ts";
-import { applyFirewall, firewallRules } from "./network/firewall.ts";
+import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
 import { Sprite } from "./sprite.ts";
 import type { Volume } from "./volume/volume.ts";
@@ -28,6 +28,7 @@ export class PilotContext {
   readonly sprite: Sprite;
   readonly container: InnerContainer;
   readonly volume: Volume;
+  readonly firewall: Firewall;
   readonly #platform: Platform;
   readonly #runner: CommandRunner;
   readonly #rootfs: RootFilesystem;
@@ -42,6 +43,7 @@ export class PilotContext {
     this.helper = new HelperClient(PATHS.helperSocket);
     this.volume = platform.volume(this.#runner);
     this.sprite = new Sprite(this.helper, config.pilotToken, config.identity);
+    this.firewall = new Firewall(this.#runner);
     this.#rootfs = new RootFilesystem(platform.layers, this.helper, this.#runner);
     this.#crun = new Crun(this.#runner);
     this.container = new InnerContainer({ crun: this.#crun, rootfs: this.#rootfs, helper: this.helper, volume: this.volume });
@@ -62,7 +64,7 @@ export class PilotContext {
         timed(steps, "volume", () => this.volume.attach()),
         timed(steps, "layers", () => this.#rootfs.mountLayers()),
       ]);
-      await timed(steps, "firewall", () => applyFirewall(this.#runner, firewallRules({ device, address, gateway })));
+      await timed(steps, "firewall", () => this.firewall.apply(firewallRules({ device, address, gateway })));
     }
     await writeFile(PATHS.machineId, "", { mode: 0o444 });
     if (this.config.identity !== undefined) await this.sprite.adopt(this.config.identity);

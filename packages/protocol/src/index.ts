@@ -1,5 +1,6 @@
 export * from "./errors.ts";
 export * from "./exec.ts";
+export * from "./http-exec.ts";
 export * from "./limits.ts";
 export * from "./pilot.ts";
 export * from "./sprites.ts";

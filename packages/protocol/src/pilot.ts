@@ -45,6 +45,8 @@ export const resumedRequest = z.object({
   /** Unix time of the host, milliseconds */
   wallclockMs: z.number().int().positive(),
   identity,
+  /** addresses of the host's own: no sprite may connect to them. Left out: those of the last time */
+  hostAddresses: z.array(z.ipv4()).max(1024).optional(),
 });
 export type ResumedRequest = z.infer<typeof resumedRequest>;
 

@@ -57,13 +57,21 @@ async function createOrExplain(daemon: TestDaemon, name: string): Promise<void> 
   }
 }
 
-/** A daemon of one test's own. Removed when the test ends; a failed test shows its log. */
-export async function daemonFor(context: TestContext, options: DaemonOptions = {}): Promise<TestDaemon> {
-  const daemon = await TestDaemon.start(options);
-  context.after(async () => {
-    if (hasFailed(context)) console.error(daemon.describe());
-    await daemon[Symbol.asyncDispose]();
-  });
+/** A daemon of one test's own. Removed when the test ends, and then `afterwards` is called; a failed test shows its log. */
+export async function daemonFor(context: TestContext, options: DaemonOptions = {}, afterwards = () => {}): Promise<TestDaemon> {
+  let daemon: TestDaemon | undefined;
+  context.after(
+    async () => {
+      if (hasFailed(context) && daemon !== undefined) console.error(daemon.describe());
+      try {
+        await daemon?.[Symbol.asyncDispose]();
+      } finally {
+        afterwards();
+      }
+    },
+    { timeout: CLEAN_UP_TIMEOUT_MS },
+  );
+  daemon = await TestDaemon.start(options);
   return daemon;
 }
 

@@ -8,6 +8,7 @@ import { logError, sendError } from "../api/error-answer.ts";
 import { requireSprite } from "../api/sprite-context.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
+import { hasPrefixedFrames, relayExecFrames } from "./exec-frames.ts";
 import { responseHeaders } from "./headers.ts";
 import { splice } from "./splice.ts";
 import type { Target } from "./target.ts";
@@ -132,7 +133,7 @@ async function forward({ request, response: answer }: Extract<Answer, { kind: "r
   response.writeHead(answer.statusCode ?? 502, answer.statusMessage, responseHeaders(answer));
   response.flushHeaders();
   try {
-    await pipeline(answer, response);
+    await (hasPrefixedFrames(answer) ? relayExecFrames(answer, response) : pipeline(answer, response));
   } finally {
     if (!answer.complete) request.destroy();
   }

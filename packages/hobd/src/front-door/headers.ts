@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import { EXEC_FRAMES_HEADER, PREFIXED } from "@hob/protocol";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 
 /** Headers of one connection only (RFC 9110 section 7.6.1), never forwarded. */
@@ -15,7 +16,10 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 ]);
 
 /** Of a request also: what the front door sets itself. `expect` was answered by the front door already. */
-const REPLACED: ReadonlySet<string> = new Set([...HOP_BY_HOP, "authorization", "host", "expect", "content-length"]);
+const REPLACED: ReadonlySet<string> = new Set([...HOP_BY_HOP, "authorization", "host", "expect", "content-length", EXEC_FRAMES_HEADER]);
+
+/** Of an answer also: what is between the front door and the pilot. */
+const PRIVATE: ReadonlySet<string> = new Set([...HOP_BY_HOP, EXEC_FRAMES_HEADER]);
 
 export const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
@@ -27,6 +31,8 @@ export function requestHeaders(request: IncomingMessage, endpoint: PilotEndpoint
     `${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${endpoint.port}`,
     "Authorization",
     `Bearer ${endpoint.token}`,
+    EXEC_FRAMES_HEADER,
+    PREFIXED,
     ...framing(request),
     ...extra,
     ...withoutHeaders(request, REPLACED),
@@ -42,7 +48,7 @@ function framing(request: IncomingMessage): string[] {
 }
 
 /** The pilot's headers for the client. */
-export const responseHeaders = (response: IncomingMessage): string[] => withoutHeaders(response, HOP_BY_HOP);
+export const responseHeaders = (response: IncomingMessage): string[] => withoutHeaders(response, PRIVATE);
 
 /** Raw headers without the given names and without those that the message's own Connection header names. */
 function withoutHeaders(message: IncomingMessage, names: ReadonlySet<string>): string[] {

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { networkInterfaces } from "node:os";
 import { HobError, type Identity, PILOT_PROTOCOL_VERSION, PILOT_ROUTES, type ReadyResponse, type ResumedRequest } from "@hob/protocol";
 
 const REQUEST_TIMEOUT_MS = 15_000;
@@ -33,7 +34,8 @@ export class PilotClient {
   /** The first request after a restore: fresh randomness, the right time, and who this sprite is. */
   async resumed(identity: Identity, timeoutMs: number, alive: () => boolean): Promise<void> {
     await this.#retry(timeoutMs, alive, "tell the pilot that it was restored", async () => {
-      const body: ResumedRequest = { entropy: randomBytes(64).toString("base64"), wallclockMs: Date.now(), identity };
+      const entropy = randomBytes(64).toString("base64");
+      const body: ResumedRequest = { entropy, wallclockMs: Date.now(), identity, hostAddresses: hostAddresses() };
       await this.#request("POST", PILOT_ROUTES.resumed, body, 5_000);
     });
     this.#token = identity.pilotToken;
@@ -68,4 +70,10 @@ export class PilotClient {
       delayMs = Math.min(delayMs * 1.5, 200);
     }
   }
+}
+
+/** IPv4 addresses of this machine on which a server that listens on all of them is reached; sorted. */
+function hostAddresses(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return [...new Set(all.filter(({ family, internal }) => family === "IPv4" && !internal).map(({ address }) => address))].sort();
 }

@@ -5,6 +5,7 @@ import type { CommandRunner } from "@hob/linux";
 import { HobError, type Identity } from "@hob/protocol";
 import type { Vm } from "../vmm/driver.ts";
 import { identify, readJson, writeJson } from "../vmm/qemu/processes.ts";
+import { pilotAnnounced } from "./announcement.ts";
 import { writeBootConfig } from "./boot-config.ts";
 import { bootVm, createVolume, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
@@ -133,6 +134,7 @@ export class TemplateStore {
           gone = true;
         });
         const pilot = new PilotClient(vm.pilotPort, pilotToken);
+        await pilotAnnounced(building.console, 0, () => !gone);
         await pilot.waitUntilReady(BOOT_TIMEOUT_MS, () => !gone);
         await warmUp(vm.pilotPort, pilotToken);
         await pilot.resumed(templateIdentity(pilotToken), BOOT_TIMEOUT_MS, () => !gone);

@@ -5,6 +5,7 @@ import { HobError } from "@hob/protocol";
 import type { Logger } from "pino";
 import type { Vm } from "../vmm/driver.ts";
 import { readJson, writeJson } from "../vmm/qemu/processes.ts";
+import { consoleEnd, pilotAnnounced } from "./announcement.ts";
 import { writeBootConfig } from "./boot-config.ts";
 import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
@@ -148,8 +149,10 @@ export class VmRuntime implements SpriteRuntime {
     const files = this.#parts.paths.sprite(identity.id);
     await Promise.all([files.state, files.stateInfo, files.ram].map((path) => rm(path, { force: true })));
     await writeBootConfig(files.bootConfig, identity.pilotToken, identity);
+    const consoleBefore = await consoleEnd(files.console);
     const vm = await bootVm(this.#parts.factory, files, machine);
     await this.#bringUp(entry, identity.id, vm, async (alive) => {
+      await pilotAnnounced(files.console, consoleBefore, alive);
       const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
       await pilot.waitUntilReady(BOOT_TIMEOUT_MS, alive);
       await pilot.resumed(identity, RESUME_TIMEOUT_MS, alive);

@@ -1,20 +1,31 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { LIMITS, SPRITE_VERSION, STREAM } from "@hob/protocol";
-import { FramePacer } from "./frame-pacer.ts";
+import {
+  EXEC_FRAMES_HEADER,
+  type ExecFrameSink,
+  FramePacer,
+  LIMITS,
+  PREFIXED,
+  PrefixedFrames,
+  SPRITE_VERSION,
+  STREAM,
+} from "@hob/protocol";
 import type { Session, SessionClient } from "./sessions.ts";
 
 /** A session's client at the other end of a `POST …/exec`. */
 export class HttpClient implements SessionClient {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
-  readonly #frames: FramePacer;
+  readonly #frames: ExecFrameSink;
+  readonly #prefixed: boolean;
   #session: Session | undefined;
   #bodyBytes = 0;
 
   constructor(request: IncomingMessage, response: ServerResponse) {
     this.#request = request;
     this.#response = response;
-    this.#frames = new FramePacer(response, () => this.#session?.process.resume());
+    this.#prefixed = request.headers[EXEC_FRAMES_HEADER] === PREFIXED;
+    const Frames = this.#prefixed ? PrefixedFrames : FramePacer;
+    this.#frames = new Frames(response, () => this.#session?.process.resume());
   }
 
   /** @param stdin false: the body is ignored */
@@ -25,6 +36,7 @@ export class HttpClient implements SessionClient {
       "Content-Type": "application/octet-stream",
       "Cache-Control": "no-store, no-transform",
       "Sprite-Version": SPRITE_VERSION,
+      ...(this.#prefixed ? { [EXEC_FRAMES_HEADER]: PREFIXED } : {}),
     });
     this.#response.flushHeaders();
     this.#response.on("close", () => this.#onClose());

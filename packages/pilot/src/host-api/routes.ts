@@ -13,11 +13,13 @@ import {
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { InnerContainer } from "../container/container.ts";
+import type { Firewall } from "../network/firewall.ts";
 import type { Sprite } from "../sprite.ts";
 
 export interface HostApiParts {
   sprite: Sprite;
   container: InnerContainer;
+  firewall: Firewall;
   log: Logger;
   /** resolves to the uptime of the kernel, milliseconds */
   uptimeMs: () => Promise<number>;
@@ -45,7 +47,8 @@ export function hostApi(parts: HostApiParts): Hono {
   app.post(PILOT_ROUTES.resumed, async (c) => {
     const parsed = resumedRequest.safeParse(await c.req.json().catch(() => undefined));
     if (!parsed.success) throw new HobError("invalid_request", `resumed: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
-    await sprite.resumed(parsed.data);
+    const { hostAddresses } = parsed.data;
+    await Promise.all([sprite.resumed(parsed.data), hostAddresses === undefined ? undefined : parts.firewall.closeHost(hostAddresses)]);
     return c.body(null, 204);
   });
   app.post(PILOT_ROUTES.prepareSave, async (c) => {

@@ -11,6 +11,7 @@ import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
 import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments } from "./arguments.ts";
 import {
+  findProcesses,
   type InheritedFile,
   identify,
   isRunning,
@@ -80,7 +81,11 @@ export class QemuDriver implements VmmDriver {
 
   async adopt(directory: string): Promise<Vm | undefined> {
     const record = await readJson<VmRecord>(join(directory, "vm.json"));
-    if (record === undefined) return undefined;
+    if (record === undefined) {
+      // A daemon that was killed between the start of a VM and the writing of its record has left it nameless.
+      if (await exists(directory)) for (const stray of await findProcesses([PROGRAM, "passt"], `${directory}/`)) await killAndWait(stray);
+      return undefined;
+    }
     const vm = new QemuVm(directory, record, undefined);
     if (await isRunning(record.vmm)) {
       const answers = await vm.status().then(

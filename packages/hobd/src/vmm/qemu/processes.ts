@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { basename } from "node:path";
 import { HobError } from "@hob/protocol";
 import type { Credentials } from "../driver.ts";
 
@@ -58,6 +59,19 @@ export async function identify(pid: number): Promise<ProcessIdentity | undefined
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   if (fields[0] === "Z" || fields[0] === "X") return undefined;
   return { pid, startTicks: fields[19] ?? "" };
+}
+
+/** Processes of these programs with an argument that contains `text`; proc_pid_cmdline(5). */
+export async function findProcesses(programs: readonly string[], text: string): Promise<ProcessIdentity[]> {
+  const found: ProcessIdentity[] = [];
+  for (const name of await readdir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const [program = "", ...args] = (await readFile(`/proc/${name}/cmdline`, "utf8").catch(() => "")).split("\0");
+    if (!programs.includes(basename(program)) || !args.some((argument) => argument.includes(text))) continue;
+    const identity = await identify(Number(name));
+    if (identity !== undefined) found.push(identity);
+  }
+  return found;
 }
 
 export async function isRunning(process: ProcessIdentity): Promise<boolean> {

@@ -1,4 +1,5 @@
 import type { ServerResponse } from "node:http";
+import { LIMITS } from "./limits.ts";
 
 /**
  * HTTP exec frames have no length: one HTTP chunk is one frame. A client that reads two chunks at once sees them as
@@ -8,8 +9,72 @@ import type { ServerResponse } from "node:http";
 const FRAME_BYTES_MAX = 16 * 1024;
 const FRAME_GAP_MS = 8;
 
+/**
+ * Request and answer header between front door and pilot, with the value `prefixed`: frames of an HTTP exec come with
+ * their length ahead, because a proxy does not see where HTTP chunks end. The front door makes chunks of them again.
+ */
+export const EXEC_FRAMES_HEADER = "hob-exec-frames";
+export const PREFIXED = "prefixed";
+
+/** Where the frames of an HTTP exec go. */
+export interface ExecFrameSink {
+  readonly queuedBytes: number;
+  push(stream: number, data: Buffer): void;
+  /** ends the response after all frames */
+  end(): void;
+}
+
+/** Writes frames, each with its length ahead: 4 bytes, big endian, of stream and data together. */
+export class PrefixedFrames implements ExecFrameSink {
+  readonly #response: ServerResponse;
+
+  /** @param onIdle called each time all has been sent */
+  constructor(response: ServerResponse, onIdle: () => void) {
+    this.#response = response;
+    response.on("drain", onIdle);
+  }
+
+  get queuedBytes(): number {
+    return this.#response.writableLength;
+  }
+
+  push(stream: number, data: Buffer): void {
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(data.length + 1);
+    head[4] = stream;
+    this.#response.write(Buffer.concat([head, data]));
+  }
+
+  end(): void {
+    this.#response.end();
+  }
+}
+
+/** Takes frames with their length ahead out of a stream of bytes. */
+export class PrefixedFrameReader {
+  readonly #onFrame: (stream: number, data: Buffer) => void;
+  #rest: Buffer = Buffer.alloc(0);
+
+  constructor(onFrame: (stream: number, data: Buffer) => void) {
+    this.#onFrame = onFrame;
+  }
+
+  /** @throws RangeError for a length that no frame has */
+  push(chunk: Buffer): void {
+    let rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    while (rest.length >= 5) {
+      const length = rest.readUInt32BE();
+      if (length < 1 || length > LIMITS.webSocketMessageBytes) throw new RangeError(`a frame of ${length} bytes`);
+      if (rest.length < 4 + length) break;
+      this.#onFrame(rest[4] ?? 0, rest.subarray(5, 4 + length));
+      rest = rest.subarray(4 + length);
+    }
+    this.#rest = rest;
+  }
+}
+
 /** Writes frames, spaced, to a response. Sprites API, HTTP exec. */
-export class FramePacer {
+export class FramePacer implements ExecFrameSink {
   readonly #response: ServerResponse;
   readonly #queue: { stream: number; data: Buffer }[] = [];
   readonly #onIdle: () => void;
