@@ -14,7 +14,10 @@ export function describeMachine(): string {
   return `${cpus().length} x ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 1024 ** 3)} GB, Linux ${kernel}, QEMU ${qemu}`;
 }
 
-const number = (value: number, unit: Row["unit"]): string => (unit === "x" || value < 10 ? value.toFixed(2) : value.toFixed(0));
+function quantity(value: number, unit: Row["unit"]): string {
+  if (Number.isNaN(value)) return "not measured";
+  return `${value.toFixed(unit === "x" || value < 10 ? 2 : 0)} ${unit}`;
+}
 
 /** As a Markdown table: read in a terminal and kept in docs/benchmarks.md alike. */
 export function toMarkdown({ date, machine, rows }: Report): string {
@@ -27,9 +30,9 @@ export function toMarkdown({ date, machine, rows }: Report): string {
         : `${row.budget.kind === "ratio" ? "ratio " : ""}${row.unit === "MB/s" ? "≥" : "≤"} ${row.budget.limit}`;
     return [
       row.what,
-      `${number(row.value, row.unit)} ${row.unit}`,
+      quantity(row.value, row.unit),
       String(row.n),
-      row.beside === undefined ? (row.note ?? "") : `${row.beside.what}: ${number(row.beside.value, row.unit)} ${row.unit}`,
+      row.beside === undefined ? (row.note ?? "") : `${row.beside.what}: ${quantity(row.beside.value, row.unit)}`,
       ratio === undefined ? "" : `${ratio.toFixed(2)}`,
       budget,
       kept === undefined ? "" : kept ? "kept" : "missed",
