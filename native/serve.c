@@ -59,20 +59,20 @@ static void __attribute__((noreturn)) supervise(int conn) {
   exit(0);
 }
 
+/* The socket appears under its name when it accepts connections, not before. */
 static int listen_on(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) {
+  if (snprintf(address.sun_path, sizeof address.sun_path, "%s.new", path) >= (int)sizeof address.sun_path) {
     errno = ENAMETOOLONG;
     return -1;
   }
-  strcpy(address.sun_path, path);
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
-  if (unlink(path) < 0 && errno != ENOENT) return -1;
+  if (unlink(address.sun_path) < 0 && errno != ENOENT) return -1;
   mode_t before = umask(0177);
   int result = bind(fd, (struct sockaddr *)&address, sizeof address);
   umask(before);
-  return result < 0 || listen(fd, 128) < 0 ? -1 : fd;
+  return result < 0 || listen(fd, 128) < 0 || rename(address.sun_path, path) < 0 ? -1 : fd;
 }
 
 /* Only the user that runs the helper: the socket's mode says the same, its directory may be misconfigured. */
