@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { ExecError } from "@fly/sprites";
 import { outputOf, run, shell, start } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
+import { refusedUpgrade } from "./support/upgrade.ts";
 import { until } from "./support/wait.ts";
 
 const MEGABYTE = 1024 * 1024;
@@ -140,8 +141,8 @@ describe("output", () => {
 });
 
 describe("many commands", () => {
-  test("60 quick ones, one after the other: none loses its output", LIMIT, async () => {
-    for (let i = 0; i < 60; i++) {
+  test("200 quick ones, one after the other: none loses its output", { timeout: 180_000 }, async () => {
+    for (let i = 0; i < 200; i++) {
       assert.deepEqual(await run(box(), "echo", [String(i)]), { code: 0, stdout: `${i}\n`, stderr: "" });
     }
   });
@@ -188,6 +189,33 @@ describe("a terminal", () => {
 
   test("a failing command is told apart from a good one, which is all this SDK can know", LIMIT, async () => {
     assert.equal((await onTerminal({}, "sh", "-c", "exit 7")).code, 1);
+  });
+});
+
+describe("refused before the upgrade, as an HTTP answer that says why", () => {
+  const refused = (path: string, token = suite.daemon.token) => refusedUpgrade(`${suite.daemon.url}/v1/sprites/${path}`, token);
+
+  test("an unknown sprite, /control, an unknown route: 404", LIMIT, async () => {
+    for (const path of ["nobody/exec?cmd=true", "nobody/control", "box/control", "box/nothing"]) {
+      const { status, body, version } = await refused(path);
+      assert.deepEqual([status, body.error], [404, "not_found"], path);
+      assert.ok(body.message && version, path);
+    }
+  });
+
+  test("a wrong token: 401, whether the sprite exists or not", LIMIT, async () => {
+    for (const name of ["box", "nobody"]) {
+      const { status, body } = await refused(`${name}/exec?cmd=true`, "hob/x/wrong");
+      assert.deepEqual([status, body.error], [401, "unauthorized"]);
+    }
+  });
+
+  test("malformed parameters: 400, and their values are not repeated", LIMIT, async () => {
+    for (const query of ["cmd=true&dir=relative-secret", "cmd=true&tty=perhaps-secret", "cmd=true&env=no-secret", "cmd=true&cols=secret"]) {
+      const { status, body } = await refused(`box/exec?${query}`);
+      assert.deepEqual([status, body.error], [400, "invalid_request"], query);
+      assert.doesNotMatch(JSON.stringify(body), /secret/);
+    }
   });
 });
 

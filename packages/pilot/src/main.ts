@@ -1,10 +1,10 @@
 import { createServer } from "node:http";
 import { SystemCommandRunner } from "@hob/linux";
-import { LIMITS } from "@hob/protocol";
+import { HobError, LIMITS } from "@hob/protocol";
 import { getRequestListener } from "@hono/node-server";
 import { PATHS } from "./config.ts";
 import { PilotContext } from "./context.ts";
-import { ExecEndpoint } from "./exec/index.ts";
+import { ExecEndpoint, refuseUpgrade } from "./exec/index.ts";
 import { diagnostics } from "./host-api/diagnostics.ts";
 import { addErrorHandling, hostApi, isFromHost } from "./host-api/routes.ts";
 import { BOOT_CONFIG_DISK, readBootConfig } from "./microvm/boot-config.ts";
@@ -42,9 +42,8 @@ const server = createServer({ requestTimeout: 0, maxHeaderSize: LIMITS.requestTa
   if (!exec.handle(request, response)) void listener(request, response);
 });
 server.on("upgrade", (request, socket, head) => {
-  const permitted = isFromHost(request, context.sprite.token);
-  if (permitted && exec.upgrade(request, socket, head)) return;
-  socket.end(`HTTP/1.1 ${permitted ? "404 Not Found" : "401 Unauthorized"}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+  if (!isFromHost(request, context.sprite.token)) return refuseUpgrade(socket, new HobError("unauthorized", "upgrade: not from the host"));
+  if (!exec.upgrade(request, socket, head)) refuseUpgrade(socket, new HobError("not_found", "upgrade: no such route"));
 });
 
 await context.start();

@@ -143,7 +143,8 @@ function withoutTty(parameters: URLSearchParams): URLSearchParams {
   return copy;
 }
 
-function refuseUpgrade(socket: Duplex, error: HobError): void {
+/** Answers an upgrade request, before any upgrade, like any other request that is refused. */
+export function refuseUpgrade(socket: Duplex, error: HobError): void {
   const body = JSON.stringify(error.toBody());
   const head = [
     `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status] ?? ""}`,
