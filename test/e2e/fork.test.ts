@@ -63,7 +63,9 @@ test("the clock runs as fast as the host's", LIMIT, async () => {
   const end = await read();
   const drift = end.inside - begin.inside - (end.outside - begin.outside);
   assert.ok(Math.abs(drift) < 500, `${drift} ms in ${end.outside - begin.outside} ms`);
-  assert.equal(await outputOf(suite.sprite("second"), "cat /sys/devices/system/clocksource/clocksource0/current_clocksource"), "tsc");
+  const source = await outputOf(suite.sprite("second"), "cat /sys/devices/system/clocksource/clocksource0/current_clocksource");
+  // Under KVM the kernel prefers the clock that the hypervisor keeps.
+  assert.ok(["tsc", "kvm-clock"].includes(source), source);
 });
 
 test("no file of the first is seen in the second", LIMIT, async () => {
