@@ -4,5 +4,5 @@
  */
 export const ID_MAP = { firstId: 1_000_000, count: 16_777_216 } as const;
 
-/** The user whom sessions run as. */
-export const SPRITE_USER = { name: "sprite", uid: 1000, gid: 1000, home: "/home/sprite" } as const;
+/** The user whom sessions run as, and the shell of a session that names no command. */
+export const SPRITE_USER = { name: "sprite", uid: 1000, gid: 1000, home: "/home/sprite", shell: "/bin/bash" } as const;

@@ -1,6 +1,6 @@
 export type { ExecContainer } from "./container.ts";
 export { parseDurationMs } from "./duration.ts";
 export { type ExecDependencies, ExecEndpoint, refuseUpgrade, registerExec } from "./endpoint.ts";
-export { defaultEnvironment, SPRITE_USER } from "./request.ts";
+export { defaultEnvironment } from "./request.ts";
 export { Session, type SessionClient, type SessionOptions, SessionRegistry } from "./sessions.ts";
 export { signalNumber } from "./signals.ts";

@@ -1,12 +1,10 @@
 import { HobError, LIMITS } from "@hob/protocol";
 import { z } from "zod";
+import { SPRITE_USER } from "../container/ids.ts";
+import { DEFAULT_PATH } from "../container/spec.ts";
 import type { ExecSpec, WindowSize } from "../helper/index.ts";
 import { parseDurationMs } from "./duration.ts";
 
-/** Who runs commands inside a sprite. */
-export const SPRITE_USER = { name: "sprite", uid: 1000, gid: 1000, home: "/home/sprite", shell: "/bin/bash" } as const;
-
-const DEFAULT_PATH = "/.sprite/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_WINDOW: WindowSize = { cols: 80, rows: 24 };
 
 const flag = z.enum(["true", "false", "1", "0", ""], "true or false expected").transform((text) => text === "true" || text === "1");
