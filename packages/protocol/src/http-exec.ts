@@ -4,10 +4,10 @@ import { LIMITS } from "./limits.ts";
 /**
  * HTTP exec frames have no length: one HTTP chunk is one frame. A client that reads two chunks at once sees them as
  * one, and one that reads half a chunk takes the rest for a new frame. So frames are small, those of one stream are
- * merged while they wait, and there is a pause between any two.
+ * merged while they wait, and there is a pause between any two, long enough for a client whose event loop is late.
  */
 const FRAME_BYTES_MAX = 16 * 1024;
-const FRAME_GAP_MS = 8;
+const FRAME_GAP_MS = 25;
 
 /**
  * Request and answer header between front door and pilot, with the value `prefixed`: frames of an HTTP exec come with
