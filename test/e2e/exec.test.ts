@@ -247,8 +247,8 @@ describe("over plain HTTP", () => {
       assert.deepEqual([failed.exitCode, failed.stdout], [3, "x"]);
     });
     await severalTries(async () => {
-      const large = await box().execFileHTTP("sh", ["-c", "head -c 300000 /dev/zero | tr '\\0' x; echo end >&2"]);
-      assert.deepEqual([String(large.stdout).length, large.stderr], [300_000, "end\n"]);
+      const large = await box().execFileHTTP("sh", ["-c", "head -c 1000000 /dev/zero | tr '\\0' x; echo end >&2"]);
+      assert.deepEqual([String(large.stdout).length, large.stderr], [1_000_000, "end\n"]);
     });
   });
 });

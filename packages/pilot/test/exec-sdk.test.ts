@@ -186,8 +186,8 @@ describe("exec through the SDK", { skip: containerUnavailable() ?? false }, () =
       assert.deepEqual([failed.exitCode, failed.stdout], [3, "x"]);
     });
     await severalTries(async () => {
-      const large = await run("sh", ["-c", "head -c 300000 /dev/zero | tr '\\0' x; echo end >&2"]);
-      assert.deepEqual([String(large.stdout).length, large.stderr], [300_000, "end\n"]);
+      const large = await run("sh", ["-c", "head -c 1000000 /dev/zero | tr '\\0' x; echo end >&2"]);
+      assert.deepEqual([String(large.stdout).length, large.stderr], [1_000_000, "end\n"]);
     });
     for (let i = 0; i < 30; i++) await severalTries(async () => assert.equal((await run("echo", [String(i)])).stdout, `${i}\n`));
   });
