@@ -7,6 +7,8 @@ export const PROJECT = fileURLToPath(new URL("../../", import.meta.url));
 export interface ScriptStep {
   title: string;
   argv: readonly string[];
+  /** how often it may be tried in all; default 1 */
+  attempts?: number;
 }
 
 /** Format, lint, types, and documents that are made from code. */
@@ -16,16 +18,20 @@ export const toolSteps = (): ScriptStep[] => [
   { title: "generated documents", argv: [process.execPath, "scripts/docs.ts", "--check"] },
 ];
 
-/** Runs the steps in order and stops at the first that fails. @returns its exit code, else 0 */
+/** Runs the steps in order and stops at the first that fails; steps that needed another try are named at the end. @returns its exit code, else 0 */
 export async function runSteps(steps: readonly ScriptStep[]): Promise<number> {
-  for (const { title, argv } of steps) {
-    console.log(`\n== ${title}`);
-    const code = await run(argv);
-    if (code !== 0) {
-      console.error(`\n${title}: failed with exit code ${code}`);
-      return code;
+  const unstable: string[] = [];
+  for (const { title, argv, attempts = 1 } of steps) {
+    let code = -1;
+    for (let attempt = 1; attempt <= attempts && code !== 0; attempt++) {
+      console.log(`\n== ${title}${attempt === 1 ? "" : `, try ${attempt}`}`);
+      code = await run(argv);
+      if (code !== 0) console.error(`\n${title}: failed with exit code ${code}`);
+      else if (attempt > 1) unstable.push(title);
     }
+    if (code !== 0) return code;
   }
+  for (const title of unstable) console.error(`unstable, passed at a later try only: ${title}`);
   return 0;
 }
 

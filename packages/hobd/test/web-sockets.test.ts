@@ -52,6 +52,15 @@ describe("WebSockets", () => {
       await until("both sides are closed", () => hob.pilot.connectionCount === 0);
     }));
 
+  test("an upgrade whose connection is lost before the answer is asked for again, under the same name", () =>
+    withSprite(async (hob) => {
+      await opened(webSocket(hob, `${PATH}/shy`));
+      const names = hob.pilot.seen.map(({ headers }) => headers["hob-request-id"]);
+      assert.equal(names.length, 2);
+      assert.match(String(names[0]), /^[0-9a-f-]{36}$/);
+      assert.equal(names[1], names[0]);
+    }));
+
   test("a frame that comes in one segment with the upgrade request is not lost", () =>
     withSprite(async (hob) => {
       const answer = await new Promise<string>((resolve) => {

@@ -1,11 +1,15 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { type Logger, pino } from "pino";
+import { diagnostics } from "./api/diagnostics.ts";
+import type { Endpoint } from "./api/endpoint.ts";
 import { type BootConfig, PATHS } from "./config.ts";
+import { bounceRoutes } from "./container/bounce-routes.ts";
 import { enableControllers } from "./container/cgroups.ts";
 import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
+import { ExecEndpoint } from "./exec/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
@@ -29,6 +33,8 @@ export class PilotContext {
   readonly container: InnerContainer;
   readonly volume: Volume;
   readonly firewall: Firewall;
+  /** the public API, family by family */
+  readonly endpoints: readonly Endpoint[];
   readonly #platform: Platform;
   readonly #runner: CommandRunner;
   readonly #rootfs: RootFilesystem;
@@ -48,6 +54,16 @@ export class PilotContext {
     this.#crun = new Crun(this.#runner);
     this.container = new InnerContainer({ crun: this.#crun, rootfs: this.#rootfs, helper: this.helper, volume: this.volume });
     this.#resolver = new Resolver(config.network.dns);
+    this.endpoints = this.#createEndpoints();
+  }
+
+  #createEndpoints(): Endpoint[] {
+    const { helper, container, log, sprite, uptimeMs } = this;
+    return [
+      new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
+      { routes: bounceRoutes(container, uptimeMs) },
+      { routes: diagnostics(this.#runner, PATHS.crunState) },
+    ];
   }
 
   /** Brings the sprite up. A pilot that was restarted finds the mounts of its predecessor and starts the container anew. */
@@ -82,7 +98,7 @@ export class PilotContext {
     await this.helper.sync();
   }
 
-  uptimeMs = async (): Promise<number> => Math.round(Number.parseFloat(await readFile("/proc/uptime", "utf8")) * 1000);
+  uptimeMs = kernelUptimeMs;
 
   /** What a pilot that died left: the container's processes and its root mount go, volume and layers stay. */
   async #clearPredecessor(): Promise<boolean> {
@@ -96,3 +112,5 @@ export class PilotContext {
     return true;
   }
 }
+
+const kernelUptimeMs = async (): Promise<number> => Math.round(Number.parseFloat(await readFile("/proc/uptime", "utf8")) * 1000);

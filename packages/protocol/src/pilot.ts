@@ -9,7 +9,6 @@ import { z } from "zod";
  * | GET /hob/ready | 200 once the inner container runs; version and timings |
  * | POST /hob/resumed | first request after every restore: entropy, clock, identity; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
- * | POST /hob/bounce | stop and start the inner container; 200 with timings |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
  *
  * Anything else on that port is the public API of this sprite, `/v1/sprites/NAME/…`, forwarded by the front door.
@@ -18,9 +17,15 @@ export const PILOT_ROUTES = {
   ready: "/hob/ready",
   resumed: "/hob/resumed",
   prepareSave: "/hob/prepare-save",
-  bounce: "/hob/bounce",
   shutdown: "/hob/shutdown",
 } as const;
+
+/**
+ * Names one request of a client, a UUID. The host sets it on requests that may have an effect, and repeats it when it
+ * sends one again because the connection was lost. A pilot acts on a name once: it refuses a repetition with `conflict`
+ * when the first one has arrived.
+ */
+export const REQUEST_ID_HEADER = "hob-request-id";
 
 /** TCP port of the pilot inside the microVM. */
 export const PILOT_PORT = 8080;

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { EXEC_FRAMES_HEADER, PREFIXED } from "@hob/protocol";
+import { EXEC_FRAMES_HEADER, PREFIXED, REQUEST_ID_HEADER } from "@hob/protocol";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 
 /** Headers of one connection only (RFC 9110 section 7.6.1), never forwarded. */
@@ -16,7 +16,15 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 ]);
 
 /** Of a request also: what the front door sets itself. `expect` was answered by the front door already. */
-const REPLACED: ReadonlySet<string> = new Set([...HOP_BY_HOP, "authorization", "host", "expect", "content-length", EXEC_FRAMES_HEADER]);
+const REPLACED: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
+  "authorization",
+  "host",
+  "expect",
+  "content-length",
+  EXEC_FRAMES_HEADER,
+  REQUEST_ID_HEADER,
+]);
 
 /** Of an answer also: what is between the front door and the pilot. */
 const PRIVATE: ReadonlySet<string> = new Set([...HOP_BY_HOP, EXEC_FRAMES_HEADER]);

@@ -1,6 +1,7 @@
+import { randomUUID } from "node:crypto";
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
-import { HobError } from "@hob/protocol";
+import { HobError, REQUEST_ID_HEADER } from "@hob/protocol";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 import { hasBody, requestHeaders } from "./headers.ts";
@@ -13,6 +14,9 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const UPGRADE_TIMEOUT_MS = 30_000;
 
 const RESPONSE_HEADER_BYTES_MAX = 64 * 1024;
+
+/** Times a request is sent at most. Under load the network before a pilot loses a connection now and then, seldom two. */
+const ATTEMPTS = 3;
 
 /** Milliseconds an idle connection to a pilot is kept: less than the pilot's own 5 s (Node's default). */
 const IDLE_CONNECTION_MS = 4_000;
@@ -35,9 +39,10 @@ export interface UpstreamRequest {
 /**
  * Sends requests to pilots.
  *
- * A request is tried a second time, through the locator, which starts a VM that has gone, only when the first try
- * cannot have had an effect: the connection was never made, or the request is a GET or HEAD without a body. Only
- * those two share kept connections, because what is lost on a connection that has just died must be safe to repeat;
+ * A request is tried again, through the locator, which starts a VM that has gone, only when the lost try cannot have
+ * an effect twice: the connection was never made, or no body was on its way. That the connection was made says little:
+ * passt accepts for the pilot before the pilot does. So requests with an effect, an exec above all, carry a name of
+ * their own, and a pilot takes each name once (`protocol/src/pilot.ts`). GET and HEAD share kept connections;
  * everything else gets a connection of its own.
  */
 export class Upstream implements Disposable {
@@ -50,24 +55,24 @@ export class Upstream implements Disposable {
 
   /** @throws HobError `pilot_unreachable` | what the locator throws */
   async send(request: UpstreamRequest): Promise<Answer> {
-    try {
-      return await this.#attempt(request);
-    } catch (error) {
-      if (!(error instanceof LostAttempt)) throw error;
-      if (!error.repeatable || request.signal.aborted) throw unreachable(request.record, error);
+    const id = randomUUID();
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#attempt(request, id);
+      } catch (error) {
+        if (!(error instanceof LostAttempt)) throw error;
+        if (!error.repeatable || request.signal.aborted || attempt === ATTEMPTS) throw unreachable(request.record, error);
+      }
     }
-    return this.#attempt(request).catch((error) => {
-      throw error instanceof LostAttempt ? unreachable(request.record, error) : error;
-    });
   }
 
-  async #attempt(request: UpstreamRequest): Promise<Answer> {
+  async #attempt(request: UpstreamRequest, id: string): Promise<Answer> {
     const endpoint = await this.#locate(request.record);
     if (request.signal.aborted) throw new LostAttempt(false, new Error("the client has gone"));
-    return this.#exchange(request, endpoint);
+    return this.#exchange(request, endpoint, id);
   }
 
-  #exchange(request: UpstreamRequest, endpoint: PilotEndpoint): Promise<Answer> {
+  #exchange(request: UpstreamRequest, endpoint: PilotEndpoint, id: string): Promise<Answer> {
     const { client, upgrade, signal } = request;
     const body = hasBody(client);
     const safe = !upgrade && !body && (client.method === "GET" || client.method === "HEAD");
@@ -78,7 +83,10 @@ export class Upstream implements Disposable {
       path: request.path,
       // "keep-alive" also where the connection is not kept: a pilot that answers without reading the whole body would
       // else close at once, and the reset that follows would overtake its answer.
-      headers: requestHeaders(client, endpoint, upgrade ? ["Connection", "Upgrade", "Upgrade", "websocket"] : ["Connection", "keep-alive"]),
+      headers: requestHeaders(client, endpoint, [
+        ...(upgrade ? ["Connection", "Upgrade", "Upgrade", "websocket"] : ["Connection", "keep-alive"]),
+        ...(safe ? [] : [REQUEST_ID_HEADER, id]),
+      ]),
       agent: safe ? this.#agent : false,
       maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
     });
@@ -105,7 +113,7 @@ export class Upstream implements Disposable {
         socket.once("connect", onConnected);
       });
       // Stays for the life of the request: an error after the answer shows on the answer itself, or does not matter.
-      outgoing.on("error", (error) => settle(() => reject(new LostAttempt(!connected || safe, error))));
+      outgoing.on("error", (error) => settle(() => reject(new LostAttempt(!connected || !body, error))));
       outgoing.once("close", () => signal.removeEventListener("abort", onAbort));
       outgoing.once("response", (response) => settle(() => resolve({ kind: "response", request: outgoing, response })));
       outgoing.once("upgrade", (response, socket, head) => settle(() => resolve({ kind: "upgrade", response, socket, head })));

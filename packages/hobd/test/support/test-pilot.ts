@@ -42,6 +42,7 @@ export class TestPilot implements AsyncDisposable {
         return;
       }
       if (request.url?.includes("/mute")) return;
+      if (request.url?.includes("/shy") && this.seen.length === 1) return void socket.destroy();
       this.#webSockets.handleUpgrade(request, socket, head, (ws) => {
         ws.on("error", () => {});
         if (request.url?.includes("/greet")) ws.send("hello at once");

@@ -1,8 +1,10 @@
-import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { HobError, LIMITS, SPRITE_VERSION, toHobError } from "@hob/protocol";
 import type { Logger } from "pino";
 import { type WebSocket, WebSocketServer } from "ws";
+import type { Endpoint } from "../api/endpoint.ts";
+import { refuseRequest, refuseUpgrade } from "../api/refuse.ts";
 import type { HelperClient, HelperProcess } from "../helper/index.ts";
 import type { ExecContainer } from "./container.ts";
 import { HttpClient } from "./http-client.ts";
@@ -19,7 +21,7 @@ export interface ExecDependencies {
 }
 
 /** The public exec endpoint of one sprite. Authorization is the caller's: it calls only for permitted requests. */
-export class ExecEndpoint {
+export class ExecEndpoint implements Endpoint {
   readonly sessions = new SessionRegistry();
   readonly #dependencies: ExecDependencies;
   readonly #webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: LIMITS.webSocketMessageBytes });
@@ -141,24 +143,4 @@ function withoutTty(parameters: URLSearchParams): URLSearchParams {
   const copy = new URLSearchParams(parameters);
   copy.delete("tty");
   return copy;
-}
-
-/** Answers an upgrade request, before any upgrade, like any other request that is refused. */
-export function refuseUpgrade(socket: Duplex, error: HobError): void {
-  const body = JSON.stringify(error.toBody());
-  const head = [
-    `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status] ?? ""}`,
-    "Content-Type: application/json",
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    `Sprite-Version: ${SPRITE_VERSION}`,
-    "Connection: close",
-  ];
-  socket.end(`${head.join("\r\n")}\r\n\r\n${body}`);
-}
-
-function refuseRequest(request: IncomingMessage, response: ServerResponse, error: HobError): void {
-  request.resume();
-  if (response.headersSent) return void response.destroy();
-  response.writeHead(error.status, { "Content-Type": "application/json", "Sprite-Version": SPRITE_VERSION });
-  response.end(JSON.stringify(error.toBody()));
 }

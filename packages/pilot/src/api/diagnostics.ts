@@ -18,12 +18,12 @@ const CHUNK = Buffer.alloc(64 * 1024);
  */
 export function diagnostics(runner: CommandRunner, crunState: string): Hono {
   const app = new Hono();
-  app.post("/v1/sprites/:name/diagnostics/crun-exec", async (c) => {
+  app.post("/diagnostics/crun-exec", async (c) => {
     const start = performance.now();
     await runner.run({ argv: ["crun", `--root=${crunState}`, "exec", CONTAINER_ID, "/bin/true"], timeoutMs: 30_000 });
     return c.json({ ms: performance.now() - start });
   });
-  app.get("/v1/sprites/:name/diagnostics/stream", (c) => {
+  app.get("/diagnostics/stream", (c) => {
     const bytes = z.coerce.number().int().min(0).max(STREAM_LIMIT_BYTES).safeParse(c.req.query("bytes"));
     if (!bytes.success) throw new HobError("invalid_request", `diagnostics: parameter bytes: 0 to ${STREAM_LIMIT_BYTES} expected`);
     const body = Readable.toWeb(Readable.from(zeros(bytes.data))) as ReadableStream;

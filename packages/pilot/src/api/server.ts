@@ -1,0 +1,80 @@
+import { timingSafeEqual } from "node:crypto";
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import { HobError, LIMITS, SPRITE_VERSION, toHobError } from "@hob/protocol";
+import { getRequestListener } from "@hono/node-server";
+import { Hono } from "hono";
+import type { Logger } from "pino";
+import type { Endpoint } from "./endpoint.ts";
+import { refuseRequest, refuseUpgrade } from "./refuse.ts";
+import { SeenRequests } from "./seen-requests.ts";
+
+export interface ApiServerParts {
+  /** what the host itself calls, outside of `/v1/` */
+  hostRoutes: Hono;
+  endpoints: readonly Endpoint[];
+  /** secret between the host and this pilot; it may change */
+  token: () => string;
+  log: Logger;
+}
+
+/**
+ * The pilot's port: one server for the host's own calls and for the public API of this sprite. Nothing is read of a
+ * request without the host's token, and a request that the host had to send twice is taken once.
+ */
+export function createApiServer({ hostRoutes, endpoints, token, log }: ApiServerParts): Server {
+  const listener = getRequestListener(createApp(hostRoutes, endpoints, log).fetch);
+  const seen = new SeenRequests();
+  // Commands and environments travel in request targets of up to LIMITS.requestTargetBytes; uploads may take any time.
+  const server = createServer({ requestTimeout: 0, maxHeaderSize: LIMITS.requestTargetBytes + 64 * 1024 }, (request, response) => {
+    if (!isFromHost(request, token())) return void response.writeHead(401).end();
+    try {
+      seen.takeOnce(request);
+      if (!endpoints.some((endpoint) => endpoint.handle?.(request, response))) void listener(request, response);
+    } catch (error) {
+      refuseRequest(request, response, toHobError(error));
+    }
+  });
+  server.on("upgrade", (request, socket, head) => {
+    // A client may reset the connection at any time; without a listener that would end the pilot.
+    socket.on("error", () => socket.destroy());
+    if (!isFromHost(request, token())) return refuseUpgrade(socket, new HobError("unauthorized", "upgrade: not from the host"));
+    try {
+      seen.takeOnce(request);
+      if (endpoints.some((endpoint) => endpoint.upgrade?.(request, socket, head))) return;
+      throw new HobError("not_found", "upgrade: no such route");
+    } catch (error) {
+      refuseUpgrade(socket, toHobError(error));
+    }
+  });
+  return server;
+}
+
+/** Answers of every route carry the version; errors have the shape that the SDKs parse. */
+function createApp(hostRoutes: Hono, endpoints: readonly Endpoint[], log: Logger): Hono {
+  const app = new Hono();
+  app.use(async (c, next) => {
+    await next();
+    c.header("Sprite-Version", SPRITE_VERSION);
+  });
+  app.route("/", hostRoutes);
+  for (const { routes } of endpoints) if (routes !== undefined) app.route("/v1/sprites/:name", routes);
+  return withErrorAnswers(app, log);
+}
+
+/** Turns what routes throw, and routes that do not exist, into answers. */
+export function withErrorAnswers(app: Hono, log: Logger): Hono {
+  app.notFound((c) => c.json(new HobError("not_found", `no such route: ${c.req.method} ${c.req.path}`).toBody(), 404));
+  app.onError((thrown, c) => {
+    const error = toHobError(thrown);
+    if (error.status >= 500) log.error({ err: error.cause ?? error, path: c.req.path }, error.message);
+    return c.json(error.toBody(), error.status as 500, { "Sprite-Version": SPRITE_VERSION });
+  });
+  return app;
+}
+
+/** Whether a request carries the token that only hobd and this pilot know. */
+function isFromHost(request: IncomingMessage, token: string): boolean {
+  const given = Buffer.from(request.headers.authorization ?? "");
+  const expected = Buffer.from(`Bearer ${token}`);
+  return given.length === expected.length && timingSafeEqual(given, expected);
+}

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { request } from "node:http";
+import type { AddressInfo } from "node:net";
+import { describe, test } from "node:test";
+import { REQUEST_ID_HEADER } from "@hob/protocol";
+import { Hono } from "hono";
+import { pino } from "pino";
+import type { Endpoint } from "../src/api/endpoint.ts";
+import { createApiServer } from "../src/api/server.ts";
+
+const TOKEN = "t".repeat(32);
+
+interface Answer {
+  status: number;
+  body: string;
+}
+
+/** A server with one family of routes, which counts what reached it. */
+async function withServer(body: (port: number, effects: () => number) => Promise<void>): Promise<void> {
+  let effects = 0;
+  const routes = new Hono().post("/touch", (c) => c.json({ effects: ++effects }));
+  const upgrades: Endpoint = {
+    routes,
+    upgrade: (incoming, socket) => {
+      if (incoming.url !== "/v1/sprites/one/touch") return false;
+      effects++;
+      socket.end("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+      return true;
+    },
+  };
+  const log = pino({ level: "silent" });
+  const server = createApiServer({ hostRoutes: new Hono(), endpoints: [upgrades], token: () => TOKEN, log });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  try {
+    await body((server.address() as AddressInfo).port, () => effects);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+async function ask(port: number, path: string, headers: Record<string, string> = {}): Promise<Answer> {
+  const method = headers.upgrade === undefined ? "POST" : "GET";
+  const outgoing = request({
+    host: "127.0.0.1",
+    port,
+    path,
+    method,
+    agent: false,
+    headers: { authorization: `Bearer ${TOKEN}`, ...headers },
+  });
+  outgoing.end();
+  const [response] = await once(outgoing, "response");
+  return { status: response.statusCode, body: (await response.toArray()).join("") };
+}
+
+describe("the pilot's port", () => {
+  test("takes a request that the host had to send twice once", () =>
+    withServer(async (port, effects) => {
+      const headers = { [REQUEST_ID_HEADER]: "a" };
+      assert.equal((await ask(port, "/v1/sprites/one/touch", headers)).status, 200);
+      const again = await ask(port, "/v1/sprites/one/touch", headers);
+      assert.deepEqual([again.status, JSON.parse(again.body).error, effects()], [409, "conflict", 1]);
+      assert.equal((await ask(port, "/v1/sprites/one/touch", { [REQUEST_ID_HEADER]: "b" })).status, 200);
+      await ask(port, "/v1/sprites/one/touch");
+      assert.equal(effects(), 3);
+    }));
+
+  test("takes an upgrade that the host had to send twice once", () =>
+    withServer(async (port, effects) => {
+      const headers = { [REQUEST_ID_HEADER]: "a", connection: "Upgrade", upgrade: "websocket" };
+      assert.equal((await ask(port, "/v1/sprites/one/touch", headers)).status, 400);
+      assert.equal((await ask(port, "/v1/sprites/one/touch", headers)).status, 409);
+      assert.equal(effects(), 1);
+    }));
+
+  test("reads nothing without the host's token, and knows its routes", () =>
+    withServer(async (port, effects) => {
+      assert.equal((await ask(port, "/v1/sprites/one/touch", { authorization: "Bearer x" })).status, 401);
+      assert.equal((await ask(port, "/v1/sprites/one/nowhere")).status, 404);
+      assert.equal((await ask(port, "/v1/sprites/one/nowhere", { connection: "Upgrade", upgrade: "websocket" })).status, 404);
+      assert.equal(effects(), 0);
+    }));
+});
