@@ -3,13 +3,17 @@
 # CC and CFLAGS may be set, for a cross compiler or a build with sanitizers.
 set -eu
 case ${2:-hob-helper} in
-  hob-helper) sources="hob-helper.c init.c serve.c frame.c exec_request.c groups.c launch.c enter.c session.c session_client.c system.c mount.c netlink.c network.c" ;;
+  hob-helper) sources= ;;
   hob-boot | hob-tsc) sources=$2.c ;;
   *) set -- ;;
 esac
 [ $# -ge 1 ] || { echo "usage: build.sh OUT [hob-helper|hob-boot|hob-tsc]" >&2; exit 2; }
 out=$(realpath -m "$1")
 cd "$(dirname "$0")"
+# The helper is every file that is not a program of its own, in the same order everywhere.
+[ -n "$sources" ] || for file in $(LC_ALL=C ls ./*.c); do
+  case $file in ./hob-boot.c | ./hob-tsc.c) ;; *) sources="$sources $file" ;; esac
+done
 mode=${CFLAGS:--static -O2 -s}
 # shellcheck disable=SC2086
 exec ${CC:-gcc} $mode -std=gnu17 -Wall -Wextra -Werror -fno-ident -Wl,--build-id=none -o "$out" $sources

@@ -99,7 +99,7 @@ const pilot: Component = {
   title: "pilot",
   async inputHash() {
     const hash = new InputHash();
-    for (const name of ["pilot", "protocol", "linux"]) await hash.tree(name, join(PROJECT, "packages", name, "src"));
+    for (const name of ["pilot", "protocol", "linux", "storage"]) await hash.tree(name, join(PROJECT, "packages", name, "src"));
     await hash.tree("native", join(PROJECT, "native"));
     await hash.tree("bundle", join(PACKAGE, "bundle"));
     await hash.file("components", fileURLToPath(import.meta.url));

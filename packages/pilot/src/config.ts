@@ -33,6 +33,10 @@ export const PATHS = {
   machineId: "/run/machine-id",
   crunState: "/run/crun",
   volume: "/volume",
+  /** kept with the volume, in checkpoints too, and not visible in the sprite: definitions of services */
+  platform: "/volume/platform",
+  /** kept on this machine only, and not visible in the sprite: journals of sessions, logs of services */
+  state: "/volume/state",
   layers: { base: "/layers/base", platform: "/layers/platform", languages: "/layers/languages" },
 } as const;
 

@@ -1,6 +1,7 @@
 import { chmod, chown, mkdir, open } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandRunner } from "@hob/linux";
+import { PATHS } from "../config.ts";
 import { ID_MAP, SPRITE_USER } from "../container/ids.ts";
 import { PLAIN_DIRECTORIES } from "../container/spec.ts";
 
@@ -61,6 +62,7 @@ export class DiskVolume implements Volume {
 
   /** Idempotent: a cold start finds the folders of the last run. */
   async #layOut(): Promise<void> {
+    for (const directory of [PATHS.platform, PATHS.state]) await mkdir(directory, { recursive: true, mode: 0o700 });
     await mkdir(this.work, { recursive: true });
     await mkdir(this.upper, { recursive: true });
     await chown(this.upper, ID_MAP.firstId, ID_MAP.firstId);
