@@ -33,6 +33,9 @@ enum request_type {
   REQ_IDMAP_MOUNT = 7,
   REQ_NETWORK = 8,
   REQ_KILL_CGROUP = 9,
+  REQ_DM = 10,
+  REQ_UNMOUNT = 15,
+  REQ_MOVE_MOUNT = 16,
 };
 
 enum client_frame { FRAME_STDIN = 32, FRAME_STDIN_EOF = 33, FRAME_RESIZE = 34, FRAME_SIGNAL = 35, FRAME_RELEASE = 36 };
@@ -77,6 +80,13 @@ enum tag {
   TAG_OUTER_ADDRESS = 43,
   TAG_INNER_ADDRESS = 44,
   TAG_GATEWAY = 45,
+  TAG_DM_OP = 50,
+  TAG_DM_NAME = 51,
+  TAG_DM_TARGET = 52,
+  TAG_DM_MESSAGE = 53,
+  TAG_DM_FLAGS = 54,
+  TAG_DM_ORIGIN = 55,
+  TAG_LAZY = 56,
 };
 
 #define EXIT_FLAG_CONTAINER_GONE 1
@@ -186,6 +196,9 @@ void serve_thaw(int conn, const struct frame *frame);
 void serve_kill_cgroup(int conn, const struct frame *frame);
 void serve_idmap_mount(int conn, const struct frame *frame);
 void serve_network(int conn, const struct frame *frame);
+void serve_dm(int conn, const struct frame *frame);
+void serve_unmount(int conn, const struct frame *frame);
+void serve_move_mount(int conn, const struct frame *frame);
 
 /* ---- netlink.c ---- */
 struct netlink {

@@ -194,6 +194,8 @@ static int open_userns(const struct mount_request *request, struct failure *fail
 
 static int set_attributes(int mount, const struct mount_request *request, struct failure *failure) {
   struct mount_attr attributes = {.attr_set = request->attributes};
+  /* The ways to keep access times are one field: it is set by clearing it first. */
+  if (request->attributes & MOUNT_ATTR_NOATIME) attributes.attr_clr = MOUNT_ATTR__ATIME;
   int userns = -1;
   if (request->userns != NULL || request->id_count > 0) {
     userns = open_userns(request, failure);

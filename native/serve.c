@@ -31,6 +31,9 @@ static void dispatch(int conn, const struct frame *frame) {
     case REQ_IDMAP_MOUNT: return serve_idmap_mount(conn, frame);
     case REQ_NETWORK: return serve_network(conn, frame);
     case REQ_KILL_CGROUP: return serve_kill_cgroup(conn, frame);
+    case REQ_DM: return serve_dm(conn, frame);
+    case REQ_UNMOUNT: return serve_unmount(conn, frame);
+    case REQ_MOVE_MOUNT: return serve_move_mount(conn, frame);
     default: return frame_error(conn, EPROTO, "unknown request %u", frame->type);
   }
 }

@@ -130,6 +130,9 @@ const pilot: Component = {
       join(tree, "bufferutil.node"),
     );
     await compile(context, "hob-helper", join(tree, "hob-helper"));
+    // Under the name that it has in the sprite; container/spec.ts.
+    await mkdir(join(tree, "inside"));
+    await compile(context, "hob-idle", join(tree, "inside/tail"));
     await compile(context, "hob-boot", join(directory, "hob-boot"));
     await compile(context, "hob-tsc", join(directory, "hob-tsc"));
     await makeErofs(context, tree, join(directory, "pilot.erofs"));

@@ -1,16 +1,19 @@
 import type { Socket } from "node:net";
 import { HobError } from "@hob/protocol";
 import { connectHelper, firstAnswer, helperError, nextFrame } from "./connection.ts";
+import { type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-mapper.ts";
 import { type ExecSpec, encodeExec } from "./exec-request.ts";
 import { encodeFrame, type FrameDecoder } from "./frames.ts";
 import { HelperProcess } from "./process.ts";
 import {
   encodeEntropy,
   encodeMount,
+  encodeMoveMount,
   encodeNetwork,
   encodePathRequest,
   encodeSetTime,
   encodeSync,
+  encodeUnmount,
   type MountSpec,
   type NetworkSpec,
 } from "./system.ts";
@@ -20,6 +23,10 @@ import { CLIENT_FRAME, HELPER_LIMITS, REQUEST, SERVER_FRAME } from "./wire.ts";
 const ANSWER_TIMEOUT_MS = 15_000;
 /** `sync` waits for the disk. */
 const SYNC_TIMEOUT_MS = 120_000;
+/** Device-mapper waits for metadata to be on disk. */
+const DM_TIMEOUT_MS = 60_000;
+/** What is dirty is written before a snapshot: as much as memory holds. */
+const SNAPSHOT_TIMEOUT_MS = 600_000;
 
 /** Client of the resident native helper. Each call is a connection of its own, so calls are independent. */
 export class HelperClient {
@@ -81,6 +88,63 @@ export class HelperClient {
     await this.#call(encodeMount(spec));
   }
 
+  /** umount(8). EINVAL (22) in `details.errno`: nothing is mounted there. @param lazy detach now, free when its last user ends */
+  async unmount(path: string, { lazy = false } = {}): Promise<void> {
+    await this.#call(encodeUnmount(path, lazy), SYNC_TIMEOUT_MS);
+  }
+
+  /** Moves a mount, with those below it, to another existing folder. */
+  async moveMount(from: string, to: string): Promise<void> {
+    await this.#call(encodeMoveMount(from, to));
+  }
+
+  /** Makes a device `/dev/mapper/NAME`. EBUSY (16) in `details.errno`: there is one of this name. dm-ioctl.h */
+  async dmCreate(name: string, table: readonly DmTarget[], { readOnly = false } = {}): Promise<void> {
+    await this.#call(encodeDm.create(name, table, readOnly), DM_TIMEOUT_MS);
+  }
+
+  /** Puts another table in place of a device's own, without waiting for what is under way there. */
+  async dmReplace(name: string, table: readonly DmTarget[]): Promise<void> {
+    await this.#call(encodeDm.replace(name, table), DM_TIMEOUT_MS);
+  }
+
+  async dmResume(name: string): Promise<void> {
+    await this.#call(encodeDm.resume(name), DM_TIMEOUT_MS);
+  }
+
+  /** ENXIO (6) in `details.errno`: there is none. @param deferred remove it when its last user ends */
+  async dmRemove(name: string, { deferred = false } = {}): Promise<void> {
+    await this.#call(encodeDm.remove(name, deferred), DM_TIMEOUT_MS);
+  }
+
+  async dmMessage(name: string, text: string): Promise<void> {
+    await this.#call(encodeDm.message(name, text), DM_TIMEOUT_MS);
+  }
+
+  async dmStatus(name: string): Promise<DmStatus> {
+    return parseDmStatus((await this.#call(encodeDm.status(name), DM_TIMEOUT_MS)).toString("utf8"));
+  }
+
+  /** Names of all devices. */
+  async dmList(): Promise<string[]> {
+    const text = (await this.#call(encodeDm.list(), DM_TIMEOUT_MS)).toString("utf8");
+    return text.split("\n").filter((name) => name !== "" && name !== "No devices");
+  }
+
+  /** Discards all of a device, BLKDISCARD. */
+  async dmDiscard(name: string): Promise<void> {
+    await this.#call(encodeDm.discard(name), SNAPSHOT_TIMEOUT_MS);
+  }
+
+  /**
+   * Writes the file system at `mountPoint` out, freezes it and its device `origin`, sends the pool a message, and lets
+   * both go on, all inside the helper. @returns how long they stood still, milliseconds
+   */
+  async dmSnapshot(pool: string, message: string, origin: string, mountPoint: string): Promise<number> {
+    const answer = await this.#call(encodeDm.snapshot(pool, message, origin, mountPoint), SNAPSHOT_TIMEOUT_MS);
+    return Number(answer.toString("utf8")) / 1000;
+  }
+
   /** Creates a veth pair with addresses and routes on both sides; an outer interface of the same name is replaced. */
   async setUpNetwork(spec: NetworkSpec): Promise<void> {
     await this.#call(encodeNetwork(spec));
@@ -94,11 +158,12 @@ export class HelperClient {
     await this.#call(encodePathRequest(REQUEST.killCgroup, directory, timeoutMs), timeoutMs + 5_000);
   }
 
-  async #call(request: Buffer, timeoutMs = ANSWER_TIMEOUT_MS): Promise<void> {
+  async #call(request: Buffer, timeoutMs = ANSWER_TIMEOUT_MS): Promise<Buffer> {
     const socket = await connectHelper(this.#socketPath);
     const { frame } = await firstAnswer(socket, request, timeoutMs);
     if (frame.type !== SERVER_FRAME.ok) throw unexpected(socket, frame.type);
     socket.destroy();
+    return frame.payload;
   }
 }
 

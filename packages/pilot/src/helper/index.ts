@@ -1,4 +1,5 @@
 export { FrozenFilesystem, HelperClient } from "./client.ts";
+export type { DmStatus, DmTarget } from "./device-mapper.ts";
 export type { ExecSpec, ExecTarget, WindowSize } from "./exec-request.ts";
 export { HelperProcess, type OutputSink, type ProcessExit } from "./process.ts";
 export type { MountSpec, NetworkSpec } from "./system.ts";

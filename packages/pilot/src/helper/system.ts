@@ -38,6 +38,18 @@ export function encodePathRequest(type: number, path: string, timeoutMs?: number
   return encodeFrame(type, items.finish());
 }
 
+export const encodeUnmount = (path: string, lazy: boolean): Buffer =>
+  encodeFrame(
+    REQUEST.unmount,
+    new ItemWriter()
+      .text(TAG.path, path)
+      .u32(TAG.lazy, lazy ? 1 : 0)
+      .finish(),
+  );
+
+export const encodeMoveMount = (from: string, to: string): Buffer =>
+  encodeFrame(REQUEST.moveMount, new ItemWriter().text(TAG.source, from).text(TAG.path, to).finish());
+
 export function encodeMount(spec: MountSpec): Buffer {
   const items = new ItemWriter().text(TAG.fsType, spec.fsType).text(TAG.source, spec.source).text(TAG.path, spec.target);
   for (const option of spec.options ?? []) items.text(TAG.option, option);

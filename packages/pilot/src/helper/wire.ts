@@ -11,6 +11,9 @@ export const REQUEST = {
   idmapMount: 7,
   network: 8,
   killCgroup: 9,
+  deviceMapper: 10,
+  unmount: 15,
+  moveMount: 16,
 } as const;
 
 export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36 } as const;
@@ -47,6 +50,13 @@ export const TAG = {
   outerAddress: 43,
   innerAddress: 44,
   gateway: 45,
+  dmOp: 50,
+  dmName: 51,
+  dmTarget: 52,
+  dmMessage: 53,
+  dmFlags: 54,
+  dmOrigin: 55,
+  lazy: 56,
 } as const;
 
 /** Bytes unless the name says otherwise. */
