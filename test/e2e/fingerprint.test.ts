@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { diskBytes } from "@hob/protocol";
 import { outputOf, shell } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
 
@@ -48,7 +49,7 @@ describe("hardware", () => {
     assert.deepEqual(disks, ["vda 1", "vdb 0", "vdc 1", "vdd 1", "vde 1", "vdf 1", "vdg 1"]);
     assert.equal(
       await inside("lsblk --noheadings --nodeps --output SIZE --raw /dev/vdb 2>/dev/null || cat /sys/block/vdb/size"),
-      "209715200",
+      String(diskBytes(100) / 512),
     );
   });
 });

@@ -23,7 +23,7 @@ export const bootConfig = z.object({
 });
 export type BootConfig = z.infer<typeof bootConfig>;
 
-/** Fixed places in the root namespace. All but the volume are on a tmpfs. */
+/** Fixed places in the root namespace. All but the volume and the state are on a tmpfs. */
 export const PATHS = {
   runtime: "/run/hob",
   helperSocket: "/run/hob/helper.sock",
@@ -33,10 +33,16 @@ export const PATHS = {
   machineId: "/run/machine-id",
   crunState: "/run/crun",
   volume: "/volume",
+  /** where another volume is put together before it takes the place of the one in use; and where that goes meanwhile */
+  staged: { volume: "/run/hob/staged", rootfs: "/run/staged-rootfs" },
+  previous: { volume: "/run/hob/previous", rootfs: "/run/previous-rootfs" },
+  /** roots of the newest checkpoints, seen in the sprite as /.sprite/checkpoints; and the file systems that they lie on */
+  checkpoints: "/run/checkpoints",
+  checkpointVolumes: "/run/hob/checkpoints",
   /** kept with the volume, in checkpoints too, and not visible in the sprite: definitions of services */
   platform: "/volume/platform",
-  /** kept on this machine only, and not visible in the sprite: journals of sessions, logs of services */
-  state: "/volume/state",
+  /** kept on this machine only, and not visible in the sprite: journals of sessions, logs of services. A file system of its own */
+  state: "/run/state",
   layers: { base: "/layers/base", platform: "/layers/platform", languages: "/layers/languages" },
 } as const;
 

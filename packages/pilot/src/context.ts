@@ -1,8 +1,13 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { access, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { type Logger, pino } from "pino";
 import { diagnostics } from "./api/diagnostics.ts";
 import type { Endpoint } from "./api/endpoint.ts";
+import { CheckpointMounts, SHOWN } from "./checkpoints/checkpoint-mounts.ts";
+import { Checkpoints } from "./checkpoints/checkpoints.ts";
+import { startHourly } from "./checkpoints/hourly.ts";
+import { checkpointRoutes } from "./checkpoints/routes.ts";
 import { type BootConfig, PATHS } from "./config.ts";
 import { bounceRoutes } from "./container/bounce-routes.ts";
 import { enableControllers } from "./container/cgroups.ts";
@@ -14,12 +19,13 @@ import { HelperClient } from "./helper/index.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
 import { Sprite } from "./sprite.ts";
-import type { Volume } from "./volume/volume.ts";
+import type { ThinVolume } from "./volume/thin-volume.ts";
+import { clearMounts, TreeSwitch } from "./volume/tree-switch.ts";
 
 /** What the launcher's kind decides: a microVM has disks, a launcher made of namespaces would have folders. */
 export interface Platform {
   layers: readonly Layer[];
-  volume(runner: CommandRunner): Volume;
+  volume(runner: CommandRunner, helper: HelperClient): ThinVolume;
   /** before anything else: modules, uplink */
   prepare(runner: CommandRunner): Promise<void>;
 }
@@ -31,7 +37,10 @@ export class PilotContext {
   readonly helper: HelperClient;
   readonly sprite: Sprite;
   readonly container: InnerContainer;
-  readonly volume: Volume;
+  readonly volume: ThinVolume;
+  /** exchanges the tree that the container runs on */
+  readonly treeSwitch: TreeSwitch;
+  readonly checkpoints: Checkpoints;
   readonly firewall: Firewall;
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
@@ -40,6 +49,8 @@ export class PilotContext {
   readonly #rootfs: RootFilesystem;
   readonly #crun: Crun;
   readonly #resolver: Resolver;
+  readonly #checkpointMounts: CheckpointMounts;
+  #stopHourly: () => void = () => {};
 
   constructor(config: BootConfig, platform: Platform, overrides: { runner?: CommandRunner } = {}) {
     this.config = config;
@@ -47,12 +58,23 @@ export class PilotContext {
     this.log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime });
     this.#runner = overrides.runner ?? new SystemCommandRunner();
     this.helper = new HelperClient(PATHS.helperSocket);
-    this.volume = platform.volume(this.#runner);
+    this.volume = platform.volume(this.#runner, this.helper);
     this.sprite = new Sprite(this.helper, config.pilotToken, config.identity);
     this.firewall = new Firewall(this.#runner);
-    this.#rootfs = new RootFilesystem(platform.layers, this.helper, this.#runner);
+    this.#rootfs = new RootFilesystem(platform.layers, this.helper);
     this.#crun = new Crun(this.#runner);
     this.container = new InnerContainer({ crun: this.#crun, rootfs: this.#rootfs, helper: this.helper, volume: this.volume });
+    const { volume, helper, container, log } = this;
+    this.treeSwitch = new TreeSwitch({ volume, helper, container, rootfs: this.#rootfs, abandon: (error) => this.#abandon(error) });
+    this.#checkpointMounts = new CheckpointMounts({ volume, helper, rootfs: this.#rootfs, runner: this.#runner });
+    this.checkpoints = new Checkpoints({
+      volume,
+      treeSwitch: this.treeSwitch,
+      view: this.#checkpointMounts,
+      shown: SHOWN,
+      now: () => new Date(),
+      onError: (what, err) => log.error({ err }, what),
+    });
     this.#resolver = new Resolver(config.network.dns);
     this.endpoints = this.#createEndpoints();
   }
@@ -62,11 +84,12 @@ export class PilotContext {
     return [
       new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
       { routes: bounceRoutes(container, uptimeMs) },
-      { routes: diagnostics(this.#runner, PATHS.crunState) },
+      { routes: checkpointRoutes(this.checkpoints) },
+      { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },
     ];
   }
 
-  /** Brings the sprite up. A pilot that was restarted finds the mounts of its predecessor and starts the container anew. */
+  /** Brings the sprite up. A pilot that was restarted finds the layers and the network of its predecessor. */
   async start(): Promise<void> {
     const { log } = this;
     const { device, address, gateway } = this.config.network;
@@ -75,42 +98,65 @@ export class PilotContext {
     if (!restarted) {
       await enableControllers();
       await writeFile("/proc/sys/net/ipv4/ip_forward", "1");
-      await Promise.all([
-        timed(steps, "platform", () => this.#platform.prepare(this.#runner)),
-        timed(steps, "volume", () => this.volume.attach()),
-        timed(steps, "layers", () => this.#rootfs.mountLayers()),
-      ]);
+    }
+    await Promise.all([
+      timed(steps, "volume", () => this.volume.attach()),
+      timed(steps, "checkpoints", () => this.#checkpointMounts.prepare()),
+      ...(restarted
+        ? []
+        : [timed(steps, "platform", () => this.#platform.prepare(this.#runner)), timed(steps, "layers", () => this.#rootfs.mountLayers())]),
+    ]);
+    if (!restarted) {
       await timed(steps, "firewall", () => this.firewall.apply(firewallRules({ device, address, gateway })));
+      await writeFile(PREPARED, "");
     }
     await writeFile(PATHS.machineId, "", { mode: 0o444 });
     if (this.config.identity !== undefined) await this.sprite.adopt(this.config.identity);
     await this.#crun.writeBundle();
-    steps.push(...(await this.container.start()));
+    steps.push(...(await this.container.startOrRetry()));
+    if (this.container.failure !== undefined) log.error({ err: this.container.failure }, "the inner container does not start");
     this.#resolver.start();
+    this.checkpoints.start();
+    this.#stopHourly = startHourly(this.checkpoints, (err) => log.error({ err }, "hourly checkpoint"));
     log.info({ steps, restarted, processMs: Math.round(performance.now()), uptimeMs: await this.uptimeMs() }, "inner container runs");
   }
 
   /** Ends the container and leaves the volume clean. */
   async stop(): Promise<void> {
+    this.#stopHourly();
     this.#resolver.stop();
+    await this.checkpoints.settled();
+    await this.treeSwitch.settled();
     await this.container.stop();
+    await this.#checkpointMounts.hideAll();
     await this.volume.detach();
     await this.helper.sync();
   }
 
   uptimeMs = kernelUptimeMs;
 
-  /** What a pilot that died left: the container's processes and its root mount go, volume and layers stay. */
+  /** What a pilot that died left: the container's processes and all that is mounted of volumes goes, the layers stay. */
   async #clearPredecessor(): Promise<boolean> {
-    const mounts = await readFile("/proc/self/mounts", "utf8");
-    const isMounted = (path: string) => mounts.split("\n").some((line) => line.split(" ")[1] === path);
-    if (!isMounted(PATHS.volume)) return false;
+    const restarted = await access(PREPARED).then(
+      () => true,
+      () => false,
+    );
+    if (!restarted) return false;
     await this.#resolver.endPredecessor();
     await this.helper.killCgroup("/sys/fs/cgroup/sprite");
     await this.#crun.forget();
-    if (isMounted(PATHS.rootfs)) await this.#rootfs.unmount();
+    await clearMounts(this.helper);
     return true;
   }
+
+  /** The mounts are in a state that only a new start clears; PID 1 makes one. */
+  #abandon(error: unknown): never {
+    this.log.fatal({ err: error }, "the tree before could not be put back; starting anew");
+    process.exit(1);
+  }
 }
+
+/** There once the VM is set up as far as it outlives a pilot. */
+const PREPARED = join(PATHS.runtime, "prepared");
 
 const kernelUptimeMs = async (): Promise<number> => Math.round(Number.parseFloat(await readFile("/proc/uptime", "utf8")) * 1000);

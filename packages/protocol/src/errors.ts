@@ -24,6 +24,7 @@ export const ERROR_CATALOGUE = {
   no_space: { status: 507, retryable: true, summary: "the disk that holds the state is full" },
   helper_failed: { status: 500, retryable: false, summary: "the native helper could not do what the pilot asked of it" },
   helper_unreachable: { status: 503, retryable: true, summary: "the native helper does not answer; it is being restarted" },
+  volume_unusable: { status: 500, retryable: false, summary: "the sprite's data disk cannot be used as it is" },
   container_stopped: { status: 503, retryable: true, summary: "the sprite's inner container does not run at the moment" },
   // Never on the wire: met by the CLI and the daemon's own start.
   missing_tool: { status: 500, retryable: false, summary: "a program that Hob needs is not installed" },

@@ -1,3 +1,5 @@
+export * from "./api/checkpoints.ts";
+export * from "./disk.ts";
 export * from "./errors.ts";
 export * from "./exec.ts";
 export * from "./http-exec.ts";

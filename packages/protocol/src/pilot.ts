@@ -6,7 +6,7 @@ import { z } from "zod";
  *
  * | route | meaning |
  * | --- | --- |
- * | GET /hob/ready | 200 once the inner container runs; version and timings |
+ * | GET /hob/ready | 200 once the inner container runs, or failed to; version and timings |
  * | POST /hob/resumed | first request after every restore: entropy, clock, identity; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
@@ -64,6 +64,8 @@ export interface ReadyResponse {
   bounces: number;
   /** id of the sprite this pilot serves; empty in a template */
   spriteId: string;
+  /** why the inner container does not run; it is tried again and again */
+  containerFailure?: string;
 }
 
 export interface BounceResponse {

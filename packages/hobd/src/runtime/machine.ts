@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, open, rm } from "node:fs/promises";
 import type { ImageSet } from "@hob/images";
-import { HobError } from "@hob/protocol";
+import { diskBytes, HobError } from "@hob/protocol";
 import type { Credentials, Disk, Vm, VmConfig, VmmDriver } from "../vmm/driver.ts";
 import type { SpriteFiles } from "./paths.ts";
 import { findFreePort } from "./ports.ts";
@@ -88,11 +88,11 @@ function vmmUser(directory: string): Credentials {
   return { uid: id, gid: id };
 }
 
-/** A new, empty volume: sparse, so that it takes what is written and no more. */
-export async function createVolume(path: string, sizeGb: number): Promise<void> {
+/** A new, empty data disk for a volume of this size: sparse, so that it takes what is written and no more. */
+export async function createVolume(path: string, storageGb: number): Promise<void> {
   const file = await open(path, "wx", 0o600);
   try {
-    await file.truncate(sizeGb * 1024 ** 3);
+    await file.truncate(diskBytes(storageGb));
   } finally {
     await file.close();
   }

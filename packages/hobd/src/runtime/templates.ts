@@ -135,7 +135,8 @@ export class TemplateStore {
         });
         const pilot = new PilotClient(vm.pilotPort, pilotToken);
         await pilotAnnounced(building.console, 0, () => !gone);
-        await pilot.waitUntilReady(BOOT_TIMEOUT_MS, () => !gone);
+        const { containerFailure } = await pilot.waitUntilReady(BOOT_TIMEOUT_MS, () => !gone);
+        if (containerFailure !== undefined) throw new HobError("vm_failed", `build a template: ${containerFailure}`);
         await warmUp(vm.pilotPort, pilotToken);
         await pilot.resumed(templateIdentity(pilotToken), BOOT_TIMEOUT_MS, () => !gone);
         await pilot.prepareSave();

@@ -4,6 +4,7 @@ import { HobError } from "@hob/protocol";
 import { Hono } from "hono";
 import { z } from "zod";
 import { CONTAINER_ID } from "../container/spec.ts";
+import type { ThinVolume } from "../volume/thin-volume.ts";
 
 const STREAM_LIMIT_BYTES = 1024 ** 3;
 const CHUNK = Buffer.alloc(64 * 1024);
@@ -15,8 +16,9 @@ const CHUNK = Buffer.alloc(64 * 1024);
  * | --- | --- |
  * | POST …/diagnostics/crun-exec | runs `crun exec … true` once; `{"ms": number}` by the guest's clock |
  * | GET …/diagnostics/stream?bytes=N | N zero bytes as a plain body, at most 1 GiB |
+ * | GET …/diagnostics/pool | how full the pool is, and with `?from=v1&to=v2` what differs between two checkpoints, in blocks of 64 KiB |
  */
-export function diagnostics(runner: CommandRunner, crunState: string): Hono {
+export function diagnostics(runner: CommandRunner, crunState: string, volume: ThinVolume): Hono {
   const app = new Hono();
   app.post("/diagnostics/crun-exec", async (c) => {
     const start = performance.now();
@@ -29,7 +31,29 @@ export function diagnostics(runner: CommandRunner, crunState: string): Hono {
     const body = Readable.toWeb(Readable.from(zeros(bytes.data))) as ReadableStream;
     return c.body(body, 200, { "Content-Type": "application/octet-stream", "Content-Length": String(bytes.data) });
   });
+  app.get("/diagnostics/pool", async (c) => {
+    const { from, to } = c.req.query();
+    const usage = await volume.pool.usage();
+    if (to === undefined) return c.json(usage);
+    const start = performance.now();
+    const delta = { ranges: 0, blocks: 0, unmappedBlocks: 0 };
+    for await (const { length, mapped } of volume.pool.changedBlocks(
+      from === undefined ? undefined : thinOf(volume, from),
+      thinOf(volume, to),
+    )) {
+      delta.ranges++;
+      if (mapped) delta.blocks += length;
+      else delta.unmappedBlocks += length;
+    }
+    return c.json({ ...usage, ...delta, ms: performance.now() - start });
+  });
   return app;
+}
+
+function thinOf(volume: ThinVolume, id: string): number {
+  const found = volume.ledger.find(id);
+  if (found === undefined) throw new HobError("not_found", `checkpoint not found: ${id}`);
+  return found.thin;
 }
 
 function* zeros(bytes: number): Generator<Buffer> {

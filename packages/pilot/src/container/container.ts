@@ -10,8 +10,9 @@ import { type ContainerStatus, canMove } from "./lifecycle.ts";
 import type { RootFilesystem } from "./rootfs.ts";
 import { CGROUP } from "./spec.ts";
 
-/** Pause after a failed attempt to start a container that ended by itself. */
+/** Pause after a failed attempt to start a container that ended by itself; it doubles up to the second value. */
 const REVIVE_DELAY_MS = 1_000;
+const REVIVE_DELAY_MAX_MS = 30_000;
 
 /** How long one step of a start, stop or bounce took. */
 export interface Step {
@@ -33,6 +34,15 @@ export interface ContainerParts {
   volume: Volume;
 }
 
+/** Another root for the container; it is stopped while `exchange` and `revert` run. */
+export interface RootSwitch {
+  exchange(): Promise<void>;
+  /** undoes what `exchange` did, however far it came */
+  revert(): Promise<void>;
+  /** the container runs on the new root: throws if it must not stay there; makes it permanent otherwise */
+  accept(): Promise<void>;
+}
+
 /** The inner container: one at a time, started and stopped as a whole. Calls are put in order; none overlaps another. */
 export class InnerContainer {
   readonly #parts: ContainerParts;
@@ -40,7 +50,7 @@ export class InnerContainer {
   #status: ContainerStatus = "stopped";
   #initPid = 0;
   #bounces = 0;
-  #mounted = false;
+  #failure: Error | undefined;
   /** whether it is meant to run */
   #wanted = false;
   #stopWatching: () => void = () => {};
@@ -52,6 +62,11 @@ export class InnerContainer {
 
   get bounces(): number {
     return this.#bounces;
+  }
+
+  /** why the last attempt to start it failed; undefined once it runs */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   state(): "running" | "stopped" {
@@ -82,8 +97,8 @@ export class InnerContainer {
     this.#wanted = false;
     return this.#inOrder(async () => {
       const steps = await this.#stop();
-      if (this.#mounted) await timed(steps, "unmount root", () => this.#parts.rootfs.unmount());
-      this.#mounted = false;
+      const { rootfs } = this.#parts;
+      if (await rootfs.isMounted()) await timed(steps, "unmount root", () => rootfs.unmount());
       return steps;
     });
   }
@@ -97,23 +112,58 @@ export class InnerContainer {
     });
   }
 
+  /** As `start`, but a container that cannot start is tried again and again instead: what it lacks may be restored. */
+  async startOrRetry(): Promise<Step[]> {
+    try {
+      return await this.start();
+    } catch {
+      void this.#revive();
+      return [];
+    }
+  }
+
+  /**
+   * Starts it on another root. If that root does not do, it is started on the one before again.
+   * @throws why the new root was not taken
+   */
+  switchRoot({ exchange, revert, accept }: RootSwitch): Promise<Step[]> {
+    return this.#inOrder(async () => {
+      const steps = await this.#stop();
+      try {
+        await timed(steps, "exchange root", exchange);
+        steps.push(...(await this.#start()));
+        await timed(steps, "accept root", accept);
+        this.#bounces++;
+        return steps;
+      } catch (error) {
+        await this.#stop();
+        await revert();
+        // What was wrong before the switch may be so still; the reason for the return is what matters here.
+        await this.#start().catch(() => void this.#revive());
+        throw error;
+      }
+    });
+  }
+
   async #start(): Promise<Step[]> {
     if (this.#status === "running") return [];
     this.#move("creating");
     const steps: Step[] = [];
     try {
       // The mount outlives a bounce: only another volume needs another root.
-      if (!this.#mounted) await timed(steps, "mount root", () => this.#parts.rootfs.mount(this.#parts.volume));
-      this.#mounted = true;
+      const { rootfs, volume } = this.#parts;
+      if (!(await rootfs.isMounted())) await timed(steps, "mount root", () => rootfs.mount(volume));
       this.#initPid = await timed(steps, "run container", () => this.#parts.crun.run());
       await timed(steps, "connect network", () => this.#connectNetwork());
       this.#move("running");
+      this.#failure = undefined;
       this.#stopWatching = onceEmpty(CGROUP, () => void this.#revive());
       return steps;
     } catch (error) {
       this.#move("stopping");
       await this.#tearDown([]).catch(() => {});
       this.#move("stopped");
+      this.#failure = error as Error;
       throw error;
     }
   }
@@ -139,11 +189,11 @@ export class InnerContainer {
       await this.#start();
       this.#bounces++;
     };
-    for (;;) {
+    for (let delayMs = REVIVE_DELAY_MS; ; delayMs = Math.min(2 * delayMs, REVIVE_DELAY_MAX_MS)) {
       try {
         return await this.#inOrder(attempt);
       } catch {
-        await sleep(REVIVE_DELAY_MS);
+        await sleep(delayMs);
       }
     }
   }

@@ -1,8 +1,8 @@
 import { mkdir } from "node:fs/promises";
-import type { CommandRunner } from "@hob/linux";
 import { PATHS } from "../config.ts";
 import type { HelperClient } from "../helper/index.ts";
-import type { Volume } from "../volume/volume.ts";
+import { isMounted } from "../volume/mounts.ts";
+import type { VolumeTree } from "../volume/volume.ts";
 import { ID_MAP } from "./ids.ts";
 
 /** A read-only erofs image and where it is mounted, uppermost first. */
@@ -21,12 +21,10 @@ export interface Layer {
 export class RootFilesystem {
   readonly #layers: readonly Layer[];
   readonly #helper: HelperClient;
-  readonly #runner: CommandRunner;
 
-  constructor(layers: readonly Layer[], helper: HelperClient, runner: CommandRunner) {
+  constructor(layers: readonly Layer[], helper: HelperClient) {
     this.#layers = layers;
     this.#helper = helper;
-    this.#runner = runner;
   }
 
   /** Mounts the layers; once for the life of the VM. */
@@ -37,19 +35,28 @@ export class RootFilesystem {
     }
   }
 
-  /** Puts the root together with the volume's upper folder. */
-  async mount(volume: Volume): Promise<void> {
-    await mkdir(PATHS.rootfs, { recursive: true });
-    const lower = this.#layers.map((layer) => layer.path).join(":");
-    await this.#helper.idmapMount({
-      fsType: "overlay",
-      source: "overlay",
-      target: PATHS.rootfs,
-      options: [`lowerdir=${lower}`, `upperdir=${volume.upper}`, `workdir=${volume.work}`],
-    });
+  /** Puts the root together with a volume's upper folder. */
+  async mount({ upper, work }: VolumeTree, target: string = PATHS.rootfs): Promise<void> {
+    await mkdir(target, { recursive: true });
+    const options = [`lowerdir=${this.#lower()}`, `upperdir=${upper}`, `workdir=${work}`];
+    await this.#helper.idmapMount({ fsType: "overlay", source: "overlay", target, options });
+  }
+
+  /** The same root as it was with an earlier upper folder, for reading. */
+  async mountReadOnly(upper: string, target: string): Promise<void> {
+    const options = [`lowerdir=${upper}:${this.#lower()}`];
+    await this.#helper.idmapMount({ fsType: "overlay", source: "overlay", target, options, attributes: ["ro", "nosuid", "nodev"] });
+  }
+
+  isMounted(): Promise<boolean> {
+    return isMounted(PATHS.rootfs);
   }
 
   async unmount(): Promise<void> {
-    await this.#runner.run({ argv: ["umount", PATHS.rootfs], timeoutMs: 30_000 });
+    await this.#helper.unmount(PATHS.rootfs);
+  }
+
+  #lower(): string {
+    return this.#layers.map((layer) => layer.path).join(":");
   }
 }

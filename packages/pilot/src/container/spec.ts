@@ -26,6 +26,15 @@ const bind = (source: string, destination: string, ...options: string[]) => ({
   options: ["bind", ...options],
 });
 
+/**
+ * What the container's first processes run. They are static and come from read-only images, not from the tree that the
+ * user may change: a sprite starts also when its /usr is gone.
+ */
+const INIT_PROGRAMS = [
+  { source: `${PATHS.layers.base}/.pilot/tini`, target: "/.pilot/tini" },
+  { source: "/pilot/inside/tail", target: "/.pilot/tail" },
+] as const;
+
 /** Devices of the VM that programs in the sprite may use, beside those of every container. */
 export const DEVICES = ["/dev/fuse", "/dev/net/tun"] as const;
 
@@ -51,7 +60,8 @@ export function containerSpec(): object {
       terminal: false,
       user: { uid: SPRITE_USER.uid, gid: SPRITE_USER.gid },
       args: ["/.pilot/tini", "--", "tail", "-f", "/dev/null"],
-      env: [`PATH=${DEFAULT_PATH}`, `HOME=${SPRITE_USER.home}`],
+      // tini finds the tail of the platform first.
+      env: [`PATH=/.pilot:${DEFAULT_PATH}`, `HOME=${SPRITE_USER.home}`],
       cwd: "/",
       capabilities: { bounding: ALL_CAPABILITIES, effective: [], inheritable: [], permitted: [], ambient: [] },
       noNewPrivileges: false,
@@ -74,6 +84,9 @@ export function containerSpec(): object {
       ...PLAIN_DIRECTORIES.map(({ name, target }) => bind(`${PATHS.volume}/${name}`, target, "rw")),
       ...DEVICES.map((device) => bind(device, device, "rw")),
       bind(PATHS.machineId, "/etc/machine-id", "ro"),
+      ...INIT_PROGRAMS.map(({ source, target }) => bind(source, target, "ro", "nosuid", "nodev")),
+      // Checkpoints appear and go while the container runs: mounts below the source propagate, mount_namespaces(7).
+      bind(PATHS.checkpoints, "/.sprite/checkpoints", "rbind", "rslave", "ro", "nosuid", "nodev"),
     ],
     linux: {
       namespaces: ["pid", "mount", "network", "uts", "ipc", "cgroup", "user"].map((type) => ({ type })),

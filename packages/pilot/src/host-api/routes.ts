@@ -28,8 +28,10 @@ export function hostApi(parts: HostApiParts): Hono {
       pilotPid: process.pid,
       bounces: container.bounces,
       spriteId: sprite.identity?.id ?? "",
+      ...(container.failure === undefined ? {} : { containerFailure: container.failure.message }),
     };
-    return c.json(answer, container.state() === "running" ? 200 : 503);
+    // A sprite whose container cannot start is ready to be repaired: its checkpoints can be restored.
+    return c.json(answer, container.state() === "running" || container.failure !== undefined ? 200 : 503);
   });
   app.post(PILOT_ROUTES.resumed, async (c) => {
     const parsed = resumedRequest.safeParse(await c.req.json().catch(() => undefined));

@@ -5,7 +5,7 @@ import type { CommandRunner } from "@hob/linux";
  * any, and /sbin/modprobe of the root namespace is not called for it reliably. Loaded once, at boot.
  */
 const MODULES = [
-  ...["overlay", "veth", "tun", "fuse", "dm_thin_pool", "nbd"],
+  ...["overlay", "veth", "tun", "fuse", "nbd"],
   ...["nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nft_reject_inet", "nft_compat", "nft_fib_inet"],
   ...[
     "bridge",
@@ -26,4 +26,9 @@ export async function loadModules(runner: CommandRunner): Promise<void> {
   await runner.run({ argv: ["modprobe", "--all", "--quiet", "--use-blacklist", ...MODULES], timeoutMs: 60_000 }).catch(() => {
     // A kernel may have some of them built in or not at all: what is really needed fails later, by name.
   });
+}
+
+/** What the volume needs, which is mounted while the others are still being loaded. */
+export async function loadDeviceMapper(runner: CommandRunner): Promise<void> {
+  await runner.run({ argv: ["modprobe", "--all", "--use-blacklist", "dm_thin_pool", "ext4"], timeoutMs: 60_000 });
 }

@@ -3,8 +3,8 @@ import type { BootConfig } from "../config.ts";
 import { PATHS } from "../config.ts";
 import { DEVICES } from "../container/spec.ts";
 import type { Platform } from "../context.ts";
-import { DiskVolume } from "../volume/volume.ts";
-import { loadModules } from "./modules.ts";
+import { ThinVolume } from "../volume/thin-volume.ts";
+import { loadDeviceMapper, loadModules } from "./modules.ts";
 import { setUpUplink } from "./uplink.ts";
 
 /** The microVM's disks, in the order in which the launcher attaches them; vda and vdc are mounted by hob-boot. */
@@ -16,7 +16,7 @@ export const microVm = (config: BootConfig): Platform => ({
     { device: DISKS.platform, path: PATHS.layers.platform },
     { device: DISKS.base, path: PATHS.layers.base },
   ],
-  volume: (runner) => new DiskVolume(DISKS.volume, PATHS.volume, runner),
+  volume: (runner, helper) => new ThinVolume({ device: DISKS.volume, helper, runner, prepare: () => loadDeviceMapper(runner) }),
   prepare: async (runner) => {
     await Promise.all([loadModules(runner), setUpUplink(runner, config.network)]);
     // Everybody in the sprite may use them, as with udev: rootless containers do. devtmpfs makes them for root alone.

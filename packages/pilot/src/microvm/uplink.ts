@@ -7,9 +7,9 @@ export async function setUpUplink(runner: CommandRunner, network: BootConfig["ne
   const { device, address, prefixLength, gateway, mtu, dns } = network;
   const batch = [
     "link set lo up",
-    `addr add ${address}/${prefixLength} dev ${device}`,
+    `addr replace ${address}/${prefixLength} dev ${device}`,
     `link set ${device} mtu ${mtu} up`,
-    `route add default via ${gateway} dev ${device}`,
+    `route replace default via ${gateway} dev ${device}`,
   ].join("\n");
   await runner.run({ argv: ["ip", "-batch", "-"], stdin: batch, timeoutMs: 20_000 });
   await writeFile("/run/resolv.conf", dns.map((server) => `nameserver ${server}\n`).join(""));

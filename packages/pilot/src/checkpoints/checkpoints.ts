@@ -1,0 +1,282 @@
+import { CHECKPOINT_LIMITS, type Checkpoint, CURRENT, HobError } from "@hob/protocol";
+import { type CheckpointRecord, type Ledger, type LedgerState, settle } from "../volume/ledger.ts";
+import type { TreeSwitch } from "../volume/tree-switch.ts";
+import { superfluous } from "./retention.ts";
+
+/** Why an automatic checkpoint is taken. */
+export type AutomaticReason = "hourly" | "restore" | "sleep";
+
+/** Ancestors that a checkpoint names. */
+const HISTORY_MAX = 100;
+
+/** What checkpoints need of the volume. */
+export interface CheckpointVolume {
+  readonly ledger: Ledger;
+  readonly pool: { requireRoomForSnapshot(): Promise<void> };
+  snapshotLive(thin: number): Promise<number>;
+  reap(): Promise<void>;
+  writtenSectors(): Promise<number>;
+}
+
+/** Where checkpoints can be looked at from inside. */
+export interface CheckpointView {
+  show(wanted: readonly CheckpointRecord[]): Promise<string[]>;
+  hide(id: string): Promise<void>;
+}
+
+export interface CheckpointParts {
+  volume: CheckpointVolume;
+  treeSwitch: Pick<TreeSwitch, "stage" | "discard" | "switchToStaged">;
+  view: CheckpointView;
+  /** checkpoints that are mounted inside */
+  shown: number;
+  now: () => Date;
+  onError: (what: string, error: unknown) => void;
+}
+
+export interface Taken {
+  readonly checkpoint: CheckpointRecord;
+  /** how long the sprite's files stood still, milliseconds */
+  readonly pauseMs: number;
+}
+
+/** Called with each thing that happens, in words. */
+export type OnProgress = (text: string) => void;
+
+/** The sprite's checkpoints. Whatever changes them happens one after the other. */
+export class Checkpoints {
+  readonly #parts: CheckpointParts;
+  #queue: Promise<unknown> = Promise.resolve();
+  #failedToMount: readonly string[] = [];
+  #writtenAtLast: number | undefined;
+
+  constructor(parts: CheckpointParts) {
+    this.#parts = parts;
+  }
+
+  /** Takes one. It exists, for good, when this returns. @throws HobError `no_space` */
+  create(comment: string): Promise<Taken> {
+    return this.#inOrder(() => this.#take({ comment, reason: undefined }));
+  }
+
+  /** Takes an automatic one, unless nothing was written since the last of any kind. Those that have become superfluous go. */
+  automatic(reason: Exclude<AutomaticReason, "restore">): Promise<Taken | undefined> {
+    return this.#inOrder(async () => {
+      if ((await this.#parts.volume.writtenSectors()) === this.#writtenAtLast) return undefined;
+      return this.#take({ comment: "", reason });
+    });
+  }
+
+  /** The live state first, then the newest. @throws HobError `not_found` if `history` names none */
+  list({ includeAuto = false, history }: { includeAuto?: boolean; history?: string | undefined } = {}): Checkpoint[] {
+    const { checkpoints } = this.#state;
+    const isWanted = (record: CheckpointRecord) =>
+      (includeAuto || !record.automatic) && (history === undefined || record.id === history || record.history.includes(history));
+    const listed = checkpoints
+      .filter(isWanted)
+      .reverse()
+      .map((record) => this.#present(record));
+    return history === undefined ? [this.#current(), ...listed] : listed;
+  }
+
+  /** @throws HobError `not_found` */
+  get(id: string): Checkpoint {
+    return id === CURRENT ? this.#current() : this.#present(this.#require(id));
+  }
+
+  /** @throws HobError `not_found` | `conflict` for the live state */
+  async delete(id: string): Promise<void> {
+    if (id === CURRENT) throw new HobError("conflict", "delete checkpoint Current: it is the state in use", { hint: "destroy the sprite" });
+    this.#require(id);
+    await this.#inOrder(async () => {
+      await this.#forget([this.#require(id)]);
+      this.#refreshView();
+    });
+  }
+
+  /**
+   * Puts the files back. The state before is kept as an automatic checkpoint, and is what the sprite is on again when
+   * this fails. Sessions end.
+   * @throws HobError `not_found` | `conflict` for the live state
+   */
+  async restore(id: string, onProgress: OnProgress): Promise<{ undoId: string }> {
+    this.requireRestorable(id);
+    return this.#inOrder(() => this.#restore(this.#require(id), onProgress));
+  }
+
+  /** @throws HobError `not_found` | `conflict` */
+  requireRestorable(id: string): void {
+    if (id === CURRENT) throw new HobError("conflict", "restore checkpoint Current: it is the state in use");
+    this.#require(id);
+  }
+
+  /** The checkpoint of the state before the last restore. @throws HobError `conflict` if there is none */
+  undoTarget(): string {
+    const { undo } = this.#state;
+    if (undo === null || this.#parts.volume.ledger.find(undo) === undefined) {
+      throw new HobError("conflict", "undo the last restore: there is none, or the state before it was deleted");
+    }
+    return undo;
+  }
+
+  /** Shows the newest inside; called once the container runs. */
+  start(): void {
+    this.#refreshView();
+  }
+
+  /** Resolves when what is under way has ended; nothing begins any more that was not asked for before. */
+  settled(): Promise<unknown> {
+    return this.#queue;
+  }
+
+  get #state(): LedgerState {
+    return this.#parts.volume.ledger.state;
+  }
+
+  /** The new tree is put together while the present state is being kept: neither is of use without the other. */
+  async #restore(target: CheckpointRecord, onProgress: OnProgress): Promise<{ undoId: string }> {
+    const { treeSwitch } = this.#parts;
+    const staging = treeSwitch.stage({ thin: target.thin, origin: target.origin });
+    const comment = `before the restore of ${target.id}`;
+    const [kept, staged] = await Promise.allSettled([this.#take({ comment, reason: "restore", keep: target.id }), staging]);
+    if (kept.status === "rejected") {
+      if (staged.status === "fulfilled") await treeSwitch.discard(staged.value);
+      throw kept.reason;
+    }
+    if (staged.status === "rejected") throw staged.reason;
+    const undoId = kept.value.checkpoint.id;
+    onProgress(`Kept the present state as ${undoId}`);
+    onProgress("Stopping services...");
+    onProgress("Restoring filesystem...");
+    const history = [target.id, ...target.history].slice(0, HISTORY_MAX);
+    await treeSwitch.switchToStaged(staged.value, { history, undo: undoId });
+    // The new volume's device counts from zero.
+    this.#writtenAtLast = undefined;
+    this.#refreshView();
+    return { undoId };
+  }
+
+  async #take(request: { comment: string; reason: AutomaticReason | undefined; keep?: string }): Promise<Taken> {
+    const { volume } = this.#parts;
+    await this.#makeRoom(request.keep);
+    const thin = await volume.ledger.reserveThin();
+    try {
+      const pauseMs = await volume.snapshotLive(thin);
+      const checkpoint = await this.#record(thin, request);
+      this.#writtenAtLast = await volume.writtenSectors().catch(() => undefined);
+      if (request.reason !== undefined) {
+        await this.#thinOut(request.keep).catch((error) => this.#parts.onError("thin out automatic checkpoints", error));
+      }
+      this.#refreshView();
+      return { checkpoint, pauseMs };
+    } finally {
+      volume.ledger.release(thin);
+      await volume.reap();
+    }
+  }
+
+  /** From here on the snapshot is a checkpoint. */
+  async #record(thin: number, { comment, reason }: { comment: string; reason: AutomaticReason | undefined }): Promise<CheckpointRecord> {
+    const automatic = reason !== undefined;
+    const { live } = this.#state;
+    const record = {
+      thin,
+      createTime: this.#parts.now().toISOString(),
+      comment,
+      history: live.history,
+      automatic,
+      reason: reason ?? null,
+      origin: live.origin,
+    };
+    let id = "";
+    await this.#parts.volume.ledger.update((state) => {
+      id = automatic ? `auto-${state.nextAutomatic}` : `v${state.nextVersion}`;
+      return {
+        ...state,
+        nextVersion: state.nextVersion + (automatic ? 0 : 1),
+        nextAutomatic: state.nextAutomatic + (automatic ? 1 : 0),
+        live: automatic ? state.live : { ...state.live, history: [id, ...live.history].slice(0, HISTORY_MAX) },
+        checkpoints: [...state.checkpoints, { ...record, id }],
+        pending: settle(state, thin),
+      };
+    });
+    return { ...record, id };
+  }
+
+  /** Automatic checkpoints give way before one that is asked for is refused. */
+  async #makeRoom(keep: string | undefined): Promise<void> {
+    const { volume } = this.#parts;
+    for (;;) {
+      const full = this.#state.checkpoints.length >= CHECKPOINT_LIMITS.checkpoints;
+      const refusal = full ? tooMany() : await volume.pool.requireRoomForSnapshot().catch((error: unknown) => error);
+      if (refusal === undefined) return;
+      const oldest = this.#state.checkpoints.find(({ automatic, id }) => automatic && id !== keep);
+      if (oldest === undefined) throw refusal;
+      await this.#forget([oldest]);
+    }
+  }
+
+  async #thinOut(keep: string | undefined): Promise<void> {
+    const { checkpoints, undo } = this.#state;
+    const automatic = checkpoints.filter(({ automatic, id }) => automatic && id !== undo && id !== keep);
+    await this.#forget(superfluous(automatic, this.#parts.now().getTime()));
+  }
+
+  async #forget(records: readonly CheckpointRecord[]): Promise<void> {
+    if (records.length === 0) return;
+    const { volume, view } = this.#parts;
+    const isKept = ({ id }: CheckpointRecord) => !records.some((record) => record.id === id);
+    await volume.ledger.update((state) => ({
+      ...state,
+      undo: records.some(({ id }) => id === state.undo) ? null : state.undo,
+      checkpoints: state.checkpoints.filter(isKept),
+      pending: [...state.pending, ...records.map(({ thin }) => thin)],
+    }));
+    for (const { id } of records) await view.hide(id);
+    await volume.reap();
+  }
+
+  /** In order with everything else, but nobody waits for it. */
+  #refreshView(): void {
+    this.#inOrder(async () => {
+      const shown = this.#state.checkpoints.filter(({ automatic }) => !automatic).slice(-this.#parts.shown);
+      this.#failedToMount = await this.#parts.view.show(shown);
+    }).catch((error) => this.#parts.onError("show checkpoints", error));
+  }
+
+  #require(id: string): CheckpointRecord {
+    const record = this.#parts.volume.ledger.find(id);
+    if (record === undefined) throw new HobError("not_found", `checkpoint not found: ${id}`, { hint: "list the checkpoints" });
+    return record;
+  }
+
+  #present({ id, createTime, comment, history, automatic, reason }: CheckpointRecord): Checkpoint {
+    return {
+      id,
+      create_time: createTime,
+      comment,
+      source_id: history[0] ?? "",
+      health: this.#failedToMount.includes(id) ? "mount_failed" : "",
+      history,
+      is_auto: automatic,
+      ...(reason === null ? {} : { reason }),
+    };
+  }
+
+  #current(): Checkpoint {
+    const { history } = this.#state.live;
+    const time = this.#parts.now().toISOString();
+    return { id: CURRENT, create_time: time, comment: "", source_id: history[0] ?? "", health: "", history, is_auto: false };
+  }
+
+  #inOrder<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.#queue.then(work, work);
+    this.#queue = next.catch(() => {});
+    return next;
+  }
+}
+
+const tooMany = (): HobError =>
+  new HobError("conflict", `take a checkpoint: there are ${CHECKPOINT_LIMITS.checkpoints}, and no more are kept`, {
+    hint: "delete checkpoints that are not needed any more",
+  });

@@ -1,0 +1,120 @@
+import { HobError } from "@hob/protocol";
+import type { HelperClient, HelperProcess } from "../helper/index.ts";
+import { type ChangedRange, ThinXmlReader } from "./thin-delta.ts";
+
+type Helper = Pick<HelperClient, "dmMessage" | "exec">;
+
+/** Ranges read ahead of the consumer before the tool has to wait. */
+const BUFFERED_RANGES = 4_096;
+const STDERR_KEPT_CHARACTERS = 1_000;
+const TIMEOUT_MS = 600_000;
+
+/**
+ * What changed between snapshots, from the pool's metadata while the pool is in use: the kernel keeps one state of the
+ * metadata aside, and thin_delta(8) and thin_dump(8) read that. There is only one place for it, so calls take turns.
+ */
+export class ChangedBlocks {
+  /** block device of the pool's metadata */
+  metadataDevice = "";
+  readonly #helper: Helper;
+  readonly #pool: string;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(helper: Helper, pool: string) {
+    this.#helper = helper;
+    this.#pool = pool;
+  }
+
+  async *between(from: number | undefined, to: number): AsyncGenerator<ChangedRange, void, undefined> {
+    const before = this.#turn;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#turn = promise;
+    await before;
+    try {
+      await this.release();
+      await this.#helper.dmMessage(this.#pool, "reserve_metadata_snap");
+      yield* this.#read(from, to);
+    } finally {
+      await this.release().finally(resolve);
+    }
+  }
+
+  /** Lets go of the state that is kept aside; none is no error. */
+  async release(): Promise<void> {
+    await this.#helper.dmMessage(this.#pool, "release_metadata_snap").catch(() => {});
+  }
+
+  async *#read(from: number | undefined, to: number): AsyncGenerator<ChangedRange, void, undefined> {
+    const compare = ["thin_delta", "--metadata-snap", "--thin1", String(from), "--thin2", String(to), this.metadataDevice];
+    const dump = ["thin_dump", "--metadata-snap", "--dev-id", String(to), this.metadataDevice];
+    const argv = from === undefined ? dump : compare;
+    const process = await this.#helper.exec({ argv, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, cwd: "/", uid: 0, gid: 0 });
+    const timer = setTimeout(() => process.close(), TIMEOUT_MS);
+    try {
+      yield* new RangeStream(process).ranges(argv[0] ?? "");
+    } finally {
+      clearTimeout(timer);
+      process.close();
+    }
+  }
+}
+
+/** Turns what a process writes into ranges, no faster than they are taken. */
+class RangeStream {
+  readonly #process: HelperProcess;
+  readonly #reader = new ThinXmlReader();
+  readonly #queue: ChangedRange[] = [];
+  #stderr = "";
+  #failure: unknown;
+  #exitCode: number | undefined;
+  #wake: () => void = () => {};
+
+  constructor(process: HelperProcess) {
+    this.#process = process;
+    process.start({ stdout: (chunk) => this.#take(chunk), stderr: (chunk) => this.#note(chunk) });
+    process.end();
+    process.exited.then(
+      ({ code }) => this.#end(code, undefined),
+      (error) => this.#end(-1, error),
+    );
+  }
+
+  async *ranges(program: string): AsyncGenerator<ChangedRange, void, undefined> {
+    for (;;) {
+      const range = this.#queue.shift();
+      if (range !== undefined) {
+        yield range;
+        if (this.#queue.length === 0) this.#process.resume();
+        continue;
+      }
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#exitCode !== undefined) break;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (this.#exitCode !== 0 || !this.#reader.complete) {
+      throw new HobError("command_failed", `read the changes between snapshots: ${program} ended with ${this.#exitCode}: ${this.#stderr}`);
+    }
+  }
+
+  #take(chunk: Buffer): void {
+    try {
+      this.#queue.push(...this.#reader.push(chunk.toString("latin1")));
+    } catch (error) {
+      this.#failure = error;
+    }
+    if (this.#queue.length > BUFFERED_RANGES) this.#process.pause();
+    this.#wake();
+  }
+
+  #note(chunk: Buffer): void {
+    this.#stderr = (this.#stderr + chunk.toString("utf8")).slice(-STDERR_KEPT_CHARACTERS);
+  }
+
+  #end(code: number, failure: unknown): void {
+    this.#exitCode = code;
+    this.#failure ??= failure;
+    this.#wake();
+  }
+}

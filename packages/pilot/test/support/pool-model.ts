@@ -1,0 +1,138 @@
+import type { CheckpointView, CheckpointVolume } from "../../src/checkpoints/checkpoints.ts";
+import { Checkpoints } from "../../src/checkpoints/checkpoints.ts";
+import { Ledger, settle } from "../../src/volume/ledger.ts";
+import type { StagedVolume, TreeSource } from "../../src/volume/thin-volume.ts";
+import { treeAt } from "../../src/volume/volume.ts";
+
+/** What survives the death of the VM: thin devices and what is in them. The ledger is a real one, in a file. */
+export class PoolModel {
+  readonly thins = new Map<number, string>([[0, "empty"]]);
+  /** side effects until everything stops; undefined: it goes on */
+  fuse: number | undefined;
+  full = false;
+  /** snapshots come to be, and then something goes wrong */
+  snapshotFails = false;
+  /** a tree on which the container does not start */
+  broken: string | undefined;
+
+  /** Called before and after each effect. @throws when the VM is dead */
+  step(): void {
+    if (this.fuse === undefined) return;
+    if (this.fuse === 0) throw new Error("the VM has died");
+    this.fuse--;
+  }
+
+  async effect<T>(work: () => T): Promise<T> {
+    this.step();
+    const result = work();
+    await Promise.resolve();
+    this.step();
+    return result;
+  }
+}
+
+/** One life of a pilot on that pool. */
+export class PilotModel {
+  readonly ledger: Ledger;
+  readonly checkpoints: Checkpoints;
+  readonly #pool: PoolModel;
+
+  private constructor(pool: PoolModel, ledger: Ledger) {
+    this.#pool = pool;
+    this.ledger = ledger;
+    const update = ledger.update.bind(ledger);
+    ledger.update = async (change) => {
+      pool.step();
+      await update(change);
+      pool.step();
+    };
+    this.checkpoints = new Checkpoints({
+      volume: this.#volume(),
+      treeSwitch: {
+        stage: (source) => this.#stage(source),
+        discard: ({ thin }) => this.#drop(thin),
+        switchToStaged: (staged, options) => this.#switch(staged, options),
+      },
+      view: noView,
+      shown: 5,
+      now: () => new Date(),
+      onError: () => {},
+    });
+  }
+
+  /** As a start from the disk does. */
+  static async start(pool: PoolModel, path: string, isNew = false): Promise<PilotModel> {
+    pool.fuse = undefined;
+    const pilot = new PilotModel(pool, isNew ? await Ledger.create(path) : await Ledger.open(path));
+    await pilot.#reap();
+    return pilot;
+  }
+
+  get content(): string {
+    return this.#pool.thins.get(this.ledger.state.live.thin) ?? "LOST";
+  }
+
+  write(content: string): void {
+    this.#pool.thins.set(this.ledger.state.live.thin, content);
+  }
+
+  contentOf(id: string): string | undefined {
+    return this.#pool.thins.get(this.ledger.find(id)?.thin ?? -1);
+  }
+
+  #volume(): CheckpointVolume {
+    const { ledger } = this;
+    return {
+      ledger,
+      pool: {
+        requireRoomForSnapshot: async () => {
+          if (this.#pool.full) throw new Error("full");
+        },
+      },
+      snapshotLive: async (thin) => {
+        await this.#pool.effect(() => this.#pool.thins.set(thin, this.content));
+        if (this.#pool.snapshotFails) throw new Error("no snapshot");
+        return 1;
+      },
+      reap: () => this.#reap(),
+      writtenSectors: async () => [...this.content].reduce((sum, char) => sum * 31 + char.charCodeAt(0), 7) % 1_000_003,
+    };
+  }
+
+  async #stage(source: TreeSource): Promise<StagedVolume> {
+    const thin = await this.ledger.reserveThin();
+    const content = "thin" in source ? this.#pool.thins.get(source.thin) : "";
+    await this.#pool.effect(() => this.#pool.thins.set(thin, content ?? "LOST"));
+    return { thin, origin: null, tree: treeAt("/nowhere") };
+  }
+
+  async #switch({ thin }: StagedVolume, { history, undo }: { history: readonly string[]; undo: string | null }): Promise<[]> {
+    if (this.#pool.thins.get(thin) === this.#pool.broken) {
+      await this.#drop(thin);
+      throw new Error("the container does not start");
+    }
+    const before = this.ledger.state.live.thin;
+    await this.ledger.update((state) => ({
+      ...state,
+      live: { thin, history: [...history], origin: null },
+      undo,
+      pending: [...settle(state, thin), before],
+    }));
+    await this.#drop(thin);
+    return [];
+  }
+
+  async #drop(thin: number): Promise<void> {
+    this.ledger.release(thin);
+    await this.#reap();
+  }
+
+  async #reap(): Promise<void> {
+    for (const thin of this.ledger.garbage()) {
+      await this.#pool.effect(() => this.#pool.thins.delete(thin));
+      await this.ledger.update((state) => ({ ...state, pending: settle(state, thin) }));
+    }
+  }
+}
+
+const noView: CheckpointView = { show: async () => [], hide: async () => {} };
