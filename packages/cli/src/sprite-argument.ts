@@ -10,3 +10,12 @@ export function takeSpriteName(operands: readonly string[], flag: string | undef
   if (name === undefined) throw new HobError("usage", "no sprite named", { hint: usage });
   return { name, rest };
 }
+
+/** The sprite and the checkpoint that a command line names. @throws HobError `usage` */
+export function takeCheckpoint(operands: readonly string[], flag: string | undefined, usage: string): { name: string; id: string } {
+  const { name, rest } = takeSpriteName(operands, flag, usage);
+  const [id, extra] = rest;
+  if (id === undefined) throw new HobError("usage", "no checkpoint named", { hint: usage });
+  if (extra !== undefined) throw new HobError("usage", `what is '${extra}'?`, { hint: usage });
+  return { name, id };
+}

@@ -1,6 +1,7 @@
 import { HobError } from "@hob/protocol/errors.ts";
 import type { BounceResponse } from "@hob/protocol/pilot.ts";
 import type { CreateSpriteRequest, Sprite, SpriteList, UpdateSpriteRequest } from "@hob/protocol/sprites.ts";
+import type { SpriteCheckpoints } from "./checkpoints.ts";
 import type { ExecOptions, ExecResult, ExecSession } from "./exec.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
 
@@ -99,6 +100,12 @@ export class HobClient {
   /** Stops the inner container and starts it again; the microVM runs on. */
   async bounce(name: string): Promise<BounceResponse> {
     return callJson(this.endpoint, "POST", spritePath(name, "bounce"), { timeoutMs: TIMEOUT_MS.bounce });
+  }
+
+  /** The checkpoints of a sprite. */
+  async checkpoints(name: string): Promise<SpriteCheckpoints> {
+    const { SpriteCheckpoints } = await import("./checkpoints.ts");
+    return new SpriteCheckpoints(this.endpoint, spritePath(name));
   }
 
   /** Starts a command; resolves when the server has accepted it. A sleeping sprite is woken. */

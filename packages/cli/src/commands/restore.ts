@@ -1,0 +1,40 @@
+import type { Command } from "commander";
+import type { Cli } from "../cli.ts";
+import type { GlobalFlags } from "../config.ts";
+import { formatDuration } from "../output/format.ts";
+import { withProgress } from "../output/progress.ts";
+import { type Register, withExample } from "../program.ts";
+import { takeCheckpoint } from "../sprite-argument.ts";
+
+interface RestoreFlags extends GlobalFlags {
+  sprite?: string;
+  json?: boolean;
+}
+
+export const register: Register = (program, cli) => addRestore(program, cli, "hob restore web v3");
+
+/** `hob restore`, and `hob checkpoint restore`. */
+export function addRestore(parent: Command, cli: Cli, example: string): void {
+  const command = parent
+    .command("restore")
+    .description("Put a sprite's files back to a checkpoint; its sessions end, and the present state is kept")
+    .argument("[name]", "name of the sprite")
+    .argument("[id]", "id of the checkpoint, such as v3")
+    .option("-s, --sprite <name>", "name of the sprite")
+    .option("--json", "print JSON");
+  withExample(command, example);
+  command.action((_name: unknown, _id: unknown, _flags: RestoreFlags, self: Command) =>
+    restore(cli, self.args, self.optsWithGlobals<RestoreFlags>()),
+  );
+}
+
+async function restore(cli: Cli, operands: readonly string[], flags: RestoreFlags): Promise<void> {
+  const { name, id } = takeCheckpoint(operands, flags.sprite, "hob restore NAME ID");
+  const checkpoints = await (await cli.client(flags)).checkpoints(name);
+  const start = performance.now();
+  const { undoId } = await withProgress(cli, `Restoring ${name} to ${id}`, checkpoints.restore(id));
+  const elapsedMs = performance.now() - start;
+  if (flags.json) return cli.printJson({ id, undoId, elapsedMs: Math.round(elapsedMs) });
+  cli.print(`${cli.style.green("Restored")} ${cli.style.bold(name)} to ${id} in ${formatDuration(elapsedMs)}`);
+  if (undoId !== undefined) cli.note(`The state before is kept as ${undoId}: 'hob undo ${name}' puts it back.`);
+}
