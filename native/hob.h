@@ -36,6 +36,7 @@ enum request_type {
   REQ_DM = 10,
   REQ_UNMOUNT = 15,
   REQ_MOVE_MOUNT = 16,
+  REQ_NBD = 13,
 };
 
 enum client_frame { FRAME_STDIN = 32, FRAME_STDIN_EOF = 33, FRAME_RESIZE = 34, FRAME_SIGNAL = 35, FRAME_RELEASE = 36 };
@@ -87,6 +88,10 @@ enum tag {
   TAG_DM_FLAGS = 54,
   TAG_DM_ORIGIN = 55,
   TAG_LAZY = 56,
+  TAG_NBD_ACTION = 110,
+  TAG_NBD_INDEX = 111,
+  TAG_NBD_SIZE = 112,
+  TAG_NBD_SOCKET = 113,
 };
 
 #define EXIT_FLAG_CONTAINER_GONE 1
@@ -199,6 +204,7 @@ void serve_network(int conn, const struct frame *frame);
 void serve_dm(int conn, const struct frame *frame);
 void serve_unmount(int conn, const struct frame *frame);
 void serve_move_mount(int conn, const struct frame *frame);
+void serve_nbd(int conn, const struct frame *frame);
 
 /* ---- netlink.c ---- */
 struct netlink {
@@ -215,7 +221,19 @@ struct ip_address {
   uint8_t size; /* of bytes, 4 or 16 */
   uint8_t bytes[16];
 };
-int nl_open(struct netlink *nl);
+/* Called with each message of an answer before its acknowledgement. */
+struct nlmsghdr;
+struct rtattr;
+typedef void nl_reader(const struct nlmsghdr *message, void *context);
+int nl_open(struct netlink *nl, int protocol);
+/* Building a request: its header, room, attributes; nested ones are closed. */
+void nl_begin(struct nl_buffer *buffer, uint16_t type, uint16_t flags);
+void *nl_extend(struct nl_buffer *buffer, uint32_t length);
+struct rtattr *nl_put(struct nl_buffer *buffer, uint16_t type, const void *data, uint32_t length);
+void nl_put_text(struct nl_buffer *buffer, uint16_t type, const char *text);
+void nl_end_nested(struct nl_buffer *buffer, struct rtattr *attribute);
+/* Sends the request and waits for its acknowledgement. Returns 0 or -errno. */
+int nl_request(struct netlink *nl, struct nl_buffer *buffer, nl_reader *read_answer, void *context);
 int nl_link_add_veth(struct netlink *nl, const char *outer, const char *inner, uint32_t inner_pid, uint32_t mtu);
 int nl_link_delete(struct netlink *nl, const char *name);
 int nl_link_up(struct netlink *nl, const char *name);

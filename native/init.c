@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -38,6 +39,11 @@ static void start_service(struct service *service, const sigset_t *no_signals) {
     sigprocmask(SIG_SETMASK, no_signals, NULL);
     setsid();
     if (service->command == NULL) exit(run_serve(SOCKET_PATH));
+    /*
+     * The pilot answers reads of the sprite's own disk. Where writing back that disk needs such a read, the pilot must
+     * not be made to wait for the writing. PR_SET_IO_FLUSHER(2const); exec(2) keeps it.
+     */
+    if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0) fprintf(stderr, "hob-init: I/O flusher: %s\n", strerror(errno));
     execvp(service->command[0], service->command);
     fprintf(stderr, "hob-init: start %s: %s\n", service->command[0], strerror(errno));
     _exit(127);

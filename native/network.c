@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -130,13 +132,13 @@ static int enter_network(uint32_t pid) {
 static int set_up(const struct network_request *request, const char **step) {
   struct netlink outer = {.fd = -1}, inner = {.fd = -1};
   *step = "open a netlink socket";
-  int result = nl_open(&outer);
+  int result = nl_open(&outer, NETLINK_ROUTE);
   if (result == 0) result = set_up_outer(&outer, request, step);
   if (result == 0) {
     *step = "enter the inner network namespace";
     result = enter_network(request->inner_pid);
   }
-  if (result == 0) result = nl_open(&inner);
+  if (result == 0) result = nl_open(&inner, NETLINK_ROUTE);
   if (result == 0) result = set_up_inner(&inner, request, step);
   /* Half a network is worse than none: the caller sees an error and no interface. */
   if (result != 0 && inner.fd >= 0) nl_link_delete(&outer, request->outer);

@@ -9,12 +9,14 @@ import {
   encodeEntropy,
   encodeMount,
   encodeMoveMount,
+  encodeNbd,
   encodeNetwork,
   encodePathRequest,
   encodeSetTime,
   encodeSync,
   encodeUnmount,
   type MountSpec,
+  type NbdAction,
   type NetworkSpec,
 } from "./system.ts";
 import { CLIENT_FRAME, HELPER_LIMITS, REQUEST, SERVER_FRAME } from "./wire.ts";
@@ -156,6 +158,11 @@ export class HelperClient {
    */
   async killCgroup(directory: string, timeoutMs = 10_000): Promise<void> {
     await this.#call(encodePathRequest(REQUEST.killCgroup, directory, timeoutMs), timeoutMs + 5_000);
+  }
+
+  /** Connects, reconnects or disconnects `/dev/nbdN`, read-only. ENODEV (19) in `details.errno`: the kernel has no nbd. */
+  async nbd(index: number, action: NbdAction): Promise<void> {
+    await this.#call(encodeNbd(index, action));
   }
 
   async #call(request: Buffer, timeoutMs = ANSWER_TIMEOUT_MS): Promise<Buffer> {

@@ -72,3 +72,19 @@ export function encodeNetwork(spec: NetworkSpec): Buffer {
   for (const gateway of spec.gateways) items.text(TAG.gateway, gateway);
   return encodeFrame(REQUEST.network, items.finish());
 }
+
+/** What is done with a network block device of the kernel, nbd(4). */
+export type NbdAction =
+  | { readonly kind: "connect"; readonly socket: string /** a multiple of 4096 */; readonly sizeBytes: number }
+  /** another server for a device that was connected before */
+  | { readonly kind: "reconnect"; readonly socket: string }
+  | { readonly kind: "disconnect" };
+
+const NBD_ACTION = { connect: 0, reconnect: 1, disconnect: 2 } as const;
+
+export function encodeNbd(index: number, action: NbdAction): Buffer {
+  const items = new ItemWriter().u32(TAG.nbdAction, NBD_ACTION[action.kind]).u32(TAG.nbdIndex, index);
+  if (action.kind !== "disconnect") items.text(TAG.nbdSocket, action.socket);
+  if (action.kind === "connect") items.u64(TAG.nbdSize, action.sizeBytes);
+  return encodeFrame(REQUEST.nbd, items.finish());
+}

@@ -14,6 +14,7 @@ export const REQUEST = {
   deviceMapper: 10,
   unmount: 15,
   moveMount: 16,
+  nbd: 13,
 } as const;
 
 export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36 } as const;
@@ -57,6 +58,10 @@ export const TAG = {
   dmFlags: 54,
   dmOrigin: 55,
   lazy: 56,
+  nbdAction: 110,
+  nbdIndex: 111,
+  nbdSize: 112,
+  nbdSocket: 113,
 } as const;
 
 /** Bytes unless the name says otherwise. */
