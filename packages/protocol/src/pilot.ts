@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { storageAssignment } from "./relay.ts";
 
 /**
  * The private protocol between hobd and one pilot: JSON over HTTP on the pilot's port inside the microVM,
@@ -9,6 +10,7 @@ import { z } from "zod";
  * | GET /hob/ready | 200 once the inner container runs, or failed to; version and timings |
  * | POST /hob/resumed | first request after every restore: entropy, clock, identity; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
+ * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
  *
  * Anything else on that port is the public API of this sprite, `/v1/sprites/NAME/…`, forwarded by the front door.
@@ -18,6 +20,8 @@ export const PILOT_ROUTES = {
   resumed: "/hob/resumed",
   prepareSave: "/hob/prepare-save",
   shutdown: "/hob/shutdown",
+  /** upgraded: relay.ts */
+  relay: "/hob/relay",
 } as const;
 
 /**
@@ -50,6 +54,8 @@ export const resumedRequest = z.object({
   /** Unix time of the host, milliseconds */
   wallclockMs: z.number().int().positive(),
   identity,
+  /** absent: there is no object store */
+  storage: storageAssignment.optional(),
   /** addresses of the host's own: no sprite may connect to them. Left out: those of the last time */
   hostAddresses: z.array(z.ipv4()).max(1024).optional(),
 });

@@ -9,6 +9,7 @@ interface ServeFlags extends GlobalFlags {
   listen?: string;
   domain?: string;
   maxRunning?: string;
+  store?: string;
   json?: boolean;
 }
 
@@ -19,6 +20,7 @@ export const register: Register = (program, cli) => {
     .option("--listen <host:port>", "address to listen on (default: HOB_LISTEN, else 127.0.0.1:7788)")
     .option("--domain <domain>", "sprites answer at NAME.DOMAIN (default: HOB_DOMAIN, else sprites.localhost)")
     .option("--max-running <n>", "sprites that may run at once (default: HOB_MAX_RUNNING, else as memory allows)")
+    .option("--store <store>", "where sprites' data is kept for good: dir:PATH or s3://BUCKET/PREFIX?… (default: HOB_STORE, else the home)")
     .option("--json", 'when ready, print one line {"url","token"}');
   withExample(command, "hob serve", "hob serve --listen 127.0.0.1:8080 --json");
   command.action((_flags: ServeFlags, self: Command) => serve(cli, self.optsWithGlobals<ServeFlags>()));
@@ -26,7 +28,8 @@ export const register: Register = (program, cli) => {
 
 async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
   const { loadConfig } = await import("@hob/hobd");
-  const config = loadConfig(cli.env, { home: flags.home, listen: flags.listen, domain: flags.domain, maxRunning: flags.maxRunning });
+  const { home, listen, domain, maxRunning, store } = flags;
+  const config = loadConfig(cli.env, { home, listen, domain, maxRunning, store });
   const { createRuntime } = await import("../runtime.ts");
   await serveInForeground(cli, config, { createRuntime: (context) => createRuntime(cli, context) }, flags.json === true);
 }

@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { HobError } from "@hob/protocol";
 import { z } from "zod";
+import { homeLayout } from "./home.ts";
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 
@@ -21,6 +22,8 @@ export const daemonConfig = z.object({
   /** sprites that may run at once; left out: as many as the host's memory allows */
   maxRunning: z.number().int().min(1).max(100_000).optional(),
   logLevel: z.enum(LOG_LEVELS),
+  /** where sprites' data is kept for good: `dir:/path` or `s3://…`, see docs/object-store.md */
+  store: z.string().min(1).max(2048),
 });
 export type DaemonConfig = z.infer<typeof daemonConfig>;
 
@@ -31,6 +34,7 @@ export interface RawConfig {
   domain?: string | undefined;
   maxRunning?: string | undefined;
   logLevel?: string | undefined;
+  store?: string | undefined;
 }
 
 /** The environment variable of each setting. */
@@ -40,6 +44,7 @@ export const CONFIG_VARIABLES = {
   domain: "HOB_DOMAIN",
   maxRunning: "HOB_MAX_RUNNING",
   logLevel: "HOB_LOG",
+  store: "HOB_STORE",
 } as const satisfies Record<keyof RawConfig, string>;
 
 export const CONFIG_DEFAULTS = { listen: "127.0.0.1:7788", domain: "sprites.localhost", logLevel: "info" } as const;
@@ -55,12 +60,14 @@ export const defaultHome = (env: Readonly<Record<string, string | undefined>>): 
 export function loadConfig(env: Readonly<Record<string, string | undefined>>, flags: RawConfig = {}): DaemonConfig {
   const raw = (key: keyof RawConfig) => flags[key] || env[CONFIG_VARIABLES[key]] || undefined;
   const maxRunning = raw("maxRunning");
+  const home = resolve(raw("home") ?? defaultHome(env));
   const result = daemonConfig.safeParse({
-    home: resolve(raw("home") ?? defaultHome(env)),
+    home,
     listen: parseListen(raw("listen") ?? CONFIG_DEFAULTS.listen),
     domain: raw("domain") ?? CONFIG_DEFAULTS.domain,
     maxRunning: maxRunning === undefined ? undefined : /^\d+$/.test(maxRunning) ? Number(maxRunning) : Number.NaN,
     logLevel: raw("logLevel") ?? CONFIG_DEFAULTS.logLevel,
+    store: raw("store") ?? `dir:${homeLayout(home).store}`,
   });
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0] ?? { path: [], message: "invalid" };

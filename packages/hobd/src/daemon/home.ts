@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { HobError } from "@hob/protocol";
@@ -13,6 +14,8 @@ import { z } from "zod";
  * | lock | held by the daemon that uses this directory; see home-lock.ts |
  * | hobd.json | where that daemon is: pid, url, version; gone after a clean stop |
  * | hobd.log, hobd.log.1 | its log, and the part before; bounded |
+ * | store/ | the object store, unless another one is configured |
+ * | host-id | names this home as the owner of sprites in a store |
  * | sprites/ID/ | VM files of one sprite; owned by the runtime |
  */
 export interface HomeLayout {
@@ -23,6 +26,8 @@ export interface HomeLayout {
   readonly info: string;
   readonly log: string;
   readonly sprites: string;
+  readonly store: string;
+  readonly hostId: string;
 }
 
 export const homeLayout = (directory: string): HomeLayout => ({
@@ -33,6 +38,8 @@ export const homeLayout = (directory: string): HomeLayout => ({
   info: join(directory, "hobd.json"),
   log: join(directory, "hobd.log"),
   sprites: join(directory, "sprites"),
+  store: join(directory, "store"),
+  hostId: join(directory, "host-id"),
 });
 
 /** Contents of hobd.json; written when the daemon has its address. */
@@ -88,6 +95,18 @@ export function readTokenFile(layout: HomeLayout): string | undefined {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw homeError("read", layout.token, error as NodeJS.ErrnoException);
   }
+}
+
+/** Names this home in the object store; made at the first start. @throws HobError `home_unusable` | `no_space` */
+export function ensureHostId(layout: HomeLayout): string {
+  try {
+    return readFileSync(layout.hostId, "utf8").trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw homeError("read", layout.hostId, error as NodeJS.ErrnoException);
+  }
+  const id = `host-${randomUUID()}`;
+  writeFileAtomic(layout.hostId, `${id}\n`);
+  return id;
 }
 
 export const writeTokenFile = (layout: HomeLayout, token: string): void => writeFileAtomic(layout.token, `${token}\n`);

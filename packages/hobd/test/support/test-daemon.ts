@@ -17,6 +17,7 @@ export const testConfig = (home: string, more: Partial<DaemonConfig> = {}): Daem
   domain: "sprites.localhost",
   maxRunning: 100,
   logLevel: "debug",
+  store: `dir:${join(home, "store")}`,
   ...more,
 });
 

@@ -1,0 +1,113 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { HobError, RELAY, type RelayList, toHobError } from "@hob/protocol";
+import { MAX_OBJECT_BYTES, type PutCondition } from "@hob/storage";
+import type { Logger } from "pino";
+import { readBody } from "./body.ts";
+import type { GrantedStore } from "./grant.ts";
+
+export interface RelayServerParts {
+  store: GrantedStore;
+  log: Logger;
+  /** another host owns the sprite now: what this one writes is refused from here on */
+  onOwnershipLost: () => void;
+}
+
+/**
+ * Answers a pilot's requests for objects on connections that this host has dialled. The peer is a guest: every request is
+ * checked by the grant, and one connection carries one request at a time.
+ */
+export function createRelayServer(parts: RelayServerParts): Server {
+  const server = createServer({ keepAliveTimeout: 0, requestTimeout: 0 }, (request, response) => {
+    answer(parts, request, response).catch((thrown: unknown) => refuse(parts, response, toHobError(thrown)));
+  });
+  server.on("clientError", (_error, socket) => socket.destroy());
+  return server;
+}
+
+async function answer({ store }: RelayServerParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const gone = new AbortController();
+  response.once("close", () => gone.abort());
+  const url = new URL(request.url ?? "/", "http://relay");
+  if (url.pathname === RELAY.list && request.method === "GET") return sendList(store, url.searchParams, response, gone.signal);
+  if (!url.pathname.startsWith(RELAY.objects)) throw new HobError("not_found", "relay: no such route");
+  const key = decodeKey(url.pathname.slice(RELAY.objects.length));
+  const handler = HANDLERS[request.method ?? ""];
+  if (handler === undefined) throw new HobError("method_not_allowed", `relay: no method ${request.method}`);
+  await handler({ store, key, request, response, signal: gone.signal });
+}
+
+interface Exchange {
+  store: GrantedStore;
+  key: string;
+  request: IncomingMessage;
+  response: ServerResponse;
+  signal: AbortSignal;
+}
+
+const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> = {
+  async GET({ store, key, request, response, signal }) {
+    const range = parseRange(request.headers.range);
+    const found = await store.get(key, range, signal);
+    if (found === undefined) throw new HobError("not_found", `object ${key}: there is none`);
+    response.writeHead(range === undefined ? 200 : 206, { ETag: found.etag, "Content-Length": found.data.length }).end(found.data);
+  },
+  async HEAD({ store, key, response, signal }) {
+    const found = await store.head(key, signal);
+    if (found === undefined) return void response.writeHead(404).end();
+    const headers = { ETag: found.etag, "Content-Length": found.sizeBytes, [RELAY.modifiedHeader]: found.modifiedAt.getTime() };
+    response.writeHead(200, headers).end();
+  },
+  async PUT({ store, key, request, response, signal }) {
+    const data = await readBody(request, MAX_OBJECT_BYTES);
+    const { etag } = await store.put(key, data, parseCondition(request), signal);
+    sendJson(response, 200, { etag });
+  },
+  async DELETE({ store, key, response, signal }) {
+    await store.delete(key, signal);
+    response.writeHead(204).end();
+  },
+};
+
+async function sendList(store: GrantedStore, query: URLSearchParams, response: ServerResponse, signal: AbortSignal): Promise<void> {
+  const limit = query.get("limit");
+  const page = await store.list(query.get("prefix") ?? "", query.get("after") ?? undefined, limit === null ? undefined : Number(limit), signal);
+  const list: RelayList = {
+    objects: page.objects.map(({ key, sizeBytes, modifiedAt }) => ({ key, sizeBytes, modifiedMs: modifiedAt.getTime() })),
+    ...(page.next === undefined ? {} : { next: page.next }),
+  };
+  sendJson(response, 200, list);
+}
+
+function sendJson(response: ServerResponse, status: number, value: unknown): void {
+  const body = JSON.stringify(value);
+  response.writeHead(status, { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) }).end(body);
+}
+
+function refuse({ log, onOwnershipLost }: RelayServerParts, response: ServerResponse, error: HobError): void {
+  if (error.code === "ownership_lost") onOwnershipLost();
+  if (error.status >= 500) log.warn({ err: error }, "relay: request failed");
+  if (response.headersSent || response.destroyed) return void response.destroy();
+  sendJson(response, error.status, error.toBody());
+}
+
+function decodeKey(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    throw new HobError("invalid_request", "relay: the key is malformed");
+  }
+}
+
+function parseRange(header: string | undefined): { offset: number; length: number } | undefined {
+  if (header === undefined) return undefined;
+  const [, first, last] = /^bytes=(\d{1,15})-(\d{1,15})$/.exec(header) ?? [];
+  const length = Number(last) - Number(first) + 1;
+  if (first === undefined || length < 1) throw new HobError("invalid_request", "relay: the range is malformed");
+  return { offset: Number(first), length };
+}
+
+function parseCondition({ headers }: IncomingMessage): PutCondition | undefined {
+  const match = headers["if-match"];
+  if (match !== undefined) return { ifMatch: match };
+  return headers["if-none-match"] === "*" ? { ifNoneMatch: "*" } : undefined;
+}

@@ -1,0 +1,100 @@
+import { HobError, type StorageAssignment } from "@hob/protocol";
+import { acquire, type ObjectStore, OrgKeys, readHead } from "@hob/storage";
+import type { Logger } from "pino";
+import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
+import { GrantedStore } from "./grant.ts";
+import { OwnershipFile, type OwnershipRecord } from "./ownership-file.ts";
+import { RelayDialer } from "./relay-dialer.ts";
+import { createRelayServer } from "./relay-server.ts";
+
+export interface SpriteStorageParts {
+  store: ObjectStore;
+  organization: string;
+  /** names this home in the store */
+  owner: string;
+  log: Logger;
+}
+
+/** A sprite's place in the store, as this host holds it while the sprite's VM runs. */
+export interface Claim {
+  readonly assignment: StorageAssignment;
+  /** The pilot has its volume: from now on the copy on this machine is the sprite's. */
+  confirm(): Promise<void>;
+}
+
+/** What is asked when a VM is about to start. */
+export interface ClaimRequest {
+  spriteId: string;
+  /** file beside the volume that says whose copy it is */
+  file: string;
+  /** whether there is a volume on this machine */
+  hasVolume: boolean;
+  volumeBytes: number;
+}
+
+/**
+ * Who may write a sprite's storage, seen from one host. The copy of a volume on this machine is good as long as the store
+ * says that this host owns the sprite under the epoch that the copy was written under. Whoever starts a sprite without a
+ * good copy takes it over, and every other host finds that out before it can write again.
+ */
+export class SpriteStorage {
+  readonly #parts: SpriteStorageParts;
+
+  constructor(parts: SpriteStorageParts) {
+    this.#parts = parts;
+  }
+
+  get store(): ObjectStore {
+    return this.#parts.store;
+  }
+
+  get organization(): string {
+    return this.#parts.organization;
+  }
+
+  /**
+   * Takes the sprite for this host, or finds that it has it.
+   * @throws HobError `ownership_lost` when the copy on this machine is out of date: it must be removed, then this is asked anew
+   */
+  async claim({ spriteId, file, hasVolume, volumeBytes }: ClaimRequest): Promise<Claim> {
+    const { store, organization, owner } = this.#parts;
+    const records = new OwnershipFile(file);
+    const record = hasVolume ? await records.read() : undefined;
+    if (record !== undefined) {
+      const found = await readHead(store, new OrgKeys(organization).sprite(spriteId).head);
+      if (found === undefined || found.head.owner !== owner || found.head.epoch !== record.epoch) {
+        throw new HobError("ownership_lost", `start sprite ${spriteId}: another host has taken it over since it ran here`);
+      }
+      return this.#claim(spriteId, records, record);
+    }
+    // A volume without a record is one that was made a moment ago, or before there was a store: it is this host's own.
+    const { head } = await acquire({
+      ...{ store, org: organization, sprite: spriteId, owner, takeOver: true },
+      initial: { volumeBytes },
+    });
+    const base = head.root === null || hasVolume ? undefined : { root: head.root, volumeBytes: head.volumeBytes };
+    const acquired: OwnershipRecord = { epoch: head.epoch, ...(base === undefined ? {} : { base }) };
+    await records.write(acquired);
+    return this.#claim(spriteId, records, acquired);
+  }
+
+  /** Lets the pilot reach the store, until disposed. @param onLost called when it turns out that another host owns the sprite */
+  connect(assignment: StorageAssignment, endpoint: () => PilotEndpoint, onLost: () => void): Disposable {
+    const { store, log } = this.#parts;
+    const { organization, spriteId, owner, epoch } = assignment;
+    const granted = new GrantedStore(store, { organization, spriteId, owner, epoch, readOnly: false });
+    const server = createRelayServer({ store: granted, log: log.child({ sprite: spriteId }), onOwnershipLost: onLost });
+    return new RelayDialer(endpoint, server, log);
+  }
+
+  #claim(spriteId: string, records: OwnershipFile, record: OwnershipRecord): Claim {
+    const { organization, owner } = this.#parts;
+    const { epoch, base } = record;
+    return {
+      assignment: { organization, spriteId, owner, epoch, ...(base === undefined ? {} : { base }) },
+      confirm: async () => {
+        if (base !== undefined) await records.write({ epoch });
+      },
+    };
+  }
+}

@@ -1,0 +1,78 @@
+import { HobError, type StorageAssignment } from "@hob/protocol";
+import { type CheckpointDocument, type HeadDocument, type ObjectStore, OrgKeys, readCheckpoint, readHead } from "@hob/storage";
+import { z } from "zod";
+import { type CheckpointRecord, settle } from "../volume/ledger.ts";
+import type { ThinVolume } from "../volume/thin-volume.ts";
+import type { TreeSwitch } from "../volume/tree-switch.ts";
+import { originOf } from "./origin-name.ts";
+
+export interface ColdStartParts {
+  store: ObjectStore;
+  volume: ThinVolume;
+  treeSwitch: Pick<TreeSwitch, "switchTo">;
+}
+
+const AUTOMATIC = /^auto-(\d+)$/;
+const history = z.array(z.string()).max(100);
+
+/**
+ * Puts the sprite that the store has in place of the empty one of the template: its checkpoints, and a live volume that
+ * reads from the store what was not written here. It takes as long as a restore, whatever the size. May be repeated: what
+ * is there already stays, and the ledger says when all of it is.
+ */
+export async function coldStart({ store, volume, treeSwitch }: ColdStartParts, assignment: StorageAssignment): Promise<void> {
+  const { base, organization, spriteId } = assignment;
+  if (base === undefined || volume.ledger.state.basis === originOf(base.root)) return;
+  const origin = originOf(base.root);
+  if (origin === null) return;
+  const keys = new OrgKeys(organization).sprite(spriteId);
+  const found = await readHead(store, keys.head);
+  if (found === undefined) throw new HobError("not_found", `start sprite ${spriteId} from the object store: it is not there`);
+  const { head } = found;
+  if (head.volumeBytes !== base.volumeBytes) throw new HobError("volume_unusable", "start from the object store: the volume has another size");
+  await adoptCheckpoints(volume, head, (id) => readCheckpoint(store, keys, head, id));
+  const derived = parseHistory(head.attributes) ?? (head.parent === null ? [] : [head.parent]);
+  if (volume.ledger.state.live.origin !== origin) await treeSwitch.switchTo({ origin }, { history: derived, undo: null });
+  await volume.ledger.update((state) => ({ ...state, basis: origin }));
+}
+
+/** Each becomes an empty thin device over its map: it costs nothing until somebody looks at it. */
+async function adoptCheckpoints(
+  volume: ThinVolume,
+  head: HeadDocument,
+  documentOf: (id: string) => Promise<CheckpointDocument>,
+): Promise<void> {
+  for (const { id } of head.checkpoints) {
+    if (volume.ledger.find(id) !== undefined) continue;
+    const document = await documentOf(id);
+    const thin = await volume.ledger.reserveThin();
+    await volume.pool.createThin(thin);
+    await volume.ledger.update((state) => ({
+      ...state,
+      checkpoints: [...state.checkpoints, recordOf(document, thin)],
+      pending: settle(state, thin),
+    }));
+  }
+  const automatic = head.checkpoints.map(({ id }) => Number(AUTOMATIC.exec(id)?.[1] ?? 0));
+  await volume.ledger.update((state) => ({
+    ...state,
+    nextVersion: Math.max(state.nextVersion, head.lastCheckpoint + 1),
+    nextAutomatic: Math.max(state.nextAutomatic, ...automatic.map((number) => number + 1)),
+  }));
+}
+
+function recordOf(document: CheckpointDocument, thin: number): CheckpointRecord {
+  const { id, comment, createdAt, automatic, reason, parent, root, attributes } = document;
+  return {
+    ...{ id, thin, comment, automatic, createTime: createdAt, reason: reason ?? null, origin: originOf(root) },
+    history: parseHistory(attributes) ?? (parent === null ? [] : [parent]),
+  };
+}
+
+function parseHistory(attributes: Record<string, string> | undefined): string[] | undefined {
+  try {
+    return history.parse(JSON.parse(attributes?.history ?? ""));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,223 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { HobError, type StorageAssignment, type StorageStatus, toHobError } from "@hob/protocol";
+import { type Ownership, resumeOwnership, type ObjectStore } from "@hob/storage";
+import type { Logger } from "pino";
+import type { CheckpointRecord } from "../volume/ledger.ts";
+import { VolumeUpload } from "./volume-upload.ts";
+
+/** Milliseconds between looks at whether there is something to bring into the store. */
+const INTERVAL_MS = 10_000;
+/** After a failure; doubled each time. */
+const FIRST_BACKOFF_MS = 1_000;
+const LAST_BACKOFF_MS = 60_000;
+
+interface Waiter {
+  resolve: () => void;
+  reject: (error: unknown) => void;
+}
+
+export interface DurabilityParts {
+  store: ObjectStore;
+  upload: VolumeUpload;
+  log: Pick<Logger, "info" | "warn" | "error">;
+  now?: () => number;
+  intervalMs?: number;
+}
+
+/**
+ * Brings what the sprite holds into the object store: each checkpoint once, in the order in which they were taken, and the
+ * live volume whenever it was written to, every ten seconds at most. One upload at a time; what comes meanwhile is part of
+ * the next. What fails is tried again with growing pauses, for as long as the pilot runs and owns the sprite.
+ */
+export class Durability implements AsyncDisposable {
+  readonly #parts: DurabilityParts;
+  readonly #now: () => number;
+  readonly #stop = new AbortController();
+  #assignment: StorageAssignment | undefined;
+  #ownership: Promise<Ownership> | undefined;
+  #loop: Promise<void> | undefined;
+  #wake = Promise.withResolvers<void>();
+  /** those who wait for everything written until now, and what they are told */
+  #waiting: Waiter[] = [];
+  #isUploading = false;
+  #durableAt: number | undefined;
+  #writtenWhenDurable: number | undefined;
+  #dirtySince: number | undefined;
+  #lastError: HobError | undefined;
+  #lost: HobError | undefined;
+
+  constructor(parts: DurabilityParts) {
+    this.#parts = parts;
+    this.#now = parts.now ?? Date.now;
+  }
+
+  /** Begins, or goes on under another epoch. Without an assignment there is no store, and nothing is done. */
+  assign(assignment: StorageAssignment | undefined): void {
+    const isSame = JSON.stringify(assignment) === JSON.stringify(this.#assignment);
+    this.#assignment = assignment;
+    if (!isSame) this.#ownership = undefined;
+    if (assignment === undefined || this.#stop.signal.aborted) return;
+    this.#lost = undefined;
+    this.#loop ??= this.#run();
+    this.#wake.resolve();
+  }
+
+  /** Looks at once: a checkpoint was taken or deleted. */
+  nudge(): void {
+    this.#wake.resolve();
+  }
+
+  /**
+   * Resolves when everything that was written before is in the store, and all checkpoints are.
+   * @throws HobError `conflict` without a store, `ownership_lost`, `store_unavailable` when it fails; it is tried again all the same
+   */
+  sync(): Promise<void> {
+    if (this.#assignment === undefined) return Promise.reject(new HobError("conflict", "sync: this sprite has no object store"));
+    if (this.#lost !== undefined) return Promise.reject(this.#lost);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiting.push({ resolve, reject });
+    this.#wake.resolve();
+    return promise;
+  }
+
+  /** Whether the store has this checkpoint. */
+  async isDurable(id: string): Promise<boolean> {
+    const ownership = await this.#ownership?.catch(() => undefined);
+    return ownership?.head.checkpoints.some((entry) => entry.id === id) ?? false;
+  }
+
+  async status(): Promise<StorageStatus> {
+    const ownership = await this.#ownership?.catch(() => undefined);
+    const durable = new Set(ownership?.head.checkpoints.map(({ id }) => id));
+    const pending = this.#parts.upload.checkpoints.filter(({ id }) => !durable.has(id)).map(({ id }) => id);
+    await this.#noteWrites();
+    const lagMs = this.#dirtySince === undefined ? 0 : this.#now() - this.#dirtySince;
+    return {
+      enabled: this.#assignment !== undefined,
+      durable_at: this.#durableAt === undefined ? null : new Date(this.#durableAt).toISOString(),
+      durable_lag_seconds: Math.round(lagMs / 100) / 10,
+      uploading: this.#isUploading,
+      pending_checkpoints: pending,
+      error: this.#lost?.message ?? this.#lastError?.message ?? null,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    this.#wake.resolve();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    let backoffMs = FIRST_BACKOFF_MS;
+    while (!this.#stop.signal.aborted) {
+      const waiting = this.#waiting;
+      this.#waiting = [];
+      this.#wake = Promise.withResolvers();
+      let pauseMs = this.#parts.intervalMs ?? INTERVAL_MS;
+      try {
+        await this.#round(waiting.length > 0);
+        for (const { resolve } of waiting) resolve();
+        this.#lastError = undefined;
+        backoffMs = FIRST_BACKOFF_MS;
+      } catch (thrown) {
+        this.#fail(thrown, waiting);
+        if (this.#lost !== undefined) await this.#woken(2 ** 31 - 1);
+        pauseMs = backoffMs;
+        backoffMs = Math.min(backoffMs * 2, LAST_BACKOFF_MS);
+      }
+      await this.#woken(pauseMs);
+    }
+  }
+
+  #fail(thrown: unknown, waiting: readonly Waiter[]): void {
+    const error = toHobError(thrown);
+    for (const { reject } of waiting) reject(error);
+    this.#ownership = undefined;
+    this.#lastError = error;
+    if (error.code === "ownership_lost") this.#lost = error;
+    if (!this.#stop.signal.aborted) this.#parts.log.warn({ err: thrown }, "bringing the volume into the store failed");
+  }
+
+  async #woken(ms: number): Promise<void> {
+    const timer = new AbortController();
+    await Promise.race([this.#wake.promise, sleep(ms, undefined, { signal: timer.signal, ref: false }).catch(() => {})]);
+    timer.abort();
+  }
+
+  async #round(asked: boolean): Promise<void> {
+    const assignment = this.#assignment;
+    // A volume that is still to be fetched from the store is not the sprite's.
+    if (assignment === undefined || !this.#parts.upload.isFor(assignment)) {
+      if (asked) throw new HobError("conflict", "sync: the sprite's volume is not there yet");
+      return;
+    }
+    this.#isUploading = true;
+    try {
+      const ownership = await this.#own(assignment);
+      await this.#removeDeleted(ownership);
+      for (const checkpoint of this.#pending(ownership)) await this.#addCheckpoint(ownership, checkpoint);
+      await this.#noteWrites();
+      if (asked || this.#dirtySince !== undefined || ownership.head.root === null) await this.#publishLive(ownership);
+    } finally {
+      this.#isUploading = false;
+    }
+  }
+
+  #own({ organization, spriteId, owner, epoch }: StorageAssignment): Promise<Ownership> {
+    const { store } = this.#parts;
+    this.#ownership ??= resumeOwnership({ store, org: organization, sprite: spriteId, owner, epoch });
+    return this.#ownership;
+  }
+
+  /** Not those that came after others of their kind were deleted everywhere: what the head has is a part of the ledger. */
+  #pending(ownership: Ownership): CheckpointRecord[] {
+    const durable = new Set(ownership.head.checkpoints.map(({ id }) => id));
+    return this.#parts.upload.checkpoints.filter(({ id }) => !durable.has(id));
+  }
+
+  async #removeDeleted(ownership: Ownership): Promise<void> {
+    const present = new Set(this.#parts.upload.checkpoints.map(({ id }) => id));
+    for (const { id } of ownership.head.checkpoints) if (!present.has(id)) await ownership.deleteCheckpoint(id);
+  }
+
+  async #addCheckpoint(ownership: Ownership, record: CheckpointRecord): Promise<void> {
+    const startedMs = this.#now();
+    await using uploaded = await this.#parts.upload.checkpoint(record, { signal: this.#stop.signal });
+    const { result } = uploaded;
+    const { id, comment, createTime, history, automatic, reason } = record;
+    await ownership.addCheckpoint(
+      {
+        ...{ id, comment, createdAt: createTime, automatic, parent: history[0] ?? null, ...(reason === null ? {} : { reason }) },
+        ...{ root: result.root, storedBlocks: result.storedBlocks },
+        ...{ changedBlocks: result.stats.blocks, uploadedBytes: result.stats.bytesUploaded },
+        attributes: { history: JSON.stringify(history) },
+      },
+      {},
+      { startedAt: result.startedAt, signal: this.#stop.signal },
+    );
+    await uploaded.keep();
+    this.#parts.log.info({ checkpoint: id, ms: this.#now() - startedMs, ...result.stats }, "checkpoint is durable");
+  }
+
+  async #publishLive(ownership: Ownership): Promise<void> {
+    const startedMs = this.#now();
+    await using uploaded = await this.#parts.upload.live({ signal: this.#stop.signal });
+    const { result, history, written } = uploaded;
+    const parent = history[0] ?? null;
+    const change = { root: result.root, storedBlocks: result.storedBlocks, parent, attributes: { history: JSON.stringify(history) } };
+    await ownership.publish(change, { startedAt: result.startedAt, signal: this.#stop.signal });
+    await uploaded.keep();
+    this.#durableAt = startedMs;
+    this.#writtenWhenDurable = written;
+    this.#dirtySince = undefined;
+    this.#parts.log.info({ ms: this.#now() - startedMs, ...result.stats }, "volume is durable");
+  }
+
+  /** Keeps the time since when the volume holds what the store has not. */
+  async #noteWrites(): Promise<void> {
+    const written = await this.#parts.upload.writtenSectors().catch(() => undefined);
+    if (written === undefined || written === this.#writtenWhenDurable) return;
+    this.#dirtySince ??= this.#now();
+  }
+}

@@ -1,0 +1,128 @@
+import type { StorageAssignment } from "@hob/protocol";
+import { type BlockRange, Uploader, type UploadOptions, type UploadResult, type UploaderOptions } from "@hob/storage";
+import { type CheckpointRecord, settle } from "../volume/ledger.ts";
+import type { ThinVolume } from "../volume/thin-volume.ts";
+import type { ChangedRange } from "../volume/thin-delta.ts";
+import { readChanges } from "./changes.ts";
+import { originOf, rootOf } from "./origin-name.ts";
+
+/** An upload that is in the store, but not named by a head. Disposed of without `keep`, it is forgotten. */
+export interface Uploaded extends AsyncDisposable {
+  readonly result: UploadResult;
+  /** The store has it for good: the next upload brings only what changed since. */
+  keep(): Promise<void>;
+}
+
+export interface UploadedLive extends Uploaded {
+  /** checkpoints that the state derives from, nearest first */
+  readonly history: readonly string[];
+  /** `writtenSectors` before the state was taken */
+  readonly written: number;
+}
+
+/** Uploads states of the volume, each as what changed since the last one that the store has. */
+export class VolumeUpload {
+  readonly #volume: ThinVolume;
+  readonly #uploaderOf: (org: string) => Uploader;
+  #uploader: Uploader | undefined;
+
+  constructor(volume: ThinVolume, options: Omit<UploaderOptions, "org">) {
+    this.#volume = volume;
+    this.#uploaderOf = (org) => new Uploader({ ...options, org });
+  }
+
+  /** Oldest first. */
+  get checkpoints(): readonly CheckpointRecord[] {
+    return this.#volume.ledger.state.checkpoints;
+  }
+
+  writtenSectors(): Promise<number> {
+    return this.#volume.writtenSectors();
+  }
+
+  /** Whether the volume that is there is the sprite's, and not one that has still to be put over what the store has. */
+  isFor({ organization, base }: StorageAssignment): boolean {
+    this.#uploader ??= this.#uploaderOf(organization);
+    return base === undefined || this.#volume.ledger.state.basis === originOf(base.root);
+  }
+
+  /** The live volume as it is now. */
+  async live(options: UploadOptions): Promise<UploadedLive> {
+    const { ledger } = this.#volume;
+    const written = await this.#volume.writtenSectors();
+    const thin = await this.#reserve();
+    try {
+      const { history, origin } = ledger.state.live;
+      await this.#volume.snapshotLive(thin);
+      const result = await this.#upload(thin, origin, options);
+      return { ...this.#uploaded(thin, origin, result), history, written };
+    } catch (error) {
+      await this.#drop(thin);
+      throw error;
+    }
+  }
+
+  /** A checkpoint, by a snapshot of its own: it may be deleted at any time. */
+  async checkpoint(record: CheckpointRecord, options: UploadOptions): Promise<Uploaded> {
+    const thin = await this.#reserve();
+    try {
+      await this.#volume.pool.snapshot(thin, record.thin);
+      return this.#uploaded(thin, record.origin, await this.#upload(thin, record.origin, options));
+    } catch (error) {
+      await this.#drop(thin);
+      throw error;
+    }
+  }
+
+  /**
+   * What a block is does not follow from a comparison of two snapshots alone where they have different origins: blocks that
+   * neither has written may still differ. Then everything that the snapshot has is told against the map of its origin.
+   */
+  async #upload(thin: number, origin: string | null, options: UploadOptions): Promise<UploadResult> {
+    const { pool, ledger } = this.#volume;
+    const { uploaded } = ledger.state;
+    const before = uploaded !== null && uploaded.origin === origin ? uploaded : undefined;
+    const root = before === undefined ? rootOf(origin) : before.root;
+    const device = origin === null ? undefined : await this.#volume.resolveOrigin(origin);
+    await using reader = await pool.activateReadOnly(thin, device);
+    const ranges = blockRanges(pool.changedBlocks(before?.thin, thin));
+    if (this.#uploader === undefined) throw new Error("an upload before the organization is known");
+    return await this.#uploader.upload(root, readChanges(reader.device, ranges), options);
+  }
+
+  #uploaded(thin: number, origin: string | null, result: UploadResult): Uploaded {
+    let isKept = false;
+    return {
+      result,
+      keep: async () => {
+        isKept = true;
+        await this.#volume.ledger.update((state) => ({
+          ...state,
+          uploaded: { thin, origin, root: result.root },
+          uploading: null,
+          pending: state.uploaded === null ? state.pending : [...state.pending, state.uploaded.thin],
+        }));
+        await this.#volume.reap();
+      },
+      [Symbol.asyncDispose]: async () => {
+        if (!isKept) await this.#drop(thin);
+      },
+    };
+  }
+
+  /** Not pending: what is pending is removed whenever somebody else cleans up. */
+  async #reserve(): Promise<number> {
+    const thin = await this.#volume.ledger.reserveThin();
+    await this.#volume.ledger.update((state) => ({ ...state, uploading: thin, pending: settle(state, thin) }));
+    return thin;
+  }
+
+  async #drop(thin: number): Promise<void> {
+    await this.#volume.ledger.update((state) => ({ ...state, uploading: null, pending: [...state.pending, thin] }));
+    await this.#volume.reap();
+  }
+}
+
+async function* blockRanges(ranges: AsyncIterable<ChangedRange>): AsyncGenerator<BlockRange, void, undefined> {
+  for await (const { begin, length } of ranges) yield { first: begin, count: length };
+}

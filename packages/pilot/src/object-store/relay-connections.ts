@@ -1,0 +1,71 @@
+import { Agent, type IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { HobError, PILOT_ROUTES, RELAY } from "@hob/protocol";
+import type { Endpoint } from "../api/endpoint.ts";
+
+/** Milliseconds a request waits for the host to dial. It dials at once when a VM starts, and again when a connection ends. */
+const WAIT_MS = 30_000;
+/** Connections that wait for use; the host dials no more than RELAY.connections, a faulty one might. */
+const IDLE_MAX = 2 * RELAY.connections;
+
+type Callback = (error: Error | null, socket: Duplex) => void;
+
+/**
+ * Connections that the host has dialled and given up to this side. As an http.Agent it carries requests to the host on
+ * them: where an agent would connect, this one takes a connection that is there, or waits for one.
+ */
+export class RelayConnections extends Agent implements Endpoint {
+  readonly #idle: Socket[] = [];
+  readonly #all = new Set<Socket>();
+  readonly #waiting = new Set<(socket: Duplex) => void>();
+
+  constructor() {
+    super({ keepAlive: true, maxSockets: RELAY.connections, maxFreeSockets: RELAY.connections });
+  }
+
+  /** Takes the host's upgrade. Only the host can ask: clients' paths all begin with /v1/. */
+  upgrade(request: IncomingMessage, socket: Duplex): boolean {
+    if (request.url !== PILOT_ROUTES.relay || request.headers.upgrade !== RELAY.upgrade) return false;
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${RELAY.upgrade}\r\n\r\n`);
+    this.#add(socket as Socket);
+    return true;
+  }
+
+  /** Cuts every connection: after a restore of the VM's memory the other ends are gone, which nothing else would tell. */
+  cut(): void {
+    for (const socket of this.#all) socket.destroy();
+  }
+
+  override createConnection(_options: unknown, callback?: Callback): undefined {
+    const done = callback ?? (() => {});
+    const socket = this.#idle.shift();
+    if (socket !== undefined) return void process.nextTick(done, null, socket);
+    const timer = setTimeout(() => {
+      this.#waiting.delete(take);
+      const error = new HobError("store_unavailable", `reach the object store: the host has not connected within ${WAIT_MS / 1000} s`);
+      // Node takes no socket from a failed connection, whatever its types say.
+      (done as (error: Error) => void)(error);
+    }, WAIT_MS);
+    const take = (found: Duplex) => {
+      clearTimeout(timer);
+      done(null, found);
+    };
+    this.#waiting.add(take);
+  }
+
+  #add(socket: Socket): void {
+    if (this.#idle.length >= IDLE_MAX) return void socket.destroy();
+    this.#all.add(socket);
+    socket.setKeepAlive(true, 30_000);
+    socket.once("close", () => {
+      this.#all.delete(socket);
+      const at = this.#idle.indexOf(socket);
+      if (at >= 0) this.#idle.splice(at, 1);
+    });
+    const [take] = this.#waiting;
+    if (take === undefined) return void this.#idle.push(socket);
+    this.#waiting.delete(take);
+    take(socket);
+  }
+}
