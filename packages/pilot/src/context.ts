@@ -1,6 +1,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { type Logger, pino } from "pino";
+import { Activity } from "./activity/activity.ts";
 import { diagnostics } from "./api/diagnostics.ts";
 import type { Endpoint } from "./api/endpoint.ts";
 import { type BootConfig, PATHS } from "./config.ts";
@@ -33,6 +34,8 @@ export class PilotContext {
   readonly container: InnerContainer;
   readonly volume: Volume;
   readonly firewall: Firewall;
+  /** what keeps this sprite awake */
+  readonly activity = new Activity();
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
   readonly #platform: Platform;

@@ -9,6 +9,9 @@ interface ServeFlags extends GlobalFlags {
   listen?: string;
   domain?: string;
   maxRunning?: string;
+  idleTimeout?: string;
+  coldAfter?: string;
+  createRate?: string;
   json?: boolean;
 }
 
@@ -19,14 +22,18 @@ export const register: Register = (program, cli) => {
     .option("--listen <host:port>", "address to listen on (default: HOB_LISTEN, else 127.0.0.1:7788)")
     .option("--domain <domain>", "sprites answer at NAME.DOMAIN (default: HOB_DOMAIN, else sprites.localhost)")
     .option("--max-running <n>", "sprites that may run at once (default: HOB_MAX_RUNNING, else as memory allows)")
+    .option("--idle-timeout <time>", "time without use after which a sprite sleeps; 0: never (default: HOB_IDLE_TIMEOUT, else 30s)")
+    .option("--cold-after <time>", "time after which a sleeping sprite's memory is dropped; 0: never (default: HOB_COLD_AFTER, else 24h)")
+    .option("--create-rate <n>", "sprites that one token may create a minute; 0: no limit (default: HOB_CREATE_RATE, else 0)")
     .option("--json", 'when ready, print one line {"url","token"}');
-  withExample(command, "hob serve", "hob serve --listen 127.0.0.1:8080 --json");
+  withExample(command, "hob serve", "hob serve --listen 127.0.0.1:8080 --idle-timeout 5m", "hob serve --json");
   command.action((_flags: ServeFlags, self: Command) => serve(cli, self.optsWithGlobals<ServeFlags>()));
 };
 
 async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
   const { loadConfig } = await import("@hob/hobd");
-  const config = loadConfig(cli.env, { home: flags.home, listen: flags.listen, domain: flags.domain, maxRunning: flags.maxRunning });
+  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate } = flags;
+  const config = loadConfig(cli.env, { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate });
   const { createRuntime } = await import("../runtime.ts");
   await serveInForeground(cli, config, { createRuntime: (context) => createRuntime(cli, context) }, flags.json === true);
 }
