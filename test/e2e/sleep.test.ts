@@ -84,7 +84,7 @@ describe("on request", () => {
   });
 
   test("by force under a running command: the client is cut, the command goes on after the wake", LIMIT, async () => {
-    const running = await start(box(), "sh", ["-c", "echo $$; sleep 9999"], { });
+    const running = await start(box(), "sh", ["-c", "echo $$; sleep 9999"], {});
     await until("it runs", () => running.stdout().length > 0);
     const ended = running.exited.catch(() => "cut");
     assert.equal((await suite.daemon.hob("sleep", "box", "--force")).code, 0);

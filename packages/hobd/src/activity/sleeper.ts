@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { type ActivityHolder, HobError, type SpriteActivity, type SpriteStatus } from "@hob/protocol";
 import { identityOf } from "../api/present.ts";
 import type { SpriteContext } from "../api/sprite-context.ts";
@@ -13,6 +14,9 @@ const ASK_AGAIN_MS = 5 * SECOND_MS;
 const CHILL_INTERVAL_MS = 60 * SECOND_MS;
 /** A sprite may be put to sleep to make room for another one when nobody has used it for this long. */
 const ROOM_IDLE_MS = 5 * SECOND_MS;
+/** Who asks for sleep has often just used the sprite: what is about to end may end first. */
+const ENDING_MS = 2 * SECOND_MS;
+const ENDING_POLL_MS = 50;
 /** Holders named in a message. */
 const HOLDERS_TOLD = 3;
 
@@ -99,7 +103,12 @@ export class Sleeper implements Disposable {
    * @throws HobError `conflict` with what holds it, unless forced
    */
   async sleepNow(record: SpriteRecord, force: boolean): Promise<SpriteStatus> {
-    const outcome = await this.#sleep(record, 0, force);
+    const deadline = performance.now() + ENDING_MS;
+    let outcome = await this.#sleep(record, 0, force);
+    while (outcome.kind === "awake" && performance.now() < deadline) {
+      await pause(ENDING_POLL_MS);
+      outcome = await this.#sleep(record, 0, force);
+    }
     if (outcome.kind === "asleep") return this.#context.runtime.status(record.id);
     const holders = [...this.#context.uses.holders(record.id), ...(outcome.activity?.holders ?? [])];
     throw new HobError("conflict", `put sprite ${record.name} to sleep: ${namesOf(holders)}`, {
