@@ -31,8 +31,9 @@ export function resolveHome(flags: GlobalFlags, env: Environment): string {
 }
 
 /**
- * URL and token to use: flags, else HOB_URL and HOB_TOKEN, else what the daemon left in the home directory.
- * The home's own token goes only to the home's own daemon: to any other server it would be given away.
+ * URL and token to use: flags, else HOB_URL and HOB_TOKEN, else what `hob config set` has kept, else what the daemon
+ * left in the home directory. A kept token goes only to the server it was kept for, and the home's own only to the
+ * home's own daemon: to any other server it would be given away.
  *
  * @throws HobError `cannot_connect` when no daemon is known, `invalid_config` when a file is malformed
  */
@@ -42,17 +43,43 @@ export function resolveClientSettings(flags: GlobalFlags, env: Environment): Cli
   const givenToken = flags.token ?? nonEmpty(env.HOB_TOKEN);
   if (givenUrl !== undefined && givenToken !== undefined) return { url: givenUrl, token: givenToken };
   const daemon = readDaemonRecord(home);
-  const url = givenUrl ?? daemon?.url;
+  const kept = readKeptSettings(home);
+  const url = givenUrl ?? kept.url ?? daemon?.url;
   if (url === undefined) {
     throw new HobError("cannot_connect", `no daemon has been started with the home ${home}`, {
       hint: "start it with 'hob serve', or say where one is with --url and --token",
     });
   }
   if (givenToken !== undefined) return { url, token: givenToken };
+  if (kept.token !== undefined && sameServer(url, kept.url ?? daemon?.url ?? "")) return { url, token: kept.token };
   if (daemon === undefined || !sameServer(url, daemon.url)) {
     throw new HobError("unauthorized", `no token is known for ${url}`, { hint: "give one with --token or HOB_TOKEN" });
   }
   return { url, token: readToken(home) };
+}
+
+/** What `hob config set` keeps in the home directory. */
+export interface KeptSettings {
+  url?: string;
+  token?: string;
+}
+
+export const keptSettingsPath = (home: string): string => join(home, "config.json");
+
+/** @throws HobError `invalid_config` */
+export function readKeptSettings(home: string): KeptSettings {
+  const path = keptSettingsPath(home);
+  const text = readIfThere(path);
+  if (text === undefined) return {};
+  try {
+    const { url, token } = JSON.parse(text) as Record<string, unknown>;
+    if ([url, token].every((value) => value === undefined || typeof value === "string")) {
+      return { ...(url === undefined ? {} : { url: url as string }), ...(token === undefined ? {} : { token: token as string }) };
+    }
+  } catch {
+    // Reported below, like valid JSON of another kind.
+  }
+  throw new HobError("invalid_config", `read ${path}: not settings of hob`, { hint: "'hob config unset' removes the file" });
 }
 
 /** @returns undefined when no daemon was ever started with this home */

@@ -2,15 +2,20 @@ const VALUE_FLAGS: ReadonlySet<string> = new Set(["--dir", "--env", "-s", "--spr
 
 /**
  * Puts `--` before the command of `hob exec`, so that `hob exec web ls -l` means what it says.
- * The command begins after the sprite's name, which is the first operand unless -s names the sprite.
+ * The command begins after the sprite's name, which is the first operand unless -s names the sprite. Where `--` comes
+ * first, the sprite is that of the folder.
  *
  * @param words what follows the word `exec`
+ * @param spriteOfFolder asked only if needed
  */
-export function separateCommand(words: readonly string[]): string[] {
+export function separateCommand(words: readonly string[], spriteOfFolder: () => string | undefined): string[] {
   let nameIsKnown = false;
   for (let index = 0; index < words.length; index++) {
     const word = words[index] as string;
-    if (word === "--") break;
+    if (word === "--") {
+      const sprite = nameIsKnown ? undefined : spriteOfFolder();
+      return sprite === undefined ? [...words] : ["-s", sprite, ...words];
+    }
     if (!word.startsWith("-") || word === "-") {
       if (nameIsKnown) return [...words.slice(0, index), "--", ...words.slice(index)];
       nameIsKnown = true;

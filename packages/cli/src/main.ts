@@ -4,6 +4,7 @@ import { Cli, EXIT } from "./cli.ts";
 import { separateCommand } from "./exec-arguments.ts";
 import { reportFailure } from "./output/failure.ts";
 import { buildProgram, commandIndex, commandName } from "./program.ts";
+import { findSpriteFile } from "./sprite-file.ts";
 
 /** Time that a last message to the server gets when the reader of our output has gone. */
 const BROKEN_PIPE_GRACE_MS = 100;
@@ -37,13 +38,17 @@ async function run(argv: readonly string[]): Promise<void> {
       return;
     }
     const isExec = word !== undefined && commandName(word) === "exec";
-    const words = isExec ? [...argv.slice(0, index + 1), ...separateCommand(argv.slice(index + 1))] : argv;
+    const words = isExec ? [...argv.slice(0, index + 1), ...separateCommand(argv.slice(index + 1), spriteOfFolder)] : argv;
     await program.parseAsync(words, { from: "user" });
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return;
     if (thrown instanceof CommanderError && thrown.code === "commander.help") cli.exitStatus = EXIT.usage;
     else cli.exitStatus = reportFailure(cli, thrown instanceof CommanderError ? usageError(thrown, word) : thrown);
   }
+}
+
+function spriteOfFolder(): string | undefined {
+  return findSpriteFile(process.cwd())?.sprite;
 }
 
 function usageError(error: CommanderError, word: string | undefined): HobError {

@@ -1,14 +1,25 @@
 import { HobError } from "@hob/protocol/errors.ts";
+import { findSpriteFile } from "./sprite-file.ts";
 
 /**
- * The sprite that a command line names, with what is left of its operands. The official CLI takes the sprite by -s.
+ * The sprite that a command line names, with what is left of its operands: by -s, else by the first operand, else by the
+ * file that `hob use` has written here or above.
+ *
+ * @param needed operands that the command has besides the name: with no more than these, none of them is the name
  * @throws HobError `usage`
  */
-export function takeSpriteName(operands: readonly string[], flag: string | undefined, usage: string): { name: string; rest: string[] } {
+export function takeSpriteName(
+  operands: readonly string[],
+  flag: string | undefined,
+  usage: string,
+  needed = 0,
+): { name: string; rest: string[] } {
   if (flag !== undefined) return { name: flag, rest: [...operands] };
   const [name, ...rest] = operands;
-  if (name === undefined) throw new HobError("usage", "no sprite named", { hint: usage });
-  return { name, rest };
+  if (name !== undefined && operands.length > needed) return { name, rest };
+  const found = findSpriteFile(process.cwd());
+  if (found !== undefined) return { name: found.sprite, rest: [...operands] };
+  throw new HobError("usage", "no sprite named", { hint: `${usage}, or choose one for this folder: hob use NAME` });
 }
 
 /** The sprite and the checkpoint that a command line names. @throws HobError `usage` */

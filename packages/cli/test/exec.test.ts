@@ -153,7 +153,14 @@ test("the command of exec is told apart from hob's own flags", () => {
     ["web -t bash -l", "web -t -- bash -l"],
     ["web", "web"],
     ["", ""],
+    ["-- ls -l", "-s chosen -- ls -l"],
+    ["--dir /tmp -- ls", "-s chosen --dir /tmp -- ls"],
+    ["-s web -- ls", "-s web -- ls"],
   ];
   for (const [given, wanted] of cases)
-    assert.deepEqual(separateCommand(given.split(" ").filter(Boolean)), wanted.split(" ").filter(Boolean), given);
+    assert.deepEqual(
+      separateCommand(given.split(" ").filter(Boolean), () => "chosen"),
+      wanted.split(" ").filter(Boolean),
+      given,
+    );
 });

@@ -1,7 +1,17 @@
 import { HobError } from "@hob/protocol/errors.ts";
 import type { BounceResponse } from "@hob/protocol/pilot.ts";
-import type { CreateSpriteRequest, Sprite, SpriteList, UpdateSpriteRequest } from "@hob/protocol/sprites.ts";
 import type { SpriteCheckpoints } from "./checkpoints.ts";
+import type {
+  CreateSpriteRequest,
+  SleepAnswer,
+  Sprite,
+  SpriteActivity,
+  SpriteCheck,
+  SpriteList,
+  SpriteRestarted,
+  SpriteWatchLine,
+  UpdateSpriteRequest,
+} from "@hob/protocol/sprites.ts";
 import type { ExecOptions, ExecResult, ExecSession } from "./exec.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
 
@@ -12,7 +22,7 @@ export interface HobClientOptions {
 }
 
 /** Bounds on waiting, milliseconds. Create, delete and bounce start or stop a machine, under emulation perhaps. */
-const TIMEOUT_MS = { create: 180_000, remove: 60_000, bounce: 120_000, wake: 60_000, plain: 30_000 } as const;
+const TIMEOUT_MS = { create: 180_000, remove: 60_000, bounce: 120_000, restart: 180_000, wake: 60_000, plain: 30_000 } as const;
 
 /** Largest page the API serves. */
 const PAGE_SIZE_MAX = 500;
@@ -24,16 +34,6 @@ export interface ListOptions {
   pageSize?: number;
   timeoutMs?: number;
   signal?: AbortSignal;
-}
-
-/** Answer of `GET /v1/sprites/NAME/check`. */
-export interface SpriteCheck {
-  sprite_name: string;
-  sprite_id: string;
-  status: string;
-  reason: string;
-  checked_at: string;
-  elapsed: number;
 }
 
 /** Typed client of the API of a Hob daemon. It holds no connection between calls. */
@@ -95,6 +95,33 @@ export class HobClient {
 
   async check(name: string): Promise<SpriteCheck> {
     return callJson(this.endpoint, "GET", spritePath(name, "check"), { timeoutMs: TIMEOUT_MS.wake });
+  }
+
+  /** The sprites as they are and then every change, without an end. */
+  async *watch(options: Pick<ListOptions, "prefix" | "signal"> = {}): AsyncGenerator<SpriteWatchLine, void, undefined> {
+    const { streamJson } = await import("./stream.ts");
+    const query = { prefix: options.prefix, max_results: String(PAGE_SIZE_MAX) };
+    yield* streamJson<SpriteWatchLine>(this.endpoint, "GET", "/v1/sprites", { query, signal: options.signal });
+  }
+
+  /** Why a sprite is awake, and until when; does not wake it. */
+  async activity(name: string): Promise<SpriteActivity> {
+    return callJson(this.endpoint, "GET", spritePath(name, "activity"), { timeoutMs: TIMEOUT_MS.plain });
+  }
+
+  /** Puts a sprite to sleep. @throws HobError `conflict` when something holds it, unless forced */
+  async sleep(name: string, force = false): Promise<SleepAnswer> {
+    return callJson(this.endpoint, "POST", spritePath(name, "sleep"), { body: { force }, timeoutMs: TIMEOUT_MS.wake });
+  }
+
+  /** Shuts the sprite's machine down in good order and boots it from its disk. */
+  async restart(name: string): Promise<SpriteRestarted> {
+    return callJson(this.endpoint, "POST", spritePath(name, "restart"), { timeoutMs: TIMEOUT_MS.restart });
+  }
+
+  /** Moves the sprite to the newest images; restarts it if it runs on older ones. */
+  async upgrade(name: string): Promise<void> {
+    await call(this.endpoint, "POST", spritePath(name, "upgrade"), { timeoutMs: TIMEOUT_MS.restart });
   }
 
   /** Stops the inner container and starts it again; the microVM runs on. */

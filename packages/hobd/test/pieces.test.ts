@@ -204,8 +204,16 @@ describe("configuration", () => {
       listen: { host: "::1", port: 0 },
       domain: "sprites.localhost",
       maxRunning: 3,
+      idleTimeoutSeconds: 30,
+      coldAfterSeconds: 86_400,
+      createRate: 0,
       logLevel: "info",
     });
+    const { idleTimeoutSeconds, coldAfterSeconds, createRate } = loadConfig(
+      { HOB_IDLE_TIMEOUT: "5m", HOB_COLD_AFTER: "0" },
+      { idleTimeout: "1.5s", createRate: "10/min" },
+    );
+    assert.deepEqual([idleTimeoutSeconds, coldAfterSeconds, createRate], [1.5, 0, 10]);
     assert.deepEqual(loadConfig({ HOB_HOME: "/h" }, { listen: "9000" }).listen, { host: "127.0.0.1", port: 9000 });
   });
 
@@ -219,6 +227,10 @@ describe("configuration", () => {
       { maxRunning: "0" },
       { maxRunning: "1e3" },
       { logLevel: "loud" },
+      { idleTimeout: "soon" },
+      { idleTimeout: "31d" },
+      { coldAfter: "-1" },
+      { createRate: "10/hour" },
     ];
     for (const flags of bad) {
       const [setting = ""] = Object.keys(flags);

@@ -22,6 +22,7 @@ const record = (name: string, more: Partial<SpriteRecord> = {}): SpriteRecord =>
   updatedAt: 1_000,
   lastRunningAt: null,
   lastWarmingAt: null,
+  idleTimeoutSeconds: null,
   ...more,
 });
 
@@ -35,9 +36,9 @@ async function withRegistry(body: (registry: ReturnType<typeof openSqliteRegistr
 describe("sprite registry", () => {
   test("keeps every field across a close", () =>
     withRegistry(async ({ sprites }, path) => {
-      await sprites.insert(record("one", { lastWarmingAt: 5 }));
+      await sprites.insert(record("one", { lastWarmingAt: 5, idleTimeoutSeconds: 0 }));
       await using again = openSqliteRegistry(path);
-      assert.deepEqual(await again.sprites.findByName("one"), record("one", { lastWarmingAt: 5 }));
+      assert.deepEqual(await again.sprites.findByName("one"), record("one", { lastWarmingAt: 5, idleTimeoutSeconds: 0 }));
     }));
 
   test("takes a name once, until its sprite is being destroyed", () =>

@@ -2,6 +2,7 @@ import { access, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { type Logger, pino } from "pino";
+import { Activity } from "./activity/activity.ts";
 import { diagnostics } from "./api/diagnostics.ts";
 import type { Endpoint } from "./api/endpoint.ts";
 import { CheckpointMounts, SHOWN } from "./checkpoints/checkpoint-mounts.ts";
@@ -42,6 +43,8 @@ export class PilotContext {
   readonly treeSwitch: TreeSwitch;
   readonly checkpoints: Checkpoints;
   readonly firewall: Firewall;
+  /** what keeps this sprite awake */
+  readonly activity = new Activity();
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
   readonly #platform: Platform;

@@ -16,6 +16,11 @@ export const ERROR_CATALOGUE = {
   gone: { status: 410, retryable: false, summary: "the session has already ended" },
   payload_too_large: { status: 413, retryable: false, summary: "the request body exceeds its limit" },
   concurrent_sprite_limit_exceeded: { status: 429, retryable: true, summary: "the machine has no room for one more running sprite" },
+  sprite_creation_rate_limited: {
+    status: 429,
+    retryable: true,
+    summary: "too many sprites were created with this token in the last minute",
+  },
   internal: { status: 500, retryable: false, summary: "a fault of Hob; the log has the details" },
   vm_failed: { status: 502, retryable: true, summary: "the microVM did not start, or ended unexpectedly" },
   pilot_unreachable: { status: 502, retryable: true, summary: "the microVM runs, but its pilot does not answer" },

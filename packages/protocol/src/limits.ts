@@ -15,6 +15,8 @@ export const LIMITS = {
   labels: 32,
   labelBytes: 128,
   idempotencyKeyBytes: 255,
+  /** longest idle time that a sprite may ask for, seconds: 30 days */
+  idleTimeoutSeconds: 30 * 24 * 60 * 60,
   /** request target of one exec; `env` and `cmd` travel in it */
   requestTargetBytes: 256 * 1024,
 } as const;

@@ -11,6 +11,8 @@ import { storageAssignment } from "./relay.ts";
  * | POST /hob/resumed | first request after every restore: entropy, clock, identity; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
+ * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
+ * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
  *
  * Anything else on that port is the public API of this sprite, `/v1/sprites/NAME/…`, forwarded by the front door.
@@ -19,6 +21,8 @@ export const PILOT_ROUTES = {
   ready: "/hob/ready",
   resumed: "/hob/resumed",
   prepareSave: "/hob/prepare-save",
+  activity: "/hob/activity",
+  prepareSleep: "/hob/prepare-sleep",
   shutdown: "/hob/shutdown",
   /** upgraded: relay.ts */
   relay: "/hob/relay",
@@ -60,6 +64,36 @@ export const resumedRequest = z.object({
   hostAddresses: z.array(z.ipv4()).max(1024).optional(),
 });
 export type ResumedRequest = z.infer<typeof resumedRequest>;
+
+/** Something that keeps a sprite awake: an open session, a task, a request under way. */
+export const activityHolder = z.object({
+  /** `exec`, `task`, `request`, … */
+  kind: z.string().max(64),
+  /** for people: which one */
+  label: z.string().max(256),
+  /** Unix time, milliseconds */
+  since: z.number(),
+});
+export type ActivityHolder = z.infer<typeof activityHolder>;
+
+export const pilotActivity = z.object({
+  holders: z.array(activityHolder).max(1_000),
+  /** milliseconds of the VM's running time since something last happened */
+  idleMs: z.number().min(0),
+});
+export type PilotActivity = z.infer<typeof pilotActivity>;
+
+export const prepareSleepRequest = z.object({
+  /** the sprite may sleep when nothing has happened for this long, milliseconds */
+  idleMs: z.number().min(0),
+  /** sleep whatever holds it */
+  force: z.boolean(),
+});
+export type PrepareSleepRequest = z.infer<typeof prepareSleepRequest>;
+
+/** `ready`: all is on disk and the VM may be saved at once. Otherwise the rest says why not. */
+export const prepareSleepResponse = pilotActivity.extend({ ready: z.boolean() });
+export type PrepareSleepResponse = z.infer<typeof prepareSleepResponse>;
 
 export interface ReadyResponse {
   protocol: number;

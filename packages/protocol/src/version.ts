@@ -9,5 +9,6 @@ export const SPRITE_VERSION = "v0.0.1-rc48";
  * hobd of version N talks to pilots of version N and N-1.
  *
  * 1: ready, resumed, prepare-save, shutdown, bounce.
+ * 2: activity, prepare-sleep.
  */
-export const PILOT_PROTOCOL_VERSION = 1;
+export const PILOT_PROTOCOL_VERSION = 2;

@@ -1,7 +1,7 @@
 import { MACHINE_LIMITS } from "@hob/protocol/limits.ts";
 import type { CreateSpriteRequest } from "@hob/protocol/sprites.ts";
 import type { Command } from "commander";
-import { collectAssignment, collectText, integerBetween } from "../arguments.ts";
+import { collectAssignment, collectText, durationSeconds, integerBetween } from "../arguments.ts";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
 import { formatDuration } from "../output/format.ts";
@@ -14,6 +14,7 @@ interface CreateFlags extends GlobalFlags {
   storageGb?: number;
   label?: string[];
   env?: Record<string, string>;
+  idleTimeout?: number;
   json?: boolean;
 }
 
@@ -33,6 +34,7 @@ export const register: Register = (program, cli) => {
     )
     .option("--label <label>", "label; may be repeated", collectText)
     .option("--env <name=value>", "environment variable of every command; may be repeated", collectAssignment)
+    .option("--idle-timeout <time>", "time without use after which it sleeps; 0: never (default: as the daemon has it)", durationSeconds)
     .option("--json", "print the sprite as JSON");
   withExample(command, "hob create web --ram-mb 2048 --env NODE_ENV=production");
   command.action((name: string, _flags: CreateFlags, self: Command) => create(cli, name, self.optsWithGlobals<CreateFlags>()));
@@ -59,5 +61,6 @@ function createRequest(name: string, flags: CreateFlags): CreateSpriteRequest {
     ...(Object.keys(config).length === 0 ? {} : { config }),
     ...(flags.env === undefined ? {} : { environment: flags.env }),
     ...(flags.label === undefined ? {} : { labels: flags.label }),
+    ...(flags.idleTimeout === undefined ? {} : { idle_timeout_seconds: flags.idleTimeout }),
   };
 }

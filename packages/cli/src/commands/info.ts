@@ -1,7 +1,9 @@
-import type { Sprite } from "@hob/protocol/sprites.ts";
+import { HobError } from "@hob/protocol/errors.ts";
+import type { Sprite, SpriteActivity } from "@hob/protocol/sprites.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
+import { formatAge, formatDuration } from "../output/format.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeSpriteName } from "../sprite-argument.ts";
 
@@ -23,11 +25,32 @@ export const register: Register = (program, cli) => {
 
 async function info(cli: Cli, operand: string | undefined, flags: InfoFlags): Promise<void> {
   const { name } = takeSpriteName(operand === undefined ? [] : [operand], flags.sprite, "hob info NAME");
-  const sprite = await (await cli.client(flags)).get(name);
-  if (flags.json) return cli.printJson(sprite);
-  const rows = describe(sprite);
+  const client = await cli.client(flags);
+  const [sprite, activity] = await Promise.all([client.get(name), client.activity(name).catch(unlessUnknown)]);
+  if (flags.json) return cli.printJson({ ...sprite, ...(activity === undefined ? {} : { activity }) });
+  const rows = [...describe(sprite), ...(activity === undefined ? [] : describeActivity(activity, Date.now()))];
   const width = Math.max(...rows.map(([key]) => key.length)) + 2;
   for (const [key, value] of rows) cli.print(`${cli.style.bold(key.padEnd(width))}${value}`);
+}
+
+/** A server that does not know the question shows the rest even so; a sprite that is not there fails on the rest. */
+function unlessUnknown(thrown: unknown): undefined {
+  if (thrown instanceof HobError && thrown.code === "not_found") return undefined;
+  throw thrown;
+}
+
+/** Why it is awake, or until when its memory is kept. */
+function describeActivity(activity: SpriteActivity, nowMs: number): [key: string, value: string][] {
+  const { status, holders, idle_since, sleeps_at, cold_at, last_wake, idle_timeout_seconds } = activity;
+  const ago = (time: string) => `${formatAge(Date.parse(time), nowMs)} ago`;
+  const rows: [string, string][] = holders.map(({ kind, label, since }) => ["held awake by", `${kind} ${label}, since ${ago(since)}`]);
+  if (status === "running" && idle_since !== null) rows.push(["idle since", ago(idle_since)]);
+  if (status === "running" && idle_timeout_seconds === 0) rows.push(["sleeps", "never by itself"]);
+  else if (sleeps_at !== null) rows.push(["sleeps", `in ${formatDuration(Math.max(0, Date.parse(sleeps_at) - nowMs))}, unless used`]);
+  else if (status === "running") rows.push(["sleeps", `${formatDuration(idle_timeout_seconds * 1_000)} after its last use`]);
+  if (status === "warm") rows.push(["memory kept", cold_at === null ? "until it wakes" : `until ${cold_at}`]);
+  if (last_wake !== null) rows.push(["last wake", `${ago(last_wake.at)}, by ${last_wake.reason}`]);
+  return rows;
 }
 
 function describe(sprite: Sprite): [key: string, value: string][] {

@@ -10,6 +10,9 @@ interface ServeFlags extends GlobalFlags {
   domain?: string;
   maxRunning?: string;
   store?: string;
+  idleTimeout?: string;
+  coldAfter?: string;
+  createRate?: string;
   json?: boolean;
 }
 
@@ -21,15 +24,18 @@ export const register: Register = (program, cli) => {
     .option("--domain <domain>", "sprites answer at NAME.DOMAIN (default: HOB_DOMAIN, else sprites.localhost)")
     .option("--max-running <n>", "sprites that may run at once (default: HOB_MAX_RUNNING, else as memory allows)")
     .option("--store <store>", "where sprites' data is kept for good: dir:PATH or s3://BUCKET/PREFIX?… (default: HOB_STORE, else the home)")
+    .option("--idle-timeout <time>", "time without use after which a sprite sleeps; 0: never (default: HOB_IDLE_TIMEOUT, else 30s)")
+    .option("--cold-after <time>", "time after which a sleeping sprite's memory is dropped; 0: never (default: HOB_COLD_AFTER, else 24h)")
+    .option("--create-rate <n>", "sprites that one token may create a minute; 0: no limit (default: HOB_CREATE_RATE, else 0)")
     .option("--json", 'when ready, print one line {"url","token"}');
-  withExample(command, "hob serve", "hob serve --listen 127.0.0.1:8080 --json");
+  withExample(command, "hob serve", "hob serve --listen 127.0.0.1:8080 --idle-timeout 5m", "hob serve --json");
   command.action((_flags: ServeFlags, self: Command) => serve(cli, self.optsWithGlobals<ServeFlags>()));
 };
 
 async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
   const { loadConfig } = await import("@hob/hobd");
-  const { home, listen, domain, maxRunning, store } = flags;
-  const config = loadConfig(cli.env, { home, listen, domain, maxRunning, store });
+  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store } = flags;
+  const config = loadConfig(cli.env, { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store });
   const { createRuntime } = await import("../runtime.ts");
   await serveInForeground(cli, config, { createRuntime: (context) => createRuntime(cli, context) }, flags.json === true);
 }

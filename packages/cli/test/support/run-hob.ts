@@ -33,13 +33,13 @@ export class TestHome implements Disposable {
     return { ...(Object.fromEntries(cleaned) as Record<string, string>), HOB_HOME: this.path, HOB_CACHE: join(this.path, "cache") };
   }
 
-  start(args: readonly string[], env: Record<string, string> = {}): ChildProcessWithoutNullStreams {
-    return spawn(HOB, args, { env: { ...this.env, ...env } });
+  start(args: readonly string[], env: Record<string, string> = {}, cwd?: string): ChildProcessWithoutNullStreams {
+    return spawn(HOB, args, { env: { ...this.env, ...env }, ...(cwd === undefined ? {} : { cwd }) });
   }
 
   /** Runs the CLI to its end. @param input standard input; without it the input is empty */
-  run(args: readonly string[], options: { input?: string | Buffer; env?: Record<string, string> } = {}): Promise<Ended> {
-    const child = this.start(args, options.env);
+  run(args: readonly string[], options: { input?: string | Buffer; env?: Record<string, string>; cwd?: string } = {}): Promise<Ended> {
+    const child = this.start(args, options.env, options.cwd);
     child.stdin.on("error", () => {});
     child.stdin.end(options.input);
     return ended(child);

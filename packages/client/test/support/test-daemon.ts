@@ -117,18 +117,65 @@ export class TestDaemon {
   #answer(request: IncomingMessage, url: URL, body: string): NonNullable<Faults["answer"]> {
     if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
     const [, name, resource] = /^\/v1\/sprites(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(url.pathname) ?? [];
-    if (name === undefined) return request.method === "POST" ? this.#create(body) : this.#list(url);
+    if (name === undefined) return this.#collection(request, url, body);
     const sprite = this.sprites.get(name);
     if (sprite === undefined) return { status: 404, body: errorBody("not_found", `no sprite ${name}`, "'hob list' shows them") };
     if (resource === "bounce") return json(200, { totalMs: 412.5, steps: [{ name: "stop", ms: 12.5 }], uptimeMs: 1, pilotPid: 7 });
     if (resource === "check")
       return json(200, { sprite_name: name, sprite_id: sprite.id, status: "ok", reason: "", checked_at: sprite.created_at, elapsed: 1 });
+    const other = this.#lifecycle(sprite, resource, body);
+    if (other !== undefined) return other;
     if (request.method === "DELETE") {
       this.sprites.delete(name);
       return { status: 204, body: "" };
     }
     if (request.method === "PUT") Object.assign(sprite, JSON.parse(body));
     return json(200, sprite);
+  }
+
+  #collection(request: IncomingMessage, url: URL, body: string): NonNullable<Faults["answer"]> {
+    if (request.method === "POST") return this.#create(body);
+    return request.headers.accept === "application/x-ndjson" ? this.#watch() : this.#list(url);
+  }
+
+  #lifecycle(sprite: Sprite, resource: string | undefined, body: string): Faults["answer"] | undefined {
+    const { name, status } = sprite;
+    switch (resource) {
+      case "activity":
+        return json(200, {
+          sprite_name: name,
+          status,
+          holders: status === "running" ? [{ kind: "exec", label: "GET /exec", since: sprite.created_at }] : [],
+          idle_timeout_seconds: 30,
+          idle_since: null,
+          sleeps_at: null,
+          cold_at: status === "warm" ? "2030-01-01T00:00:00.000Z" : null,
+          last_wake: { at: sprite.created_at, reason: "GET /exec" },
+        });
+      case "sleep":
+        if (JSON.parse(body).force !== true && name === "busy")
+          return { status: 409, body: errorBody("conflict", `put sprite ${name} to sleep: it is in use`, "repeat with force") };
+        sprite.status = "warm";
+        return json(200, { sprite_name: name, status: "warm" });
+      case "restart":
+        return json(200, { sprite_name: name, machine_id: sprite.id, message: "restarted in 1.0 s" });
+      case "upgrade":
+        return { status: 204, body: "" };
+      default:
+        return undefined;
+    }
+  }
+
+  #watch(): NonNullable<Faults["answer"]> {
+    const org = { name: "hob", running: 0, warm: 0, cold: 0, running_limit: 1, warm_limit: 1 };
+    const times = { last_running_at: null, last_warming_at: null, timestamp: "2030-01-01T12:00:00.000Z" };
+    const lines = [...this.sprites.values()].map(({ name, status }) => ({ type: "snapshot", name, status, ...times, org }));
+    const all = [...lines, { type: "heartbeat", ...times, org }, { type: "deleted", name: "gone", status: "running", ...times, org }];
+    return {
+      status: 200,
+      body: all.map((line) => `${JSON.stringify(line)}\n`).join(""),
+      headers: { "content-type": "application/x-ndjson" },
+    };
   }
 
   #create(body: string): NonNullable<Faults["answer"]> {

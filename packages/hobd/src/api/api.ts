@@ -7,27 +7,31 @@ import {
   type UpdateSpriteRequest,
   updateSpriteRequest,
 } from "@hob/protocol";
-import type { HttpBindings } from "@hono/node-server";
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
+import type { Sleeper } from "../activity/sleeper.ts";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
-import type { SpriteSettingsPatch } from "../registry/registry.ts";
+import type { SpriteSettingsPatch, TokenRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { checkSprite } from "./check-sprite.ts";
 import type { SpriteCreator } from "./create-sprite.ts";
 import type { SpriteDestroyer } from "./destroy-sprite.ts";
+import { addDocuments } from "./document-routes.ts";
 import { errorHeaders, logError } from "./error-answer.ts";
 import { readJsonBody } from "./json-body.ts";
+import { addLifecycle } from "./lifecycle-routes.ts";
 import { checkIdempotencyKey, listSprites, parseListQuery } from "./list-sprites.ts";
 import { presentSprite } from "./present.ts";
+import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
 import { requireSprite, type SpriteContext, spriteNotFound } from "./sprite-context.ts";
+import { addTokens } from "./token-routes.ts";
 import { watchSprites } from "./watch-sprites.ts";
-
-type Env = { Bindings: HttpBindings };
 
 export interface ApiParts {
   context: SpriteContext;
   creator: SpriteCreator;
   destroyer: SpriteDestroyer;
+  sleeper: Sleeper;
+  tokens: TokenRegistry;
   authenticator: Authenticator;
   pilot: PilotRequester;
   /** aborted when the daemon stops: ends streams that have no end of their own */
@@ -49,12 +53,16 @@ export function createApi(parts: ApiParts): Hono<Env> {
   });
   app.get("/healthz", (c) => c.json({ ok: true, version: HOB_VERSION }));
   app.all("/healthz", methodNotAllowed("GET, HEAD"));
+  addDocuments(app);
+  addTokens(app, parts);
   app.use("/v1/*", async (c, next) => {
-    await authenticator.authenticate(c.req.header("authorization"));
+    const { tokenId } = await authenticator.authenticate(c.req.header("authorization"));
+    c.set("tokenId", tokenId);
     await next();
   });
   addCollection(app, parts);
   addSprite(app, parts);
+  addLifecycle(app, parts);
   return app;
 }
 
@@ -69,13 +77,13 @@ function addCollection(app: Hono<Env>, { context, creator, stopping }: ApiParts)
   app.post("/v1/sprites", async (c) => {
     const idempotencyKey = checkIdempotencyKey(c.req.header("idempotency-key"), LIMITS.idempotencyKeyBytes);
     const request = await readJsonBody(c.env.incoming, createSpriteRequest, "create sprite");
-    const record = await creator.create(request, { idempotencyKey, signal: clientGone(c) });
+    const record = await creator.create(request, { idempotencyKey, signal: clientGone(c), tokenId: c.get("tokenId") });
     return c.json(presentSprite(record, context.runtime.status(record.id), context.urlOf), 201);
   });
   app.all("/v1/sprites", methodNotAllowed("GET, HEAD, POST"));
 }
 
-function addSprite(app: Hono<Env>, { context, destroyer, pilot }: ApiParts): void {
+function addSprite(app: Hono<Env>, { context, destroyer, sleeper, pilot }: ApiParts): void {
   const { sprites, runtime, urlOf } = context;
   app.get("/v1/sprites/:name", async (c) => {
     const record = await requireSprite(sprites, c.req.param("name"));
@@ -88,6 +96,7 @@ function addSprite(app: Hono<Env>, { context, destroyer, pilot }: ApiParts): voi
     const at = context.now();
     const record = await sprites.updateSettings(name, settingsPatch(request), at);
     if (record === undefined) throw spriteNotFound(name);
+    sleeper.lookSoon(record.id);
     const status = runtime.status(record.id);
     context.events.emit({ type: "updated", id: record.id, name, status, at });
     return c.json(presentSprite(record, status, urlOf));
@@ -104,25 +113,12 @@ function addSprite(app: Hono<Env>, { context, destroyer, pilot }: ApiParts): voi
 }
 
 /** `labels` replaces the whole set; `clear_labels` empties it first. */
-function settingsPatch({ labels, clear_labels, url_settings }: UpdateSpriteRequest): SpriteSettingsPatch {
+function settingsPatch({ labels, clear_labels, url_settings, idle_timeout_seconds }: UpdateSpriteRequest): SpriteSettingsPatch {
   const nextLabels = labels ?? (clear_labels === true ? [] : undefined);
   const { auth, private_access } = url_settings ?? {};
   return {
     ...(nextLabels === undefined ? {} : { labels: nextLabels }),
+    ...(idle_timeout_seconds === undefined ? {} : { idleTimeoutSeconds: idle_timeout_seconds }),
     urlSettings: { ...(auth === undefined ? {} : { auth }), ...(private_access === undefined ? {} : { private_access }) },
   };
-}
-
-const methodNotAllowed = (allow: string) => (c: Context<Env>) => {
-  const error = new HobError("method_not_allowed", `${c.req.method} ${c.req.path.slice(0, 200)}: not a method of this route`, {
-    hint: `use one of ${allow}`,
-  });
-  return c.json(error.toBody(), 405, { Allow: allow });
-};
-
-/** Aborted when the client's connection closes before its answer is complete. */
-function clientGone(c: Context<Env>): AbortSignal {
-  const controller = new AbortController();
-  c.env.outgoing.once("close", () => controller.abort());
-  return controller.signal;
 }

@@ -17,6 +17,9 @@ export function defaultMaxRunning(hostMemoryBytes: number, spriteMemoryMb: numbe
   return Math.max(1, Math.floor((hostMemoryBytes * MEMORY_SHARE) / (spriteMemoryMb * 1024 * 1024)));
 }
 
+/** Times that a request has another sprite put to sleep for it: somebody else may take the place each time. */
+const ROOM_ATTEMPTS = 3;
+
 /** A place among the running sprites, held from before the VM starts until it counts as running by itself, or failed. */
 export interface Reservation extends Disposable {}
 
@@ -29,6 +32,8 @@ export class CapacityGate {
   readonly #runningIds: () => Promise<readonly string[]>;
   readonly #reserved = new Map<string, number>();
   readonly #waiting = new Set<() => void>();
+  /** Puts an idle sprite to sleep; false when there is none. Set when the part that can do it is there. */
+  makeRoom: () => Promise<boolean> = () => Promise.resolve(false);
 
   constructor(limit: number, runningIds: () => Promise<readonly string[]>) {
     this.limit = limit;
@@ -36,16 +41,17 @@ export class CapacityGate {
   }
 
   /**
-   * Takes a place for this sprite at once.
+   * Takes a place for this sprite, at once or as soon as an idle one has gone to sleep for it.
    * @throws HobError `concurrent_sprite_limit_exceeded` with `limit`, `current_count`, `retry_after_seconds`
    */
   async reserve(id: string): Promise<Reservation> {
-    const running = await this.#runningIds();
-    // No await between the count and the reservation: two requests cannot both take the last place.
-    const present = new Set([...running, ...this.#reserved.keys()]);
-    if (!present.has(id) && present.size >= this.limit) throw limitExceeded(this.limit, present.size);
-    this.#reserved.set(id, (this.#reserved.get(id) ?? 0) + 1);
-    return { [Symbol.dispose]: () => this.#release(id) };
+    for (let attempt = 0; ; attempt++) {
+      const running = await this.#runningIds();
+      // No await between the count and the reservation: two requests cannot both take the last place.
+      const present = new Set([...running, ...this.#reserved.keys()]);
+      if (present.has(id) || present.size < this.limit) return this.#take(id);
+      if (attempt >= ROOM_ATTEMPTS || !(await this.makeRoom())) throw limitExceeded(this.limit, present.size);
+    }
   }
 
   /**
@@ -68,6 +74,11 @@ export class CapacityGate {
   /** To be called when a sprite stopped running or was destroyed: who waits looks again. */
   notify(): void {
     for (const wake of this.#waiting) wake();
+  }
+
+  #take(id: string): Reservation {
+    this.#reserved.set(id, (this.#reserved.get(id) ?? 0) + 1);
+    return { [Symbol.dispose]: () => this.#release(id) };
   }
 
   #release(id: string): void {

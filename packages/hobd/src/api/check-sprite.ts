@@ -1,20 +1,10 @@
-import { PILOT_ROUTES } from "@hob/protocol";
+import { PILOT_ROUTES, type SpriteCheck } from "@hob/protocol";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { SpriteContext } from "./sprite-context.ts";
 
 /** Milliseconds a pilot has for its answer before the sprite counts as unhealthy. */
 const CHECK_TIMEOUT_MS = 5_000;
-
-/** Answer of `GET /v1/sprites/NAME/check`. `elapsed` is in milliseconds. */
-export interface SpriteCheck {
-  sprite_name: string;
-  sprite_id: string;
-  status: "healthy" | "unhealthy" | "sleeping";
-  reason?: string;
-  checked_at: string;
-  elapsed: number;
-}
 
 /** Asks a running sprite's pilot whether it is well. A sleeping sprite is not woken for it. */
 export async function checkSprite(context: SpriteContext, pilot: PilotRequester, record: SpriteRecord): Promise<SpriteCheck> {

@@ -3,6 +3,7 @@ import { type CreateSpriteRequest, HobError, MACHINE_LIMITS } from "@hob/protoco
 import { IDEMPOTENCY_KEPT_MS, type IdempotencyRecord, type SpriteRecord } from "../registry/registry.ts";
 import { nameTaken } from "../registry/sqlite-sprites.ts";
 import { AsyncLimit } from "./async-limit.ts";
+import type { Reservation } from "./capacity.ts";
 import { identityOf } from "./present.ts";
 import type { SpriteContext } from "./sprite-context.ts";
 
@@ -16,6 +17,8 @@ export interface CreateOptions {
   idempotencyKey?: string | undefined;
   /** aborted when the client has gone; ends only the wait for room, never a create that has begun */
   signal?: AbortSignal | undefined;
+  /** whose rate of creates counts */
+  tokenId: string;
 }
 
 interface Keyed {
@@ -40,16 +43,16 @@ export class SpriteCreator {
     this.#waitMs = waitMs;
   }
 
-  /** @throws HobError `name_taken` | `concurrent_sprite_limit_exceeded` | `idempotency_mismatch` | `conflict` | `timeout` | what the runtime throws */
-  create(request: CreateSpriteRequest, { idempotencyKey, signal }: CreateOptions = {}): Promise<SpriteRecord> {
-    if (idempotencyKey === undefined) return this.#create(request, undefined, signal);
+  /** @throws HobError `name_taken` | `sprite_creation_rate_limited` | `concurrent_sprite_limit_exceeded` | `idempotency_mismatch` | `conflict` | `timeout` | what the runtime throws */
+  create(request: CreateSpriteRequest, { idempotencyKey, signal, tokenId }: CreateOptions): Promise<SpriteRecord> {
+    if (idempotencyKey === undefined) return this.#create(request, tokenId, undefined, signal);
     const requestHash = hashRequest(request);
     const underWay = this.#byKey.get(idempotencyKey);
     if (underWay !== undefined) {
       if (underWay.requestHash !== requestHash) return Promise.reject(keyMismatch(request.name));
       return underWay.promise;
     }
-    const promise = this.#createOnce(request, idempotencyKey, requestHash).finally(() => this.#byKey.delete(idempotencyKey));
+    const promise = this.#createOnce(request, tokenId, idempotencyKey, requestHash).finally(() => this.#byKey.delete(idempotencyKey));
     this.#byKey.set(idempotencyKey, { requestHash, promise });
     return promise;
   }
@@ -64,12 +67,12 @@ export class SpriteCreator {
     await Promise.allSettled(this.#byName.values());
   }
 
-  async #createOnce(request: CreateSpriteRequest, key: string, requestHash: string): Promise<SpriteRecord> {
+  async #createOnce(request: CreateSpriteRequest, tokenId: string, key: string, requestHash: string): Promise<SpriteRecord> {
     const { sprites, now } = this.#context;
     const used = await sprites.findIdempotency(key);
     if (used === undefined || used.createdAt <= now() - IDEMPOTENCY_KEPT_MS) {
       // Several requests may wait for this one: none of them going away may end it, so it has no signal.
-      return this.#create(request, { key, requestHash, createdAt: now() });
+      return this.#create(request, tokenId, { key, requestHash, createdAt: now() });
     }
     if (used.requestHash !== requestHash) throw keyMismatch(request.name);
     const made = await sprites.findById(used.spriteId);
@@ -79,14 +82,21 @@ export class SpriteCreator {
     });
   }
 
-  async #create(request: CreateSpriteRequest, key?: Omit<IdempotencyRecord, "spriteId">, signal?: AbortSignal): Promise<SpriteRecord> {
-    const { sprites, gate, now } = this.#context;
+  async #create(
+    request: CreateSpriteRequest,
+    tokenId: string,
+    key?: Omit<IdempotencyRecord, "spriteId">,
+    signal?: AbortSignal,
+  ): Promise<SpriteRecord> {
+    const { sprites, now } = this.#context;
     const deadline = Date.now() + this.#waitMs;
     if ((await sprites.findByName(request.name)) !== undefined) throw nameTaken(request.name);
     const record = newRecord(request, now());
-    const reservation =
-      request.wait_for_capacity === true ? await gate.reserveWhenFree(record.id, deadline, signal) : await gate.reserve(record.id);
-    using _ = reservation;
+    const counted = this.#context.createRate.take(tokenId);
+    using _ = await this.#place(request, record.id, deadline, signal).catch((error: unknown) => {
+      counted.undo();
+      throw error;
+    });
     await sprites.insert(record, key === undefined ? undefined : { ...key, spriteId: record.id });
     const making = this.#make(record, deadline);
     this.#byName.set(record.name, making);
@@ -95,6 +105,11 @@ export class SpriteCreator {
     } finally {
       this.#byName.delete(record.name);
     }
+  }
+
+  #place(request: CreateSpriteRequest, id: string, deadline: number, signal: AbortSignal | undefined): Promise<Reservation> {
+    const { gate } = this.#context;
+    return request.wait_for_capacity === true ? gate.reserveWhenFree(id, deadline, signal) : gate.reserve(id);
   }
 
   async #make(record: SpriteRecord, deadline: number): Promise<SpriteRecord> {
@@ -151,6 +166,7 @@ function newRecord(request: CreateSpriteRequest, at: number): SpriteRecord {
     updatedAt: at,
     lastRunningAt: null,
     lastWarmingAt: null,
+    idleTimeoutSeconds: request.idle_timeout_seconds ?? null,
   };
 }
 

@@ -6,10 +6,18 @@ import type { Logger } from "pino";
 export function errorHeaders(error: HobError): Record<string, string> {
   const retryAfter = error.details.retry_after_seconds ?? (error.code === "shutting_down" ? 1 : undefined);
   return {
+    ...rateHeaders(error),
     ...(retryAfter === undefined ? {} : { "Retry-After": String(retryAfter) }),
     ...(error.code === "payload_too_large" || error.code === "timeout" ? { Connection: "close" } : {}),
     ...(error.code === "unauthorized" ? { "WWW-Authenticate": "Bearer" } : {}),
   };
+}
+
+/** What a limit of a rate looks like: the SDKs read these three. */
+function rateHeaders({ code, details }: HobError): Record<string, string> {
+  if (code !== "sprite_creation_rate_limited" && code !== "concurrent_sprite_limit_exceeded") return {};
+  const resetAt = Math.ceil(Date.now() / 1_000) + Number(details.retry_after_seconds ?? 0);
+  return { "X-RateLimit-Limit": String(details.limit), "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": String(resetAt) };
 }
 
 /** Answers a request that Hono does not handle. Nothing happens when the client has gone or the answer has begun. */

@@ -36,6 +36,7 @@ export function presentSprite(record: SpriteRecord, status: SpriteStatus, urlOf:
     last_warming_at: optionalTime(record.lastWarmingAt),
     config: { ram_mb: record.machine.ramMb, cpus: record.machine.cpus, storage_gb: record.machine.storageGb, region: REGION },
     environment: record.environment,
+    ...(record.idleTimeoutSeconds === null ? {} : { idle_timeout_seconds: record.idleTimeoutSeconds }),
   };
 }
 

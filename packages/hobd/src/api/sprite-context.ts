@@ -1,8 +1,10 @@
 import { HobError, type SpriteStatus } from "@hob/protocol";
 import type { Logger } from "pino";
+import type { SpriteUses } from "../activity/use.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
 import type { CapacityGate } from "./capacity.ts";
+import type { CreateRate } from "./create-rate.ts";
 import type { SpriteUrl } from "./present.ts";
 
 /** What the parts that act on sprites share. */
@@ -10,6 +12,9 @@ export interface SpriteContext {
   readonly sprites: SpriteRegistry;
   readonly runtime: SpriteRuntime;
   readonly gate: CapacityGate;
+  readonly createRate: CreateRate;
+  /** who uses which sprite through the front door */
+  readonly uses: SpriteUses;
   readonly urlOf: SpriteUrl;
   readonly log: Logger;
   /** Unix milliseconds */

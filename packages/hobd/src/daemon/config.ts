@@ -1,8 +1,10 @@
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
-import { HobError } from "@hob/protocol";
+import { HobError, LIMITS } from "@hob/protocol";
 import { z } from "zod";
 import { homeLayout } from "./home.ts";
+
+const DAY_SECONDS = 24 * 60 * 60;
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 
@@ -21,6 +23,15 @@ export const daemonConfig = z.object({
   domain: z.string().max(189).regex(DOMAIN_PATTERN, "a lower-case domain name"),
   /** sprites that may run at once; left out: as many as the host's memory allows */
   maxRunning: z.number().int().min(1).max(100_000).optional(),
+  /** seconds without use after which a sprite sleeps; 0: never */
+  idleTimeoutSeconds: z.number().min(0).max(LIMITS.idleTimeoutSeconds),
+  /** seconds after which the memory of a sleeping sprite is dropped; 0: never */
+  coldAfterSeconds: z
+    .number()
+    .min(0)
+    .max(10 * 365 * DAY_SECONDS),
+  /** sprites that may be created a minute with one token; 0: no limit */
+  createRate: z.number().int().min(0).max(1_000_000),
   logLevel: z.enum(LOG_LEVELS),
   /** where sprites' data is kept for good: `dir:/path` or `s3://…`, see docs/object-store.md */
   store: z.string().min(1).max(2048),
@@ -33,6 +44,9 @@ export interface RawConfig {
   listen?: string | undefined;
   domain?: string | undefined;
   maxRunning?: string | undefined;
+  idleTimeout?: string | undefined;
+  coldAfter?: string | undefined;
+  createRate?: string | undefined;
   logLevel?: string | undefined;
   store?: string | undefined;
 }
@@ -43,11 +57,24 @@ export const CONFIG_VARIABLES = {
   listen: "HOB_LISTEN",
   domain: "HOB_DOMAIN",
   maxRunning: "HOB_MAX_RUNNING",
+  idleTimeout: "HOB_IDLE_TIMEOUT",
+  coldAfter: "HOB_COLD_AFTER",
+  createRate: "HOB_CREATE_RATE",
   logLevel: "HOB_LOG",
   store: "HOB_STORE",
 } as const satisfies Record<keyof RawConfig, string>;
 
-export const CONFIG_DEFAULTS = { listen: "127.0.0.1:7788", domain: "sprites.localhost", logLevel: "info" } as const;
+export const CONFIG_DEFAULTS = {
+  listen: "127.0.0.1:7788",
+  domain: "sprites.localhost",
+  idleTimeout: "30s",
+  coldAfter: "24h",
+  createRate: "0",
+  logLevel: "info",
+} as const;
+
+/** The setting that a field of the configuration comes from, where the names differ. */
+const SETTING_OF: Readonly<Record<string, keyof RawConfig>> = { idleTimeoutSeconds: "idleTimeout", coldAfterSeconds: "coldAfter" };
 
 /** State directory when none is configured: `~/.local/share/hob`. */
 export const defaultHome = (env: Readonly<Record<string, string | undefined>>): string =>
@@ -66,16 +93,34 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, fl
     listen: parseListen(raw("listen") ?? CONFIG_DEFAULTS.listen),
     domain: raw("domain") ?? CONFIG_DEFAULTS.domain,
     maxRunning: maxRunning === undefined ? undefined : /^\d+$/.test(maxRunning) ? Number(maxRunning) : Number.NaN,
+    idleTimeoutSeconds: parseSeconds("idleTimeout", raw("idleTimeout") ?? CONFIG_DEFAULTS.idleTimeout),
+    coldAfterSeconds: parseSeconds("coldAfter", raw("coldAfter") ?? CONFIG_DEFAULTS.coldAfter),
+    createRate: parseRate(raw("createRate") ?? CONFIG_DEFAULTS.createRate),
     logLevel: raw("logLevel") ?? CONFIG_DEFAULTS.logLevel,
     store: raw("store") ?? `dir:${homeLayout(home).store}`,
   });
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0] ?? { path: [], message: "invalid" };
-  const setting = String(path[0] ?? "") as keyof RawConfig;
+  const field = String(path[0] ?? "");
+  const setting = SETTING_OF[field] ?? (field as keyof RawConfig);
   throw new HobError("invalid_config", `read setting ${setting}: ${message}`, {
     hint: `see --${kebab(setting)} and ${CONFIG_VARIABLES[setting]}`,
   });
 }
+
+const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, h: 60 * 60, d: DAY_SECONDS } as const;
+
+/** Reads a time such as `30s`, `1.5m`, `24h`, `7d`, or seconds without a unit. @throws HobError `invalid_config` */
+function parseSeconds(setting: "idleTimeout" | "coldAfter", text: string): number {
+  const [, number, unit = "s"] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)?$/.exec(text.trim()) ?? [];
+  if (number !== undefined) return Number(number) * UNIT_SECONDS[unit as keyof typeof UNIT_SECONDS];
+  throw new HobError("invalid_config", `read setting ${setting}: ${JSON.stringify(text)} is not a time`, {
+    hint: "such as 30s, 5m or 24h; 0 means never",
+  });
+}
+
+/** Reads a rate such as `10` or `10/min`; not a number where it is none, which the schema refuses. */
+const parseRate = (text: string): number => Number(/^(\d{1,9})(?:\/min)?$/.exec(text.trim())?.[1] ?? Number.NaN);
 
 /** Reads `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`; without a host it is 127.0.0.1. */
 export function parseListen(text: string): DaemonConfig["listen"] {

@@ -2,8 +2,12 @@ import { totalmem } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HOB_VERSION, MACHINE_LIMITS } from "@hob/protocol";
 import type { Logger } from "pino";
+import { diskIsShort } from "../activity/disk-room.ts";
+import { Sleeper } from "../activity/sleeper.ts";
+import { SpriteUses } from "../activity/use.ts";
 import { createApi } from "../api/api.ts";
 import { CapacityGate, defaultMaxRunning } from "../api/capacity.ts";
+import { CreateRate } from "../api/create-rate.ts";
 import { SpriteCreator } from "../api/create-sprite.ts";
 import { SpriteDestroyer } from "../api/destroy-sprite.ts";
 import { recoverSprites, startHousekeeping } from "../api/housekeeping.ts";
@@ -73,8 +77,10 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   writeDaemonInfo(home, { pid: process.pid, url, version: HOB_VERSION, started_at: new Date(now()).toISOString() });
   const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, log });
   const urlOf = spriteUrlOf(config.domain, listening.port);
-  const context = spriteContext({ registry, runtime, urlOf, log, now, limit: runningLimit(config, overrides) });
-  await startParts({ context, server, registry, undo });
+  const limit = runningLimit(config, overrides);
+  const context = spriteContext({ registry, runtime, urlOf, log, now, limit, createRate: config.createRate });
+  const sleeper = createSleeper(context, config, home);
+  await startParts({ context, sleeper, server, registry, undo });
   log.info({ url, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
   const running = undo.move();
   let stopped: Promise<void> | undefined;
@@ -97,17 +103,31 @@ const runningLimit = (config: DaemonConfig, { hostMemoryBytes = totalmem() }: Da
   config.maxRunning ?? defaultMaxRunning(hostMemoryBytes, MACHINE_LIMITS.ramMb.default);
 
 function spriteContext(
-  parts: Pick<SpriteContext, "runtime" | "urlOf" | "log" | "now"> & { registry: Registry; limit: number },
+  parts: Pick<SpriteContext, "runtime" | "urlOf" | "log" | "now"> & { registry: Registry; limit: number; createRate: number },
 ): SpriteContext {
   const { registry, runtime, urlOf, log, now, limit } = parts;
   const { sprites } = registry;
   const gate = new CapacityGate(limit, async () => (await sprites.listReadyIds()).filter((id) => runtime.status(id) === "running"));
-  const context: SpriteContext = { sprites, runtime, gate, urlOf, log, now, events: new SpriteEvents() };
+  const createRate = new CreateRate(parts.createRate, now);
+  const context: SpriteContext = {
+    ...{ sprites, runtime, gate, createRate, urlOf, log, now },
+    uses: new SpriteUses(now),
+    events: new SpriteEvents(),
+  };
   runtime.onStatusChange((id, status) => {
     gate.notify();
     void noteStatus(context, id, status).catch((error) => log.error({ sprite: id, err: error }, "status is not recorded"));
   });
   return context;
+}
+
+function createSleeper(context: SpriteContext, config: DaemonConfig, home: HomeLayout): Sleeper {
+  const { idleTimeoutSeconds, coldAfterSeconds } = config;
+  const sleeper = new Sleeper(context, { idleTimeoutSeconds, coldAfterSeconds, diskIsShort: () => diskIsShort(home.directory) });
+  context.runtime.onStatusChange((id, status) => sleeper.noteStatus(id, status));
+  context.events.subscribe(({ type, id }) => type === "deleted" && sleeper.forget(id));
+  context.gate.makeRoom = () => sleeper.makeRoom();
+  return sleeper;
 }
 
 async function noteStatus({ sprites, events, now }: SpriteContext, id: string, status: "cold" | "warm" | "running"): Promise<void> {
@@ -120,13 +140,14 @@ async function noteStatus({ sprites, events, now }: SpriteContext, id: string, s
 
 interface Parts {
   context: SpriteContext;
+  sleeper: Sleeper;
   server: HttpServer;
   registry: Registry;
   undo: AsyncDisposableStack;
 }
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
-async function startParts({ context, server, registry, undo }: Parts): Promise<void> {
+async function startParts({ context, sleeper, server, registry, undo }: Parts): Promise<void> {
   const { runtime, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
@@ -134,13 +155,14 @@ async function startParts({ context, server, registry, undo }: Parts): Promise<v
   await recoverSprites(context, destroyer);
   undo.defer(() => bounded("end creates", creator.idle(), CREATES_STOP_MS, log));
   undo.use(startHousekeeping(context, destroyer));
+  await undo.use(sleeper).start();
   const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
   const locate = createPilotLocator(context);
-  const upstream = undo.use(new Upstream(locate));
+  const upstream = undo.use(new Upstream(locate, context.uses));
   const frontDoor = new FrontDoor({ sprites, authenticator, upstream, log });
   const stopping = new AbortController();
-  const pilot = createPilotRequester(locate);
-  const api = createApi({ context, creator, destroyer, authenticator, pilot, stopping: stopping.signal });
+  const pilot = createPilotRequester(locate, context.uses);
+  const api = createApi({ context, creator, destroyer, sleeper, authenticator, tokens: registry.tokens, pilot, stopping: stopping.signal });
   server.serve({ api: api.fetch as Parameters<HttpServer["serve"]>[0]["api"], frontDoor });
   undo.defer(async () => {
     stopping.abort();

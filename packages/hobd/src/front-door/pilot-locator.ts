@@ -1,5 +1,6 @@
 import { request } from "node:http";
 import { HobError } from "@hob/protocol";
+import type { SpriteUses } from "../activity/use.ts";
 import { identityOf } from "../api/present.ts";
 import type { SpriteContext } from "../api/sprite-context.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
@@ -22,10 +23,12 @@ export const createPilotLocator =
 export type PilotRequester = (record: SpriteRecord, path: string, signal: AbortSignal) => Promise<number>;
 
 export const createPilotRequester =
-  (locate: PilotLocator): PilotRequester =>
+  (locate: PilotLocator, uses: SpriteUses): PilotRequester =>
   async (record, path, signal) => {
+    // The sprite must not fall asleep under it; but whoever watches over a sprite does not keep it awake.
+    using _ = uses.begin(record.id, { kind: "check", label: `GET ${path}`, holds: true, counts: false });
     const { host, port, token } = await withSignal(locate(record), signal);
-    return new Promise((resolve, reject) => {
+    return await new Promise((resolve, reject) => {
       const outgoing = request({ host, port, path, signal, agent: false, headers: { Authorization: `Bearer ${token}` } });
       outgoing.once("error", (error) =>
         reject(new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, { cause: error })),

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { HobError, REQUEST_ID_HEADER } from "@hob/protocol";
+import { describeUse, type SpriteUses } from "../activity/use.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 import { hasBody, requestHeaders } from "./headers.ts";
@@ -47,14 +48,33 @@ export interface UpstreamRequest {
  */
 export class Upstream implements Disposable {
   readonly #locate: PilotLocator;
+  readonly #uses: SpriteUses;
   readonly #agent = new Agent({ keepAlive: true, timeout: IDLE_CONNECTION_MS, maxFreeSockets: 8 });
 
-  constructor(locate: PilotLocator) {
+  constructor(locate: PilotLocator, uses: SpriteUses) {
     this.#locate = locate;
+    this.#uses = uses;
   }
 
-  /** @throws HobError `pilot_unreachable` | what the locator throws */
+  /**
+   * The sprite counts as used from here on, until the answer or the upgraded connection has ended.
+   * @throws HobError `pilot_unreachable` | what the locator throws
+   */
   async send(request: UpstreamRequest): Promise<Answer> {
+    const { client, record, path, upgrade } = request;
+    const use = this.#uses.begin(record.id, describeUse(client.method, path, upgrade));
+    const end = () => use[Symbol.dispose]();
+    try {
+      const answer = await this.#sendUntilAnswered(request);
+      (answer.kind === "upgrade" ? answer.socket : answer.response).once("close", end);
+      return answer;
+    } catch (error) {
+      end();
+      throw error;
+    }
+  }
+
+  async #sendUntilAnswered(request: UpstreamRequest): Promise<Answer> {
     const id = randomUUID();
     for (let attempt = 1; ; attempt++) {
       try {

@@ -55,6 +55,11 @@ export const MIGRATIONS: readonly Migration[] = [
       ) STRICT, WITHOUT ROWID;
     `,
   },
+  {
+    version: 2,
+    floor: 1,
+    sql: "ALTER TABLE sprites ADD COLUMN idle_timeout_seconds INTEGER",
+  },
 ];
 
 export interface SchemaVersion {

@@ -35,12 +35,15 @@ export interface SpriteRecord {
   updatedAt: number;
   lastRunningAt: number | null;
   lastWarmingAt: number | null;
+  /** seconds without use after which it sleeps; 0: never; null: as the daemon is configured */
+  idleTimeoutSeconds: number | null;
 }
 
 /** What PUT may change; a missing field stays as it is. */
 export interface SpriteSettingsPatch {
   labels?: string[];
   urlSettings?: Partial<SpriteRecord["urlSettings"]>;
+  idleTimeoutSeconds?: number | null;
 }
 
 /** An Idempotency-Key that has been used: the sprite it made, and a SHA-256 (hex) of the request it came with. */

@@ -27,6 +27,7 @@ const COLUMNS = [
   "updated_at",
   "last_running_at",
   "last_warming_at",
+  "idle_timeout_seconds",
 ] as const;
 const SELECT = `SELECT ${COLUMNS.join(", ")} FROM sprites`;
 const INSERT = `INSERT INTO sprites (${COLUMNS.join(", ")}) VALUES (${COLUMNS.map(() => "?").join(", ")})`;
@@ -112,12 +113,14 @@ export class SqliteSpriteRegistry implements SpriteRegistry {
         ...row,
         labels: patch.labels ?? row.labels,
         urlSettings: { ...row.urlSettings, ...patch.urlSettings },
+        idleTimeoutSeconds: patch.idleTimeoutSeconds === undefined ? row.idleTimeoutSeconds : patch.idleTimeoutSeconds,
         updatedAt: at,
       };
       this.#database.run(
-        "UPDATE sprites SET labels = ?, url_settings = ?, updated_at = ? WHERE id = ?",
+        "UPDATE sprites SET labels = ?, url_settings = ?, idle_timeout_seconds = ?, updated_at = ? WHERE id = ?",
         JSON.stringify(next.labels),
         JSON.stringify(next.urlSettings),
+        next.idleTimeoutSeconds,
         at,
         row.id,
       );
@@ -180,6 +183,7 @@ const toRow = (sprite: SpriteRecord): SqlValue[] => [
   sprite.updatedAt,
   sprite.lastRunningAt,
   sprite.lastWarmingAt,
+  sprite.idleTimeoutSeconds,
 ];
 
 function toRecord(row: SqlRow): SpriteRecord {
@@ -197,5 +201,6 @@ function toRecord(row: SqlRow): SpriteRecord {
     updatedAt: Number(row.updated_at),
     lastRunningAt: row.last_running_at as number | null,
     lastWarmingAt: row.last_warming_at as number | null,
+    idleTimeoutSeconds: row.idle_timeout_seconds as number | null,
   };
 }

@@ -40,6 +40,8 @@ export interface SpriteFiles {
   state: string;
   /** what the saved state fits, and on which boot of the host it was saved */
   stateInfo: string;
+  /** which images the sprite was last started with */
+  images: string;
   bootConfig: string;
   console: string;
   /** folder of sockets while it runs */
@@ -52,6 +54,7 @@ const spriteFiles = (directory: string, run: string): SpriteFiles => ({
   ram: join(directory, "memory.ram"),
   state: join(directory, "devices.state"),
   stateInfo: join(directory, "state.json"),
+  images: join(directory, "images.json"),
   bootConfig: join(directory, "boot-config.img"),
   console: join(directory, "console.log"),
   run,

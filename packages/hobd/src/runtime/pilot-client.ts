@@ -1,8 +1,24 @@
 import { randomBytes } from "node:crypto";
 import { networkInterfaces } from "node:os";
-import { HobError, type Identity, PILOT_PROTOCOL_VERSION, PILOT_ROUTES, type ReadyResponse, type ResumedRequest } from "@hob/protocol";
+import {
+  HobError,
+  type Identity,
+  PILOT_PROTOCOL_VERSION,
+  PILOT_ROUTES,
+  type PilotActivity,
+  type PrepareSleepRequest,
+  type PrepareSleepResponse,
+  pilotActivity,
+  prepareSleepResponse,
+  type ReadyResponse,
+  type ResumedRequest,
+} from "@hob/protocol";
+import type { z } from "zod";
 
 const REQUEST_TIMEOUT_MS = 15_000;
+const ACTIVITY_TIMEOUT_MS = 5_000;
+/** What comes from a guest is read up to here. */
+const ANSWER_BYTES_MAX = 1024 * 1024;
 /** This version and the one before. */
 const SPOKEN_PROTOCOLS: readonly number[] = [PILOT_PROTOCOL_VERSION, PILOT_PROTOCOL_VERSION - 1];
 
@@ -45,14 +61,35 @@ export class PilotClient {
     await this.#request("POST", PILOT_ROUTES.prepareSave, {}, REQUEST_TIMEOUT_MS);
   }
 
-  async #request(method: string, path: string, body: unknown, timeoutMs: number): Promise<Response> {
+  /** What keeps the sprite awake from inside. A pilot of protocol 1 does not know: nothing does, as far as it can tell. */
+  async activity(): Promise<PilotActivity> {
+    const response = await this.#request("GET", PILOT_ROUTES.activity, undefined, ACTIVITY_TIMEOUT_MS, [404]);
+    if (response.status === 404) return { holders: [], idleMs: 0 };
+    return readAnswer(response, pilotActivity, "ask what keeps the sprite awake");
+  }
+
+  /** Asks once more whether the sprite may sleep; when it may, all is on its disk. */
+  async prepareSleep(request: PrepareSleepRequest): Promise<PrepareSleepResponse> {
+    const response = await this.#request("POST", PILOT_ROUTES.prepareSleep, request, REQUEST_TIMEOUT_MS, [404]);
+    if (response.status !== 404) return readAnswer(response, prepareSleepResponse, "ask whether the sprite may sleep");
+    await this.prepareSave();
+    return { ready: true, holders: [], idleMs: request.idleMs };
+  }
+
+  /** Has the pilot end the container, detach the volume and power off; does not wait for that. */
+  async shutdown(): Promise<void> {
+    await this.#request("POST", PILOT_ROUTES.shutdown, {}, ACTIVITY_TIMEOUT_MS);
+  }
+
+  async #request(method: string, path: string, body: unknown, timeoutMs: number, accepted: readonly number[] = []): Promise<Response> {
     const response = await fetch(this.#base + path, {
       method,
       headers: { authorization: `Bearer ${this.#token}`, "content-type": "application/json", connection: "close" },
       signal: AbortSignal.timeout(timeoutMs),
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
-    if (!response.ok) throw new HobError("pilot_unreachable", `${method} ${path}: the pilot answered ${response.status}`);
+    if (!response.ok && !accepted.includes(response.status))
+      throw new HobError("pilot_unreachable", `${method} ${path}: the pilot answered ${response.status}`);
     return response;
   }
 
@@ -69,6 +106,22 @@ export class PilotClient {
       await new Promise((resolve) => setTimeout(resolve, delayMs));
       delayMs = Math.min(delayMs * 1.5, 200);
     }
+  }
+}
+
+/** Reads an answer as what is expected and nothing else: it comes out of a guest. @throws HobError `pilot_unreachable` */
+async function readAnswer<T>(response: Response, schema: z.ZodType<T>, what: string): Promise<T> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > ANSWER_BYTES_MAX) throw new HobError("pilot_unreachable", `${what}: the answer is too long`);
+    chunks.push(chunk);
+  }
+  try {
+    return schema.parse(JSON.parse(Buffer.concat(chunks).toString("utf8")));
+  } catch (cause) {
+    throw new HobError("pilot_unreachable", `${what}: the answer is not understood`, { cause });
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Identity, SpriteStatus } from "@hob/protocol";
+import type { Identity, PilotActivity, SpriteStatus } from "@hob/protocol";
 
 /** Size of a sprite's microVM: virtual CPUs, memory in MiB, volume in GB; within MACHINE_LIMITS. */
 export interface MachineSpec {
@@ -14,6 +14,19 @@ export interface PilotEndpoint {
   token: string;
 }
 
+/** Under which conditions a sprite may be put to sleep. */
+export interface SleepTerms {
+  /** nothing must have happened inside for this long, milliseconds */
+  idleMs: number;
+  /** sleep whatever holds it */
+  force: boolean;
+  /** asked again at the last moment: whether somebody outside uses it */
+  inUse(): boolean;
+}
+
+/** What came of it: `asleep` also when it slept already; `awake` with what its pilot said, if that was the reason. */
+export type SleepOutcome = { kind: "asleep" } | { kind: "awake"; activity: PilotActivity | undefined };
+
 /**
  * The seam between what the daemon promises to clients and how microVMs are made and kept. The registry owns which
  * sprites exist; a runtime owns their VMs and files, and keeps nothing that a sprite's id and identity cannot find again.
@@ -28,6 +41,19 @@ export interface SpriteRuntime {
   endpoint(identity: Identity, machine: MachineSpec): Promise<PilotEndpoint>;
   /** What is known now, without asking the VM; `cold` for an id without a VM. */
   status(id: string): SpriteStatus;
+  /**
+   * Saves a running sprite's memory, unless somebody uses it or its pilot objects. Calls of `endpoint` that come
+   * meanwhile wait, and wake it again. A save that fails leaves the sprite running.
+   */
+  sleep(identity: Identity, terms: SleepTerms): Promise<SleepOutcome>;
+  /** What keeps a running sprite awake from inside; undefined when it does not run. Does not wake it. */
+  activity(identity: Identity): Promise<PilotActivity | undefined>;
+  /** Drops the memory of a sprite that sleeps: warm becomes cold. False when it is not warm. */
+  chill(id: string): Promise<boolean>;
+  /** Shuts the VM down in good order, bounded, and boots it from its disk. */
+  restart(identity: Identity, machine: MachineSpec): Promise<void>;
+  /** Moves the sprite to the present images, restarting it if it runs; false when there is nothing to do. */
+  upgrade(identity: Identity, machine: MachineSpec): Promise<boolean>;
   /** Ends the VM and removes all its files. Idempotent. */
   destroy(id: string): Promise<void>;
   /** After a start: adopts VMs that still run, cleans up what belongs to no id in `known`. */

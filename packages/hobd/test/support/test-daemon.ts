@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Daemon, type DaemonConfig, startDaemon } from "../../src/index.ts";
+import { type Daemon, type DaemonConfig, type DaemonOverrides, startDaemon } from "../../src/index.ts";
 import { TestPilot } from "./test-pilot.ts";
 import { TestRuntime, type TestRuntimeOptions } from "./test-runtime.ts";
 
@@ -16,6 +16,9 @@ export const testConfig = (home: string, more: Partial<DaemonConfig> = {}): Daem
   listen: { host: "127.0.0.1", port: 0 },
   domain: "sprites.localhost",
   maxRunning: 100,
+  idleTimeoutSeconds: 0,
+  coldAfterSeconds: 0,
+  createRate: 0,
   logLevel: "debug",
   store: `dir:${join(home, "store")}`,
   ...more,
@@ -37,12 +40,17 @@ export class TestDaemon implements AsyncDisposable {
     this.#cleanUp = cleanUp;
   }
 
-  static async start(config: Partial<DaemonConfig> = {}, options: Partial<TestRuntimeOptions> = {}): Promise<TestDaemon> {
+  static async start(
+    config: Partial<DaemonConfig> = {},
+    options: Partial<TestRuntimeOptions> = {},
+    overrides: Pick<DaemonOverrides, "now"> = {},
+  ): Promise<TestDaemon> {
     await using undo = new AsyncDisposableStack();
     const home = undo.use(await temporaryHome());
     const pilot = undo.use(await TestPilot.start());
     let runtime: TestRuntime | undefined;
     const daemon = await startDaemon(testConfig(home.path, config), {
+      ...overrides,
       createRuntime: (context) => (runtime = new TestRuntime(context, { pilotPort: () => pilot.port, ...options })),
     });
     undo.defer(() => daemon.stop());

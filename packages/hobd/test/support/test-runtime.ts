@@ -1,14 +1,16 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { HobError, type Identity, type SpriteStatus } from "@hob/protocol";
+import { HobError, type Identity, type PilotActivity, type SpriteStatus } from "@hob/protocol";
 import type { RuntimeContext } from "../../src/index.ts";
-import type { MachineSpec, PilotEndpoint, SpriteRuntime } from "../../src/runtime/sprite-runtime.ts";
+import type { MachineSpec, PilotEndpoint, SleepOutcome, SleepTerms, SpriteRuntime } from "../../src/runtime/sprite-runtime.ts";
 
 export interface TestRuntimeOptions {
   /** where every sprite's pilot is said to listen */
   pilotPort: () => number;
   createMs?: number;
+  /** called while a sprite's pilot decides about its sleep */
+  onPrepareSleep?: (name: string) => void | Promise<void>;
   failCreate?: (name: string) => boolean;
   /** called with what the runtime is told to do, in order */
   onCall?: (call: string) => void;
@@ -21,6 +23,8 @@ export interface TestRuntimeOptions {
 export class TestRuntime implements SpriteRuntime {
   readonly calls: string[] = [];
   readonly statuses = new Map<string, SpriteStatus>();
+  /** what sprites' pilots say, by name; default: nobody holds them */
+  readonly inside = new Map<string, PilotActivity>();
   readonly tokens = new Map<string, string>();
   known: readonly { identity: Identity; machine: MachineSpec }[] = [];
   creating = 0;
@@ -57,6 +61,42 @@ export class TestRuntime implements SpriteRuntime {
 
   status(id: string): SpriteStatus {
     return this.statuses.get(id) ?? "cold";
+  }
+
+  async sleep(identity: Identity, terms: SleepTerms): Promise<SleepOutcome> {
+    if (this.status(identity.id) !== "running") return { kind: "asleep" };
+    if (!terms.force && terms.inUse()) return { kind: "awake", activity: undefined };
+    const inside = this.inside.get(identity.name) ?? { holders: [], idleMs: Number.MAX_SAFE_INTEGER };
+    await this.#options.onPrepareSleep?.(identity.name);
+    const isReady = terms.force || (inside.holders.length === 0 && inside.idleMs >= terms.idleMs);
+    if (!isReady) return { kind: "awake", activity: inside };
+    if (!terms.force && terms.inUse()) return { kind: "awake", activity: undefined };
+    this.#note(`sleep ${identity.name}`);
+    this.setStatus(identity.id, "warm");
+    return { kind: "asleep" };
+  }
+
+  async activity(identity: Identity): Promise<PilotActivity | undefined> {
+    if (this.status(identity.id) !== "running") return undefined;
+    return this.inside.get(identity.name) ?? { holders: [], idleMs: Number.MAX_SAFE_INTEGER };
+  }
+
+  async chill(id: string): Promise<boolean> {
+    if (this.status(id) !== "warm") return false;
+    this.#note(`chill ${id}`);
+    this.setStatus(id, "cold");
+    return true;
+  }
+
+  async restart(identity: Identity): Promise<void> {
+    this.#note(`restart ${identity.name}`);
+    this.setStatus(identity.id, "cold");
+    this.setStatus(identity.id, "running");
+  }
+
+  async upgrade(identity: Identity): Promise<boolean> {
+    this.#note(`upgrade ${identity.name}`);
+    return false;
   }
 
   async destroy(id: string): Promise<void> {

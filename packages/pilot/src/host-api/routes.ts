@@ -1,13 +1,16 @@
 import { HOB_VERSION, HobError, PILOT_PROTOCOL_VERSION, PILOT_ROUTES, type ReadyResponse, resumedRequest } from "@hob/protocol";
 import { Hono } from "hono";
+import type { Activity } from "../activity/activity.ts";
 import type { InnerContainer } from "../container/container.ts";
 import type { Firewall } from "../network/firewall.ts";
 import type { Sprite } from "../sprite.ts";
+import { activityRoutes } from "./activity-routes.ts";
 
 export interface HostApiParts {
   sprite: Sprite;
   container: InnerContainer;
   firewall: Firewall;
+  activity: Activity;
   /** resolves to the uptime of the kernel, milliseconds */
   uptimeMs: () => Promise<number>;
   /** flushes everything to the volume's disk */
@@ -37,6 +40,7 @@ export function hostApi(parts: HostApiParts): Hono {
     const parsed = resumedRequest.safeParse(await c.req.json().catch(() => undefined));
     if (!parsed.success) throw new HobError("invalid_request", `resumed: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
     const { hostAddresses } = parsed.data;
+    parts.activity.touch();
     await Promise.all([sprite.resumed(parsed.data), hostAddresses === undefined ? undefined : parts.firewall.closeHost(hostAddresses)]);
     return c.body(null, 204);
   });
@@ -44,6 +48,7 @@ export function hostApi(parts: HostApiParts): Hono {
     await parts.sync();
     return c.body(null, 204);
   });
+  app.route("/", activityRoutes(parts.activity, parts.sync));
   app.post(PILOT_ROUTES.shutdown, (c) => {
     setImmediate(parts.shutDown);
     return c.body(null, 202);

@@ -17,6 +17,8 @@ export interface RouteDescription {
   summary: string;
   /** a GET that is upgraded to a WebSocket; `docs` says where its frames are described */
   webSocket?: { docs: string };
+  /** answered without a token */
+  open?: true;
   /** Hob's own: not in the API that the official SDKs speak */
   extension?: true;
   query?: z.ZodObject;

@@ -1,0 +1,204 @@
+import { rm } from "node:fs/promises";
+import type { Identity } from "@hob/protocol";
+import type { Logger } from "pino";
+import type { Vm } from "../vmm/driver.ts";
+import { consoleEnd, pilotAnnounced } from "./announcement.ts";
+import { writeBootConfig } from "./boot-config.ts";
+import { bounded } from "./bounded.ts";
+import type { SpriteEntries, SpriteEntry } from "./entries.ts";
+import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
+import type { RuntimePaths } from "./paths.ts";
+import { PilotClient } from "./pilot-client.ts";
+import { SavedStates } from "./saved-state.ts";
+import type { MachineSpec } from "./sprite-runtime.ts";
+
+const RESUME_TIMEOUT_MS = 15_000;
+const BOOT_TIMEOUT_MS = 120_000;
+/** A pilot that shuts down gives itself 15 s. */
+const SHUTDOWN_TIMEOUT_MS = 20_000;
+/** Before a save at the daemon's end: a flush that takes longer would take the time of the save. */
+const FLUSH_TIMEOUT_MS = 5_000;
+
+export interface LifecycleParts {
+  paths: RuntimePaths;
+  factory: VmFactory;
+  entries: SpriteEntries;
+  log: Logger;
+}
+
+/** How one sprite's VM comes up and goes down. All of it is called from within the sprite's queue. */
+export class VmLifecycle {
+  readonly saved: SavedStates;
+  readonly #parts: LifecycleParts;
+
+  constructor(parts: LifecycleParts) {
+    this.#parts = parts;
+    this.saved = new SavedStates(parts.factory);
+  }
+
+  /** Lets a save go on if there is one that fits, and else boots from the disk. */
+  async wake(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
+    if (await this.saved.isRestorable(this.#parts.paths.sprite(entry.id))) {
+      try {
+        return await this.restore(entry, identity, machine, identity.pilotToken);
+      } catch (error) {
+        this.#parts.log.warn({ id: entry.id, err: error }, "restore failed, starting from the disk");
+      }
+    }
+    await this.boot(entry, identity, machine);
+  }
+
+  /** @param token what the pilot in the saved memory accepts */
+  async restore(entry: SpriteEntry, identity: Identity, machine: MachineSpec, token: string): Promise<void> {
+    const start = performance.now();
+    const vm = await restoreVm(this.#parts.factory, this.#parts.paths.sprite(entry.id), machine);
+    this.#parts.log.info({ id: entry.id, vmmMs: Math.round(performance.now() - start) }, "memory restored");
+    await this.#bringUp(entry, identity, vm, (alive) => new PilotClient(vm.pilotPort, token).resumed(identity, RESUME_TIMEOUT_MS, alive));
+  }
+
+  async boot(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
+    const files = this.#parts.paths.sprite(entry.id);
+    await this.saved.drop(files);
+    await writeBootConfig(files.bootConfig, identity.pilotToken, identity);
+    await this.saved.noteImages(files);
+    const consoleBefore = await consoleEnd(files.console);
+    const vm = await bootVm(this.#parts.factory, files, machine);
+    await this.#bringUp(entry, identity, vm, async (alive) => {
+      await pilotAnnounced(files.console, consoleBefore, alive);
+      const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
+      await pilot.waitUntilReady(BOOT_TIMEOUT_MS, alive);
+      await pilot.resumed(identity, RESUME_TIMEOUT_MS, alive);
+    });
+  }
+
+  /** Takes over a VM of an earlier daemon, if there is one and its pilot answers. */
+  async adopt(entry: SpriteEntry, identity: Identity): Promise<void> {
+    const { paths, factory, log } = this.#parts;
+    const files = paths.sprite(entry.id);
+    const vm = await factory.driver.adopt(files.run);
+    if (vm === undefined) {
+      entry.status = (await this.saved.isRestorable(files)) ? "warm" : "cold";
+      return;
+    }
+    const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
+    try {
+      await pilot.waitUntilReady(RESUME_TIMEOUT_MS, () => true);
+      // The earlier daemon may have died between the restore and this; once more does no harm.
+      await pilot.resumed(identity, RESUME_TIMEOUT_MS, () => true);
+      this.#attach(entry, identity, vm);
+    } catch (error) {
+      log.warn({ id: entry.id, err: error }, "a VM of an earlier daemon does not answer; it is ended");
+      await vm.kill();
+    }
+  }
+
+  /**
+   * Saves and ends the VM of a sprite whose data is on its disk. When that fails the VM goes on, if it can.
+   * @throws what the save threw
+   */
+  async sleep(entry: SpriteEntry): Promise<void> {
+    const { vm } = entry;
+    if (vm === undefined) return;
+    entry.vm = undefined;
+    try {
+      await this.#save(entry, vm);
+    } catch (error) {
+      if (await goesOn(vm)) entry.vm = vm;
+      else await this.#lose(entry, vm, error);
+      throw error;
+    }
+  }
+
+  /** Saves and ends the VM, whatever happens: one that cannot be saved is killed and starts from its disk. */
+  async stop(entry: SpriteEntry): Promise<void> {
+    const { vm } = entry;
+    if (vm === undefined) return;
+    // The memory may be worthless to the next daemon, if it brings other images: then the disk must be complete.
+    await bounded(new PilotClient(vm.pilotPort, entry.pilotToken).prepareSave(), FLUSH_TIMEOUT_MS);
+    entry.vm = undefined;
+    await this.#save(entry, vm).catch((error: unknown) => this.#lose(entry, vm, error));
+  }
+
+  /** Ends a VM in good order, or, when it does not end in time, at once; and drops what is saved. Then there is only the disk. */
+  async shutDown(entry: SpriteEntry): Promise<void> {
+    const { vm } = entry;
+    entry.vm = undefined;
+    if (vm !== undefined) {
+      const ended = new PilotClient(vm.pilotPort, entry.pilotToken).shutdown().then(() => vm.exited);
+      await bounded(ended, SHUTDOWN_TIMEOUT_MS);
+      await vm.kill();
+    }
+    await this.chill(entry);
+  }
+
+  /** Drops the memory of a sprite without a VM. */
+  async chill(entry: SpriteEntry): Promise<void> {
+    const files = this.#parts.paths.sprite(entry.id);
+    await this.saved.drop(files);
+    await rm(files.run, { recursive: true, force: true });
+    this.#parts.entries.setStatus(entry, "cold");
+  }
+
+  async #save(entry: SpriteEntry, vm: Vm): Promise<void> {
+    const files = this.#parts.paths.sprite(entry.id);
+    try {
+      await vm.save(files.state);
+      await this.saved.complete(files);
+    } catch (error) {
+      await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
+      throw error;
+    }
+    await vm.kill();
+    await rm(files.run, { recursive: true, force: true });
+    this.#parts.entries.setStatus(entry, "warm");
+  }
+
+  async #lose(entry: SpriteEntry, vm: Vm, error: unknown): Promise<void> {
+    this.#parts.log.error({ id: entry.id, err: error }, "save failed; the sprite will start from its disk");
+    await vm.kill();
+    await rm(this.#parts.paths.sprite(entry.id).run, { recursive: true, force: true });
+    this.#parts.entries.setStatus(entry, "cold");
+  }
+
+  /** A started VM counts as running once its pilot has answered; otherwise it is ended. */
+  async #bringUp(entry: SpriteEntry, identity: Identity, vm: Vm, greet: (alive: () => boolean) => Promise<void>): Promise<void> {
+    let gone = false;
+    vm.exited.then(
+      () => {
+        gone = true;
+      },
+      () => {},
+    );
+    try {
+      await greet(() => !gone);
+    } catch (error) {
+      await vm.kill();
+      throw error;
+    }
+    this.#attach(entry, identity, vm);
+  }
+
+  #attach(entry: SpriteEntry, identity: Identity, vm: Vm): void {
+    const { entries, log } = this.#parts;
+    entry.vm = vm;
+    entry.pilotToken = identity.pilotToken;
+    entries.setStatus(entry, "running");
+    vm.exited.then(
+      () => {
+        if (entry.vm !== vm) return;
+        entry.vm = undefined;
+        log.warn({ id: entry.id }, "the VM ended by itself; its sprite starts from its disk at the next request");
+        entries.setStatus(entry, "cold");
+        return vm.kill();
+      },
+      () => {},
+    );
+  }
+}
+
+/** Lets a VM whose save failed run on. @returns false when it cannot */
+const goesOn = (vm: Vm): Promise<boolean> =>
+  vm.resume().then(
+    () => true,
+    () => false,
+  );

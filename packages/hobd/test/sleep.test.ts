@@ -1,0 +1,232 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { WebSocket } from "ws";
+import { describeUse, SpriteUses } from "../src/activity/use.ts";
+import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
+
+const IDLE = { idleTimeoutSeconds: 0.2 };
+
+async function status(hob: TestDaemon, name: string): Promise<string> {
+  return (await bodyOf(await hob.fetch(`/v1/sprites/${name}`))).status;
+}
+const activity = async (hob: TestDaemon, name: string) => bodyOf(await hob.fetch(`/v1/sprites/${name}/activity`));
+const post = (hob: TestDaemon, name: string, route: string, json: object = {}) =>
+  hob.fetch(`/v1/sprites/${name}/${route}`, { method: "POST", json });
+const sleeps = (hob: TestDaemon, name: string) => hob.runtime.calls.filter((call) => call === `sleep ${name}`).length;
+const isAsleep = (hob: TestDaemon, name: string) => until(`${name} sleeps`, async () => (await status(hob, name)) === "warm");
+
+async function socketTo(hob: TestDaemon, route: string): Promise<WebSocket> {
+  const socket = new WebSocket(`${hob.url.replace("http", "ws")}/v1/sprites/one/${route}`, { headers: hob.headers });
+  await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
+  return socket;
+}
+
+describe("sleep by itself", () => {
+  test("a sprite that nobody uses sleeps; a request wakes it, is answered, and is named as the reason", async () => {
+    await using hob = await TestDaemon.start(IDLE);
+    await hob.create("one");
+    assert.equal((await activity(hob, "one")).last_wake.reason, "start");
+    await isAsleep(hob, "one");
+    assert.equal((await hob.fetch("/v1/sprites/one/echo?secret=1")).status, 200);
+    const { last_wake, idle_timeout_seconds } = await activity(hob, "one");
+    assert.deepEqual([last_wake.reason, idle_timeout_seconds], ["GET /echo", 0.2]);
+    await isAsleep(hob, "one");
+    const sprite = await bodyOf(await hob.fetch("/v1/sprites/one"));
+    assert.ok(Date.parse(sprite.last_warming_at) >= Date.parse(sprite.last_running_at));
+  });
+
+  test("an open connection and a request under way hold it; a watcher does not", async () => {
+    await using hob = await TestDaemon.start(IDLE);
+    await hob.create("one");
+    const socket = await socketTo(hob, "exec/ws?cmd=secret");
+    const { holders, sleeps_at, idle_since } = await activity(hob, "one");
+    assert.deepEqual([holders.length, holders[0].kind, holders[0].label, sleeps_at, idle_since], [1, "exec", "GET /exec/ws", null, null]);
+    assert.equal((await post(hob, "one", "sleep")).status, 409);
+    await sleep(600);
+    assert.equal(await status(hob, "one"), "running");
+    socket.close();
+    await isAsleep(hob, "one");
+    const slow = new AbortController();
+    const silent = await hob.fetch("/v1/sprites/one/silent", { signal: slow.signal });
+    await sleep(600);
+    assert.equal(await status(hob, "one"), "running");
+    slow.abort();
+    await silent.text().catch(() => {});
+    await isAsleep(hob, "one");
+    const watcher = await socketTo(hob, "ports/watch");
+    await isAsleep(hob, "one");
+    watcher.terminate();
+  });
+
+  test("what its pilot reports holds it, and is told", async () => {
+    await using hob = await TestDaemon.start(IDLE);
+    hob.runtime.inside.set("one", { holders: [{ kind: "task", label: "build", since: 5 }], idleMs: 0 });
+    await hob.create("one");
+    await sleep(600);
+    assert.equal(await status(hob, "one"), "running");
+    assert.deepEqual((await activity(hob, "one")).holders, [{ kind: "task", label: "build", since: new Date(5).toISOString() }]);
+    const refused = await post(hob, "one", "sleep");
+    const { error, message } = await bodyOf(refused);
+    assert.deepEqual([refused.status, error], [409, "conflict"]);
+    assert.match(message, /task build/);
+    hob.runtime.inside.delete("one");
+    await isAsleep(hob, "one");
+  });
+
+  test("a request that comes while its pilot decides keeps it awake, also if it is over by then", async () => {
+    const deciding = Promise.withResolvers<void>();
+    const decide = Promise.withResolvers<void>();
+    await using hob = await TestDaemon.start(IDLE, {
+      onPrepareSleep: () => {
+        deciding.resolve();
+        return decide.promise;
+      },
+    });
+    await hob.create("one");
+    await deciding.promise;
+    assert.equal((await hob.fetch("/v1/sprites/one/echo")).status, 200);
+    decide.resolve();
+    await until("it sleeps later", () => sleeps(hob, "one") === 1);
+    const { last_wake } = await activity(hob, "one");
+    assert.equal(last_wake.reason, "start", "it did not sleep in between");
+  });
+
+  test("a sprite's own idle time wins over the daemon's; 0 keeps it awake, null takes it back", async () => {
+    await using hob = await TestDaemon.start(IDLE);
+    const made = await bodyOf(await hob.create("one", { idle_timeout_seconds: 0 }));
+    assert.equal(made.idle_timeout_seconds, 0);
+    await sleep(600);
+    assert.equal(await status(hob, "one"), "running");
+    assert.deepEqual([(await activity(hob, "one")).sleeps_at, (await activity(hob, "one")).idle_timeout_seconds], [null, 0]);
+    const changed = await bodyOf(await hob.fetch("/v1/sprites/one", { method: "PUT", json: { idle_timeout_seconds: null } }));
+    assert.equal(changed.idle_timeout_seconds, undefined);
+    await isAsleep(hob, "one");
+    for (const bad of [-1, 1.5, "30", 1e9]) {
+      assert.equal((await hob.fetch("/v1/sprites/one", { method: "PUT", json: { idle_timeout_seconds: bad } })).status, 400, String(bad));
+    }
+  });
+
+  test("asking about a sprite, and checking it, does not keep it awake", async () => {
+    await using hob = await TestDaemon.start(IDLE);
+    await hob.create("one");
+    await until("it sleeps", async () => {
+      await hob.fetch("/v1/sprites/one/check");
+      await activity(hob, "one");
+      return (await status(hob, "one")) === "warm";
+    });
+    assert.equal((await bodyOf(await hob.fetch("/v1/sprites/one/check"))).status, "sleeping");
+    assert.equal(await status(hob, "one"), "warm");
+  });
+
+  test("the watch stream shows it go to sleep and wake", async () => {
+    await using hob = await TestDaemon.start(IDLE);
+    await hob.create("one");
+    const stop = new AbortController();
+    const response = await hob.fetch("/v1/sprites", { headers: { Accept: "application/x-ndjson" }, signal: stop.signal });
+    const seen: string[] = [];
+    const reading = (async () => {
+      for await (const text of (response.body ?? assert.fail()).pipeThrough(new TextDecoderStream()))
+        for (const line of text.split("\n").filter(Boolean)) seen.push(`${JSON.parse(line).type} ${JSON.parse(line).status}`);
+    })().catch(() => {});
+    await until("it is seen to sleep", () => seen.includes("status warm"));
+    await hob.fetch("/v1/sprites/one/echo");
+    await until("it is seen to wake", () => seen.indexOf("status running") > seen.indexOf("status warm"));
+    stop.abort();
+    await reading;
+  });
+});
+
+describe("on request", () => {
+  test("it sleeps at once, twice too; by force also while it is held; a wrong body is refused", async () => {
+    await using hob = await TestDaemon.start();
+    await hob.create("one");
+    for (let i = 0; i < 2; i++) {
+      const answer = await post(hob, "one", "sleep");
+      assert.deepEqual([answer.status, await bodyOf(answer)], [200, { sprite_name: "one", status: "warm" }]);
+    }
+    const socket = await socketTo(hob, "exec/ws");
+    assert.equal((await post(hob, "one", "sleep", { force: true })).status, 200);
+    assert.equal(sleeps(hob, "one"), 2);
+    socket.terminate();
+    assert.equal((await post(hob, "one", "sleep", { force: "yes" })).status, 400);
+    assert.equal((await post(hob, "none", "sleep")).status, 404);
+    assert.equal((await hob.fetch("/v1/sprites/one/sleep")).status, 405);
+  });
+
+  test("restart answers as the SDKs read it, upgrade with 204", async () => {
+    await using hob = await TestDaemon.start();
+    const { id } = await bodyOf(await hob.create("one"));
+    const restarted = await bodyOf(await post(hob, "one", "restart"));
+    assert.deepEqual([restarted.sprite_name, restarted.machine_id], ["one", id]);
+    assert.match(restarted.message, /^restarted in /);
+    const upgraded = await post(hob, "one", "upgrade");
+    assert.deepEqual([upgraded.status, await upgraded.text()], [204, ""]);
+    assert.deepEqual(hob.runtime.calls.slice(-2), ["restart one", "upgrade one"]);
+    for (const route of ["restart", "upgrade"]) assert.equal((await post(hob, "none", route)).status, 404);
+  });
+});
+
+describe("room", () => {
+  test("an idle sprite sleeps for a new one and for one that wakes; sprites in use do not", async () => {
+    let now = Date.now();
+    await using hob = await TestDaemon.start({ maxRunning: 2, idleTimeoutSeconds: 3600 }, {}, { now: () => now });
+    await hob.create("old");
+    now += 10_000;
+    await hob.create("one");
+    assert.equal((await hob.create("three")).status, 201, "the idlest makes room");
+    assert.deepEqual([await status(hob, "old"), await status(hob, "one"), await status(hob, "three")], ["warm", "running", "running"]);
+    assert.equal((await hob.create("four")).status, 429, "the others are not idle for long enough");
+    now += 10_000;
+    const socket = await socketTo(hob, "exec/ws");
+    assert.equal((await hob.fetch("/v1/sprites/old/echo")).status, 200, "the one that nobody uses makes room");
+    assert.deepEqual([await status(hob, "old"), await status(hob, "one"), await status(hob, "three")], ["running", "running", "warm"]);
+    socket.terminate();
+  });
+
+  test("with sleep turned off nobody is put to sleep for another", async () => {
+    let now = Date.now();
+    await using hob = await TestDaemon.start({ maxRunning: 1 }, {}, { now: () => now });
+    await hob.create("one");
+    now += 100_000;
+    const refused = await hob.create("two");
+    assert.equal(refused.status, 429);
+    assert.deepEqual(
+      ["retry-after", "x-ratelimit-limit", "x-ratelimit-remaining"].map((name) => refused.headers.get(name)),
+      ["30", "1", "0"],
+    );
+  });
+});
+
+describe("uses", () => {
+  test("what a request is called, without its query", () => {
+    assert.deepEqual(describeUse("GET", "/v1/sprites/one/exec?cmd=secret", true), { kind: "exec", label: "GET /exec", holds: true });
+    assert.deepEqual(describeUse("GET", "/v1/sprites/one/proxy", true), { kind: "proxy", label: "GET /proxy", holds: true });
+    assert.deepEqual(describeUse("PUT", "/v1/sprites/one/fs/write?path=x", false), {
+      kind: "request",
+      label: "PUT /fs/write",
+      holds: true,
+    });
+    assert.equal(describeUse("GET", "/v1/sprites/one/fs/watch?path=x", true).holds, false);
+    assert.equal(describeUse("GET", "/v1/sprites/one/ports/watch", true).holds, false);
+    assert.ok(describeUse("GET", `/v1/sprites/one/${"x".repeat(10_000)}`, false).label.length < 200);
+  });
+
+  test("ends count as use; the host's own questions do not; ending twice does nothing", () => {
+    let now = 1;
+    const uses = new SpriteUses(() => now);
+    const use = uses.begin("a", { kind: "request", label: "x", holds: true });
+    now = 5;
+    assert.deepEqual([uses.inUse("a"), uses.lastUsedAt("a")], [true, 1]);
+    use[Symbol.dispose]();
+    now = 9;
+    use[Symbol.dispose]();
+    assert.deepEqual([uses.inUse("a"), uses.lastUsedAt("a")], [false, 5]);
+    const check = uses.begin("a", { kind: "check", label: "x", holds: true, counts: false });
+    assert.equal(uses.inUse("a"), true);
+    check[Symbol.dispose]();
+    assert.equal(uses.lastUsedAt("a"), 5);
+    uses.begin("a", { kind: "connection", label: "x", holds: false });
+    assert.deepEqual([uses.inUse("a"), uses.lastUsedAt("a")], [false, 9]);
+  });
+});

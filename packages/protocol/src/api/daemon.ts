@@ -1,0 +1,64 @@
+import { z } from "zod";
+import type { RouteDescription } from "./route.ts";
+
+const family = "Daemon";
+
+const healthAnswer = z.object({ ok: z.literal(true), version: z.string() });
+const step = z.object({ name: z.string(), ms: z.number() });
+const bounceAnswer = z.object({ totalMs: z.number(), steps: z.array(step), uptimeMs: z.number(), pilotPid: z.number() });
+
+/** What is about the daemon and the platform itself, and in no SDK. */
+export const daemonRoutes: readonly RouteDescription[] = [
+  {
+    method: "GET",
+    path: "/healthz",
+    family,
+    open: true,
+    extension: true,
+    summary: "Says that the daemon answers, and its version.",
+    answers: { 200: { summary: "it is up", body: { json: healthAnswer } } },
+  },
+  {
+    method: "GET",
+    path: "/openapi.json",
+    family,
+    open: true,
+    extension: true,
+    summary: "This document.",
+    answers: { 200: { summary: "OpenAPI 3.1", body: { json: z.object({ openapi: z.string() }) } } },
+  },
+  {
+    method: "GET",
+    path: "/docs",
+    family,
+    open: true,
+    extension: true,
+    summary: "A page for people that shows this document.",
+    answers: { 200: { summary: "HTML", body: { bytes: "text/html" } } },
+  },
+  {
+    method: "POST",
+    path: "/v1/sprites/{name}/bounce",
+    family,
+    extension: true,
+    summary: "Stops the sprite's inner container and starts it anew; its microVM runs on.",
+    answers: { 200: { summary: "how long each step took, milliseconds", body: { json: bounceAnswer } } },
+  },
+  {
+    method: "POST",
+    path: "/v1/sprites/{name}/diagnostics/crun-exec",
+    family,
+    extension: true,
+    summary: "Runs `crun exec … true` once inside the VM: what `npm run bench` holds an exec against.",
+    answers: { 200: { summary: "milliseconds by the guest's clock", body: { json: z.object({ ms: z.number() }) } } },
+  },
+  {
+    method: "GET",
+    path: "/v1/sprites/{name}/diagnostics/stream",
+    family,
+    extension: true,
+    summary: "Sends zero bytes out of the VM: what `npm run bench` holds output of an exec against.",
+    query: z.object({ bytes: z.number().int().min(0).describe("how many; at most 1 GiB") }),
+    answers: { 200: { summary: "zeros", body: { bytes: "application/octet-stream" } }, 400: { summary: "bytes is out of range" } },
+  },
+];
