@@ -6,8 +6,10 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { type Sprite, SpritesClient } from "@fly/sprites";
 import { createRuntime, type MachineSpec, type PilotEndpoint, type SpriteRuntime } from "@hob/hobd";
+import { SpriteStorage } from "@hob/hobd/object-store/sprite-storage.ts";
 import { buildImages } from "@hob/images";
 import { type Identity, MACHINE_LIMITS } from "@hob/protocol";
+import { openStore } from "@hob/storage";
 import { pino } from "pino";
 import { PROJECT } from "../lib/steps.ts";
 
@@ -120,7 +122,10 @@ export class BenchRuntime {
 async function open(home: string): Promise<SpriteRuntime> {
   const images = await buildImages();
   const events = { building: () => {}, built: () => {} };
-  return createRuntime({ home, images, events, log: pino({ level: "silent" }), prepare: false });
+  const log = pino({ level: "silent" });
+  const store = await openStore(`dir:${join(home, "store")}`, {});
+  const storage = new SpriteStorage({ store, organization: "hob", owner: "bench", log });
+  return createRuntime({ home, images, events, storage, log, prepare: false });
 }
 
 export const newIdentity = (): Identity => ({

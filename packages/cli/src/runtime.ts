@@ -19,6 +19,7 @@ export async function createRuntime(cli: Cli, context: RuntimeContext): Promise<
     home: context.home.directory,
     images,
     log: context.log,
+    storage: context.storage,
     prepare: true,
     events: {
       building: ({ cpus, ramMb }) => cli.note(`Booting a template (${cpus} CPUs, ${ramMb} MB): sprites are forked from it`),

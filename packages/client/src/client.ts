@@ -1,6 +1,5 @@
 import { HobError } from "@hob/protocol/errors.ts";
 import type { BounceResponse } from "@hob/protocol/pilot.ts";
-import type { SpriteCheckpoints } from "./checkpoints.ts";
 import type {
   CreateSpriteRequest,
   SleepAnswer,
@@ -12,6 +11,7 @@ import type {
   SpriteWatchLine,
   UpdateSpriteRequest,
 } from "@hob/protocol/sprites.ts";
+import type { SpriteCheckpoints } from "./checkpoints.ts";
 import type { ExecOptions, ExecResult, ExecSession } from "./exec.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
 

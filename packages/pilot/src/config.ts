@@ -1,4 +1,4 @@
-import { identity } from "@hob/protocol";
+import { identity, storageAssignment } from "@hob/protocol";
 import { z } from "zod";
 
 /**
@@ -19,6 +19,8 @@ export const bootConfig = z.object({
     dns: z.array(z.string()),
     mtu: z.number().int(),
   }),
+  /** the sprite's place in the object store, as with `resumed`: a volume may read from there from the beginning */
+  storage: storageAssignment.optional(),
   listen: z.object({ host: z.string(), port: z.number().int() }),
 });
 export type BootConfig = z.infer<typeof bootConfig>;

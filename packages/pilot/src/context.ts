@@ -15,18 +15,19 @@ import { enableControllers } from "./container/cgroups.ts";
 import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
+import { SpriteStorage } from "./durability/sprite-storage.ts";
 import { ExecEndpoint } from "./exec/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
 import { Sprite } from "./sprite.ts";
-import type { ThinVolume } from "./volume/thin-volume.ts";
+import type { OriginResolver, ThinVolume } from "./volume/thin-volume.ts";
 import { clearMounts, TreeSwitch } from "./volume/tree-switch.ts";
 
 /** What the launcher's kind decides: a microVM has disks, a launcher made of namespaces would have folders. */
 export interface Platform {
   layers: readonly Layer[];
-  volume(runner: CommandRunner, helper: HelperClient): ThinVolume;
+  volume(runner: CommandRunner, helper: HelperClient, origins: OriginResolver): ThinVolume;
   /** before anything else: modules, uplink */
   prepare(runner: CommandRunner): Promise<void>;
 }
@@ -39,6 +40,8 @@ export class PilotContext {
   readonly sprite: Sprite;
   readonly container: InnerContainer;
   readonly volume: ThinVolume;
+  /** the object store, as far as the host opens it */
+  readonly storage: SpriteStorage;
   /** exchanges the tree that the container runs on */
   readonly treeSwitch: TreeSwitch;
   readonly checkpoints: Checkpoints;
@@ -61,7 +64,8 @@ export class PilotContext {
     this.log = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime });
     this.#runner = overrides.runner ?? new SystemCommandRunner();
     this.helper = new HelperClient(PATHS.helperSocket);
-    this.volume = platform.volume(this.#runner, this.helper);
+    this.storage = new SpriteStorage({ helper: this.helper, log: this.log, assignment: config.storage });
+    this.volume = platform.volume(this.#runner, this.helper, (name) => this.storage.origins.resolve(name));
     this.sprite = new Sprite(this.helper, config.pilotToken, config.identity);
     this.firewall = new Firewall(this.#runner);
     this.#rootfs = new RootFilesystem(platform.layers, this.helper);
@@ -78,6 +82,7 @@ export class PilotContext {
       now: () => new Date(),
       onError: (what, err) => log.error({ err }, what),
     });
+    this.storage.use(volume, this.treeSwitch);
     this.#resolver = new Resolver(config.network.dns);
     this.endpoints = this.#createEndpoints();
   }
@@ -88,12 +93,16 @@ export class PilotContext {
       new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
+      ...this.storage.endpoints,
       { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },
     ];
   }
 
-  /** Brings the sprite up. A pilot that was restarted finds the layers and the network of its predecessor. */
-  async start(): Promise<void> {
+  /**
+   * Brings the sprite up. A pilot that was restarted finds the layers and the network of its predecessor.
+   * @param listen called once this machine has its address: the volume may need the host before it can be mounted
+   */
+  async start(listen: () => Promise<void>): Promise<void> {
     const { log } = this;
     const { device, address, gateway } = this.config.network;
     const restarted = await this.#clearPredecessor();
@@ -102,12 +111,15 @@ export class PilotContext {
       await enableControllers();
       await writeFile("/proc/sys/net/ipv4/ip_forward", "1");
     }
+    const prepareNetwork = async () => {
+      if (!restarted) await timed(steps, "platform", () => this.#platform.prepare(this.#runner));
+      await listen();
+    };
     await Promise.all([
+      prepareNetwork(),
       timed(steps, "volume", () => this.volume.attach()),
       timed(steps, "checkpoints", () => this.#checkpointMounts.prepare()),
-      ...(restarted
-        ? []
-        : [timed(steps, "platform", () => this.#platform.prepare(this.#runner)), timed(steps, "layers", () => this.#rootfs.mountLayers())]),
+      ...(restarted ? [] : [timed(steps, "layers", () => this.#rootfs.mountLayers())]),
     ]);
     if (!restarted) {
       await timed(steps, "firewall", () => this.firewall.apply(firewallRules({ device, address, gateway })));
@@ -120,6 +132,7 @@ export class PilotContext {
     if (this.container.failure !== undefined) log.error({ err: this.container.failure }, "the inner container does not start");
     this.#resolver.start();
     this.checkpoints.start();
+    this.storage.start();
     this.#stopHourly = startHourly(this.checkpoints, (err) => log.error({ err }, "hourly checkpoint"));
     log.info({ steps, restarted, processMs: Math.round(performance.now()), uptimeMs: await this.uptimeMs() }, "inner container runs");
   }
@@ -130,6 +143,7 @@ export class PilotContext {
     this.#resolver.stop();
     await this.checkpoints.settled();
     await this.treeSwitch.settled();
+    await this.storage.stop();
     await this.container.stop();
     await this.#checkpointMounts.hideAll();
     await this.volume.detach();
@@ -145,6 +159,7 @@ export class PilotContext {
       () => false,
     );
     if (!restarted) return false;
+    await this.storage.origins.takeOver();
     await this.#resolver.endPredecessor();
     await this.helper.killCgroup("/sys/fs/cgroup/sprite");
     await this.#crun.forget();

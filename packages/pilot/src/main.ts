@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { createApiServer } from "./api/server.ts";
 import { PilotContext } from "./context.ts";
 import { hostApi } from "./host-api/routes.ts";
@@ -32,5 +33,17 @@ const server = createApiServer({
   log,
 });
 
-await context.start();
-server.listen(config.listen.port, config.listen.host, () => log.info({ uptimeMs: process.uptime() * 1000 }, "pilot listens"));
+// The host reads this on the console, and asks nothing before. A volume that needs the object store cannot wait for the end
+// of the start: the way there is a connection that the host makes.
+let announced = false;
+function announce(): void {
+  if (!announced) log.info({ uptimeMs: process.uptime() * 1000 }, "pilot listens");
+  announced = true;
+}
+
+context.storage.onNeeded = announce;
+await context.start(async () => {
+  server.listen(config.listen.port, config.listen.host);
+  await once(server, "listening");
+});
+announce();

@@ -10,6 +10,7 @@ import { storageAssignment } from "./relay.ts";
  * | GET /hob/ready | 200 once the inner container runs, or failed to; version and timings |
  * | POST /hob/resumed | first request after every restore: entropy, clock, identity; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
+ * | POST /hob/attach | after `resumed` with a base: put the sprite of the object store in place of the template's; 204 |
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
@@ -24,6 +25,7 @@ export const PILOT_ROUTES = {
   activity: "/hob/activity",
   prepareSleep: "/hob/prepare-sleep",
   shutdown: "/hob/shutdown",
+  attach: "/hob/attach",
   /** upgraded: relay.ts */
   relay: "/hob/relay",
 } as const;
@@ -60,6 +62,8 @@ export const resumedRequest = z.object({
   identity,
   /** absent: there is no object store */
   storage: storageAssignment.optional(),
+  /** names this start of the VM: relay connections of another start are dead */
+  start: z.string().max(64).optional(),
   /** addresses of the host's own: no sprite may connect to them. Left out: those of the last time */
   hostAddresses: z.array(z.ipv4()).max(1024).optional(),
 });

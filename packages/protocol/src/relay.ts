@@ -22,6 +22,8 @@ export const RELAY = {
   connections: 4,
   objects: "/objects/",
   list: "/list",
+  /** names the start of the VM that a connection belongs to; `resumed` brings the same name */
+  startHeader: "hob-start",
   /** Unix milliseconds of the last change, by the store's clock */
   modifiedHeader: "hob-modified",
 } as const;

@@ -37,7 +37,12 @@ async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
   const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store } = flags;
   const config = loadConfig(cli.env, { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store });
   const { createRuntime } = await import("../runtime.ts");
-  await serveInForeground(cli, config, { createRuntime: (context) => createRuntime(cli, context) }, flags.json === true);
+  await serveInForeground(
+    cli,
+    config,
+    { environment: cli.env, createRuntime: (context) => createRuntime(cli, context) },
+    flags.json === true,
+  );
 }
 
 /** Runs a daemon until a signal has stopped it. */

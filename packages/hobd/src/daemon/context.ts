@@ -1,6 +1,7 @@
 import { totalmem } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HOB_VERSION, MACHINE_LIMITS } from "@hob/protocol";
+import { openStore, requireConditionalWrites } from "@hob/storage";
 import type { Logger } from "pino";
 import { diskIsShort } from "../activity/disk-room.ts";
 import { Sleeper } from "../activity/sleeper.ts";
@@ -16,13 +17,15 @@ import { type SpriteContext, SpriteEvents } from "../api/sprite-context.ts";
 import { FrontDoor } from "../front-door/front-door.ts";
 import { createPilotLocator, createPilotRequester } from "../front-door/pilot-locator.ts";
 import { Upstream } from "../front-door/upstream.ts";
+import { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
 import { Authenticator } from "../tokens/authenticator.ts";
+import { ORGANIZATION } from "../tokens/token-format.ts";
 import { type DaemonConfig, localUrl } from "./config.ts";
 import { ensureFirstToken } from "./first-token.ts";
-import { type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
+import { ensureHostId, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
 import { lockHome } from "./home-lock.ts";
 import { HttpServer } from "./http-server.ts";
 import { createLogger, RotatingFile } from "./log.ts";
@@ -36,11 +39,15 @@ export interface RuntimeContext {
   /** one directory per sprite, named by its id, belongs to the runtime */
   spritesDirectory: string;
   home: HomeLayout;
+  /** where sprites' data is kept for good */
+  storage: SpriteStorage;
   log: Logger;
 }
 
 export interface DaemonOverrides {
   createRuntime: (context: RuntimeContext) => SpriteRuntime | Promise<SpriteRuntime>;
+  /** where credentials of the object store are looked for; default: nothing */
+  environment?: Readonly<Record<string, string | undefined>>;
   /** Unix milliseconds */
   now?: () => number;
   /** memory of the host, bytes; decides how many sprites may run when the configuration does not */
@@ -75,7 +82,8 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const token = await ensureFirstToken(home, registry.tokens, now, log);
   // From here on the CLI finds this daemon; what it asks is held until the sprites are recovered.
   writeDaemonInfo(home, { pid: process.pid, url, version: HOB_VERSION, started_at: new Date(now()).toISOString() });
-  const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, log });
+  const storage = await openStorage(home, config, overrides, log);
+  const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, storage, log });
   const urlOf = spriteUrlOf(config.domain, listening.port);
   const limit = runningLimit(config, overrides);
   const context = spriteContext({ registry, runtime, urlOf, log, now, limit, createRate: config.createRate });
@@ -97,6 +105,19 @@ function openHome(home: HomeLayout, config: DaemonConfig, undo: AsyncDisposableS
   const file = undo.adopt(new RotatingFile(home.log), (log) => log.close());
   const log = createLogger(config.logLevel, file);
   return { log, registry: undo.use(openSqliteRegistry(home.database)) };
+}
+
+/** A store in which two hosts could own one sprite is refused before anything is written there. */
+async function openStorage(
+  home: HomeLayout,
+  config: DaemonConfig,
+  { environment = {} }: DaemonOverrides,
+  log: Logger,
+): Promise<SpriteStorage> {
+  const store = await openStore(config.store, environment);
+  await requireConditionalWrites(store);
+  log.info({ store: store.description }, "object store");
+  return new SpriteStorage({ store, organization: ORGANIZATION, owner: ensureHostId(home), log });
 }
 
 const runningLimit = (config: DaemonConfig, { hostMemoryBytes = totalmem() }: DaemonOverrides): number =>

@@ -18,10 +18,15 @@ export class RelayDialer implements Disposable {
   readonly #endpoint: () => PilotEndpoint;
   readonly #server: Server;
   readonly #log: Pick<Logger, "debug">;
+  readonly #start: string;
   readonly #stop = new AbortController();
 
-  /** @param endpoint asked before each dial: the token changes when a template becomes a sprite */
-  constructor(endpoint: () => PilotEndpoint, server: Server, log: Pick<Logger, "debug">) {
+  /**
+   * @param endpoint asked before each dial: the token changes when a template becomes a sprite
+   * @param start names the start of the VM
+   */
+  constructor(endpoint: () => PilotEndpoint, start: string, server: Server, log: Pick<Logger, "debug">) {
+    this.#start = start;
     this.#endpoint = endpoint;
     this.#server = server;
     this.#log = log;
@@ -48,7 +53,7 @@ export class RelayDialer implements Disposable {
     const { host, port, token } = this.#endpoint();
     const { signal } = this.#stop;
     return new Promise((resolve, reject) => {
-      const headers = { Connection: "Upgrade", Upgrade: RELAY.upgrade, Authorization: `Bearer ${token}` };
+      const headers = { Connection: "Upgrade", Upgrade: RELAY.upgrade, Authorization: `Bearer ${token}`, [RELAY.startHeader]: this.#start };
       const outgoing = request({ host, port, path: PILOT_ROUTES.relay, headers, agent: false, signal, timeout: DIAL_TIMEOUT_MS });
       outgoing.once("timeout", () => outgoing.destroy(new Error("no answer")));
       outgoing.once("error", reject);

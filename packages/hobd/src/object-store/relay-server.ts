@@ -70,7 +70,12 @@ const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> 
 
 async function sendList(store: GrantedStore, query: URLSearchParams, response: ServerResponse, signal: AbortSignal): Promise<void> {
   const limit = query.get("limit");
-  const page = await store.list(query.get("prefix") ?? "", query.get("after") ?? undefined, limit === null ? undefined : Number(limit), signal);
+  const page = await store.list(
+    query.get("prefix") ?? "",
+    query.get("after") ?? undefined,
+    limit === null ? undefined : Number(limit),
+    signal,
+  );
   const list: RelayList = {
     objects: page.objects.map(({ key, sizeBytes, modifiedAt }) => ({ key, sizeBytes, modifiedMs: modifiedAt.getTime() })),
     ...(page.next === undefined ? {} : { next: page.next }),

@@ -29,7 +29,8 @@ export interface ClaimRequest {
   file: string;
   /** whether there is a volume on this machine */
   hasVolume: boolean;
-  volumeBytes: number;
+  /** size of the volume of a sprite that the store does not have yet; left out, that is an error */
+  initialVolumeBytes?: number;
 }
 
 /**
@@ -54,9 +55,10 @@ export class SpriteStorage {
 
   /**
    * Takes the sprite for this host, or finds that it has it.
-   * @throws HobError `ownership_lost` when the copy on this machine is out of date: it must be removed, then this is asked anew
+   * @throws HobError `ownership_lost` when the copy on this machine is out of date: it must be removed, then this is asked anew;
+   *   `not_found` when neither this machine nor the store has the sprite
    */
-  async claim({ spriteId, file, hasVolume, volumeBytes }: ClaimRequest): Promise<Claim> {
+  async claim({ spriteId, file, hasVolume, initialVolumeBytes }: ClaimRequest): Promise<Claim> {
     const { store, organization, owner } = this.#parts;
     const records = new OwnershipFile(file);
     const record = hasVolume ? await records.read() : undefined;
@@ -70,7 +72,7 @@ export class SpriteStorage {
     // A volume without a record is one that was made a moment ago, or before there was a store: it is this host's own.
     const { head } = await acquire({
       ...{ store, org: organization, sprite: spriteId, owner, takeOver: true },
-      initial: { volumeBytes },
+      ...(initialVolumeBytes === undefined ? {} : { initial: { volumeBytes: initialVolumeBytes } }),
     });
     const base = head.root === null || hasVolume ? undefined : { root: head.root, volumeBytes: head.volumeBytes };
     const acquired: OwnershipRecord = { epoch: head.epoch, ...(base === undefined ? {} : { base }) };
@@ -79,12 +81,12 @@ export class SpriteStorage {
   }
 
   /** Lets the pilot reach the store, until disposed. @param onLost called when it turns out that another host owns the sprite */
-  connect(assignment: StorageAssignment, endpoint: () => PilotEndpoint, onLost: () => void): Disposable {
+  connect(assignment: StorageAssignment, start: string, endpoint: () => PilotEndpoint, onLost: () => void): Disposable {
     const { store, log } = this.#parts;
     const { organization, spriteId, owner, epoch } = assignment;
     const granted = new GrantedStore(store, { organization, spriteId, owner, epoch, readOnly: false });
     const server = createRelayServer({ store: granted, log: log.child({ sprite: spriteId }), onOwnershipLost: onLost });
-    return new RelayDialer(endpoint, server, log);
+    return new RelayDialer(endpoint, start, server, log);
   }
 
   #claim(spriteId: string, records: OwnershipFile, record: OwnershipRecord): Claim {

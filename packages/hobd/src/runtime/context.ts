@@ -6,9 +6,11 @@ import { MACHINE_LIMITS } from "@hob/protocol";
 import type { Logger } from "pino";
 import { chooseAccelerator } from "../machine/accelerator.ts";
 import { measureTscKhz } from "../machine/tsc.ts";
+import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import { QemuDriver } from "../vmm/qemu/driver.ts";
 import { RuntimePaths } from "./paths.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
+import { StorageLinks } from "./storage-link.ts";
 import { type TemplateEvents, TemplateStore } from "./templates.ts";
 import { VmRuntime } from "./vm-runtime.ts";
 
@@ -22,6 +24,8 @@ export interface RuntimeOptions {
   events: TemplateEvents;
   /** build the template of the default machine size at once, in the background */
   prepare: boolean;
+  /** where sprites' data is kept for good */
+  storage: SpriteStorage;
   runner?: CommandRunner;
 }
 
@@ -45,5 +49,5 @@ export async function createRuntime(options: RuntimeOptions): Promise<VmRuntime>
   const factory = { driver, images };
   const templates = new TemplateStore(paths, factory, runner, options.events);
   if (options.prepare) templates.ensure(DEFAULT_MACHINE).catch((error: unknown) => log.error({ err: error }, "template not built"));
-  return new VmRuntime({ paths, factory, templates, log });
+  return new VmRuntime({ paths, factory, templates, links: new StorageLinks(options.storage), log });
 }

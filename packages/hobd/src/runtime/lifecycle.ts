@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import type { Identity } from "@hob/protocol";
 import type { Logger } from "pino";
 import type { Vm } from "../vmm/driver.ts";
@@ -7,10 +7,12 @@ import { writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
 import type { SpriteEntries, SpriteEntry } from "./entries.ts";
 import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
-import type { RuntimePaths } from "./paths.ts";
+import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import { SavedStates } from "./saved-state.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
+import { hasVolume, isOwnershipLost, removeLocalCopy, type StorageLink, type StorageLinks } from "./storage-link.ts";
+import type { TemplateStore } from "./templates.ts";
 
 const RESUME_TIMEOUT_MS = 15_000;
 const BOOT_TIMEOUT_MS = 120_000;
@@ -23,6 +25,8 @@ export interface LifecycleParts {
   paths: RuntimePaths;
   factory: VmFactory;
   entries: SpriteEntries;
+  templates: TemplateStore;
+  links: StorageLinks;
   log: Logger;
 }
 
@@ -38,42 +42,80 @@ export class VmLifecycle {
 
   /** Lets a save go on if there is one that fits, and else boots from the disk. */
   async wake(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
-    if (await this.saved.isRestorable(this.#parts.paths.sprite(entry.id))) {
+    const files = this.#parts.paths.sprite(entry.id);
+    const link = await this.#claimLocal(files, identity, machine);
+    if (link === undefined) return this.fetch(entry, identity, machine);
+    if (await this.saved.isRestorable(files)) {
       try {
-        return await this.restore(entry, identity, machine, identity.pilotToken);
+        return await this.restore(entry, identity, machine, identity.pilotToken, link);
       } catch (error) {
         this.#parts.log.warn({ id: entry.id, err: error }, "restore failed, starting from the disk");
       }
     }
-    await this.boot(entry, identity, machine);
+    await this.boot(entry, identity, machine, await this.#parts.links.forLocal(files, entry.id, machine));
+  }
+
+  /** Makes a VM like a new one, and has it fetch the sprite from the object store. */
+  async fetch(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
+    const { templates, paths, links, log } = this.#parts;
+    const files = paths.sprite(entry.id);
+    log.info({ id: entry.id }, "the sprite is fetched from the object store");
+    const template = await templates.ensure(machine);
+    await mkdir(files.directory, { recursive: true, mode: 0o700 });
+    await removeLocalCopy(files);
+    const link = await links.forRemote(files, entry.id);
+    await templates.clone(template, files);
+    await this.restore(entry, identity, machine, template.pilotToken, link);
+    await writeBootConfig(files.bootConfig, identity.pilotToken, identity);
+    await this.saved.noteImages(files);
+  }
+
+  /** undefined: what this machine has, if anything, is out of date */
+  async #claimLocal(files: SpriteFiles, { id }: Identity, machine: MachineSpec): Promise<StorageLink | undefined> {
+    if (!(await hasVolume(files))) return undefined;
+    try {
+      return await this.#parts.links.forLocal(files, id, machine);
+    } catch (error) {
+      if (!isOwnershipLost(error)) throw error;
+      this.#parts.log.warn({ id, err: error }, "the copy of the sprite on this machine is out of date");
+      return undefined;
+    }
   }
 
   /** @param token what the pilot in the saved memory accepts */
-  async restore(entry: SpriteEntry, identity: Identity, machine: MachineSpec, token: string): Promise<void> {
+  async restore(entry: SpriteEntry, identity: Identity, machine: MachineSpec, token: string, link: StorageLink): Promise<void> {
     const start = performance.now();
     const vm = await restoreVm(this.#parts.factory, this.#parts.paths.sprite(entry.id), machine);
     this.#parts.log.info({ id: entry.id, vmmMs: Math.round(performance.now() - start) }, "memory restored");
-    await this.#bringUp(entry, identity, vm, (alive) => new PilotClient(vm.pilotPort, token).resumed(identity, RESUME_TIMEOUT_MS, alive));
+    await this.#bringUp(entry, identity, vm, link, async (alive) => {
+      const pilot = new PilotClient(vm.pilotPort, token);
+      await pilot.resumed(identity, link.told, RESUME_TIMEOUT_MS, alive);
+      this.#connect(entry, identity, vm, link);
+      await link.settle(pilot);
+    });
   }
 
-  async boot(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
+  async boot(entry: SpriteEntry, identity: Identity, machine: MachineSpec, link: StorageLink): Promise<void> {
     const files = this.#parts.paths.sprite(entry.id);
     await this.saved.drop(files);
-    await writeBootConfig(files.bootConfig, identity.pilotToken, identity);
+    await writeBootConfig(files.bootConfig, identity.pilotToken, identity, link.assignment);
     await this.saved.noteImages(files);
     const consoleBefore = await consoleEnd(files.console);
     const vm = await bootVm(this.#parts.factory, files, machine);
-    await this.#bringUp(entry, identity, vm, async (alive) => {
+    await this.#bringUp(entry, identity, vm, link, async (alive) => {
       await pilotAnnounced(files.console, consoleBefore, alive);
+      // A volume that reads from the store needs it before the pilot is ready.
+      this.#connect(entry, identity, vm, link);
       const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
       await pilot.waitUntilReady(BOOT_TIMEOUT_MS, alive);
-      await pilot.resumed(identity, RESUME_TIMEOUT_MS, alive);
+      await pilot.resumed(identity, link.told, RESUME_TIMEOUT_MS, alive);
+      await link.settle(pilot);
     });
   }
 
   /** Takes over a VM of an earlier daemon, if there is one and its pilot answers. */
-  async adopt(entry: SpriteEntry, identity: Identity): Promise<void> {
-    const { paths, factory, log } = this.#parts;
+  async adopt(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
+    const { paths, factory, links, log } = this.#parts;
     const files = paths.sprite(entry.id);
     const vm = await factory.driver.adopt(files.run);
     if (vm === undefined) {
@@ -81,13 +123,18 @@ export class VmLifecycle {
       return;
     }
     const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
+    let link: StorageLink | undefined;
     try {
+      link = await links.forLocal(files, entry.id, machine);
+      this.#connect(entry, identity, vm, link);
       await pilot.waitUntilReady(RESUME_TIMEOUT_MS, () => true);
       // The earlier daemon may have died between the restore and this; once more does no harm.
-      await pilot.resumed(identity, RESUME_TIMEOUT_MS, () => true);
-      this.#attach(entry, identity, vm);
+      await pilot.resumed(identity, link.told, RESUME_TIMEOUT_MS, () => true);
+      await link.settle(pilot);
+      this.#attach(entry, identity, vm, link);
     } catch (error) {
-      log.warn({ id: entry.id, err: error }, "a VM of an earlier daemon does not answer; it is ended");
+      log.warn({ id: entry.id, err: error }, "a VM of an earlier daemon does not answer, or another host owns its sprite; it is ended");
+      link?.[Symbol.dispose]();
       await vm.kill();
     }
   }
@@ -161,7 +208,13 @@ export class VmLifecycle {
   }
 
   /** A started VM counts as running once its pilot has answered; otherwise it is ended. */
-  async #bringUp(entry: SpriteEntry, identity: Identity, vm: Vm, greet: (alive: () => boolean) => Promise<void>): Promise<void> {
+  async #bringUp(
+    entry: SpriteEntry,
+    identity: Identity,
+    vm: Vm,
+    link: StorageLink,
+    greet: (alive: () => boolean) => Promise<void>,
+  ): Promise<void> {
     let gone = false;
     vm.exited.then(
       () => {
@@ -172,14 +225,34 @@ export class VmLifecycle {
     try {
       await greet(() => !gone);
     } catch (error) {
+      link[Symbol.dispose]();
       await vm.kill();
       throw error;
     }
-    this.#attach(entry, identity, vm);
+    this.#attach(entry, identity, vm, link);
   }
 
-  #attach(entry: SpriteEntry, identity: Identity, vm: Vm): void {
+  /** Opens the pilot's way to the object store. Another owner of the sprite makes this machine's copy worthless. */
+  #connect(entry: SpriteEntry, { pilotToken: token }: Identity, vm: Vm, link: StorageLink): void {
+    link.connect(
+      () => ({ host: "127.0.0.1", port: vm.pilotPort, token }),
+      () => void this.#parts.entries.inOrder(entry.id, () => this.#abandon(entry, vm)).catch(() => {}),
+    );
+  }
+
+  async #abandon(entry: SpriteEntry, vm: Vm): Promise<void> {
+    if (entry.vm !== vm) return;
+    this.#parts.log.warn({ id: entry.id }, "another host has taken the sprite over; it is ended here");
+    entry.vm = undefined;
+    await vm.kill();
+    await removeLocalCopy(this.#parts.paths.sprite(entry.id));
+    this.#parts.entries.setStatus(entry, "cold");
+  }
+
+  #attach(entry: SpriteEntry, identity: Identity, vm: Vm, link: StorageLink): void {
     const { entries, log } = this.#parts;
+    const disconnect = () => link[Symbol.dispose]();
+    vm.exited.then(disconnect, disconnect);
     entry.vm = vm;
     entry.pilotToken = identity.pilotToken;
     entries.setStatus(entry, "running");

@@ -43,6 +43,8 @@ export interface SpriteFiles {
   /** which images the sprite was last started with */
   images: string;
   bootConfig: string;
+  /** under which ownership the volume was written, see object-store/ownership-file.ts */
+  ownership: string;
   console: string;
   /** folder of sockets while it runs */
   run: string;
@@ -56,6 +58,7 @@ const spriteFiles = (directory: string, run: string): SpriteFiles => ({
   stateInfo: join(directory, "state.json"),
   images: join(directory, "images.json"),
   bootConfig: join(directory, "boot-config.img"),
+  ownership: join(directory, "ownership.json"),
   console: join(directory, "console.log"),
   run,
 });

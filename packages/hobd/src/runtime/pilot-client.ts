@@ -16,11 +16,15 @@ import {
 import type { z } from "zod";
 
 const REQUEST_TIMEOUT_MS = 15_000;
+const ATTACH_TIMEOUT_MS = 60_000;
 const ACTIVITY_TIMEOUT_MS = 5_000;
 /** What comes from a guest is read up to here. */
 const ANSWER_BYTES_MAX = 1024 * 1024;
 /** This version and the one before. */
 const SPOKEN_PROTOCOLS: readonly number[] = [PILOT_PROTOCOL_VERSION, PILOT_PROTOCOL_VERSION - 1];
+
+/** What `resumed` says of the object store. */
+export type ResumedStorage = Pick<ResumedRequest, "storage" | "start">;
 
 /** hobd's own calls to one pilot, over the port that leads into its VM. */
 export class PilotClient {
@@ -48,13 +52,18 @@ export class PilotClient {
   }
 
   /** The first request after a restore: fresh randomness, the right time, and who this sprite is. */
-  async resumed(identity: Identity, timeoutMs: number, alive: () => boolean): Promise<void> {
+  async resumed(identity: Identity, storage: ResumedStorage, timeoutMs: number, alive: () => boolean): Promise<void> {
     await this.#retry(timeoutMs, alive, "tell the pilot that it was restored", async () => {
       const entropy = randomBytes(64).toString("base64");
-      const body: ResumedRequest = { entropy, wallclockMs: Date.now(), identity, hostAddresses: hostAddresses() };
+      const body: ResumedRequest = { entropy, wallclockMs: Date.now(), identity, hostAddresses: hostAddresses(), ...storage };
       await this.#request("POST", PILOT_ROUTES.resumed, body, 5_000);
     });
     this.#token = identity.pilotToken;
+  }
+
+  /** Has the pilot put the sprite of the object store in place of the template's. It may have to read much of it. */
+  async attach(): Promise<void> {
+    await this.#request("POST", PILOT_ROUTES.attach, {}, ATTACH_TIMEOUT_MS);
   }
 
   async prepareSave(): Promise<void> {

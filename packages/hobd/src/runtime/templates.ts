@@ -138,7 +138,7 @@ export class TemplateStore {
         const { containerFailure } = await pilot.waitUntilReady(BOOT_TIMEOUT_MS, () => !gone);
         if (containerFailure !== undefined) throw new HobError("vm_failed", `build a template: ${containerFailure}`);
         await warmUp(vm.pilotPort, pilotToken);
-        await pilot.resumed(templateIdentity(pilotToken), BOOT_TIMEOUT_MS, () => !gone);
+        await pilot.resumed(templateIdentity(pilotToken), {}, BOOT_TIMEOUT_MS, () => !gone);
         await pilot.prepareSave();
         await vm.save(building.state);
       } finally {

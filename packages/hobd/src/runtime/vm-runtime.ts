@@ -10,6 +10,7 @@ import type { VmFactory } from "./machine.ts";
 import type { RuntimePaths } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import type { MachineSpec, PilotEndpoint, SleepOutcome, SleepTerms, SpriteRuntime } from "./sprite-runtime.ts";
+import type { StorageLinks } from "./storage-link.ts";
 import type { TemplateStore } from "./templates.ts";
 
 const STOP_TIMEOUT_MS = 20_000;
@@ -18,6 +19,7 @@ export interface VmRuntimeParts {
   paths: RuntimePaths;
   factory: VmFactory;
   templates: TemplateStore;
+  links: StorageLinks;
   log: Logger;
 }
 
@@ -33,16 +35,18 @@ export class VmRuntime implements SpriteRuntime {
   }
 
   async create(identity: Identity, machine: MachineSpec): Promise<void> {
-    const { templates, paths } = this.#parts;
+    const { templates, paths, links } = this.#parts;
     const template = await templates.ensure(machine);
     await this.#entries.inOrder(identity.id, async (entry) => {
       const files = paths.sprite(identity.id);
       try {
         const start = performance.now();
         await mkdir(files.directory, { recursive: true, mode: 0o700 });
+        // The record of ownership comes before the volume: a volume without one would be taken for the sprite's own.
+        const link = await links.forNew(files, identity.id, machine);
         await templates.clone(template, files);
         const clonedMs = performance.now() - start;
-        await this.#lifecycle.restore(entry, identity, machine, template.pilotToken);
+        await this.#lifecycle.restore(entry, identity, machine, template.pilotToken, link);
         const totalMs = performance.now() - start;
         this.#parts.log.info(
           { id: identity.id, cloneMs: Math.round(clonedMs), restoreMs: Math.round(totalMs - clonedMs) },
@@ -106,7 +110,7 @@ export class VmRuntime implements SpriteRuntime {
   restart(identity: Identity, machine: MachineSpec): Promise<void> {
     return this.#entries.closing(identity.id, async (entry) => {
       await this.#lifecycle.shutDown(entry);
-      await this.#lifecycle.boot(entry, identity, machine);
+      await this.#lifecycle.wake(entry, identity, machine);
     });
   }
 
@@ -116,7 +120,7 @@ export class VmRuntime implements SpriteRuntime {
       if (await this.#lifecycle.saved.hasPresentImages(this.#parts.paths.sprite(identity.id))) return false;
       const wasRunning = entry.vm !== undefined;
       await this.#lifecycle.shutDown(entry);
-      if (wasRunning) await this.#lifecycle.boot(entry, identity, machine);
+      if (wasRunning) await this.#lifecycle.wake(entry, identity, machine);
       return true;
     });
   }
@@ -128,7 +132,9 @@ export class VmRuntime implements SpriteRuntime {
 
   async recover(known: readonly { identity: Identity; machine: MachineSpec }[]): Promise<void> {
     const ids = new Set(known.map(({ identity }) => identity.id));
-    await Promise.all(known.map(({ identity }) => this.#entries.inOrder(identity.id, (entry) => this.#lifecycle.adopt(entry, identity))));
+    await Promise.all(
+      known.map(({ identity, machine }) => this.#entries.inOrder(identity.id, (entry) => this.#lifecycle.adopt(entry, identity, machine))),
+    );
     await this.#removeUnknown(ids);
     await this.#parts.templates.removeStale();
   }

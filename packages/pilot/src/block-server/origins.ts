@@ -11,7 +11,16 @@ import { BlockServer, type BlockSource } from "./block-server.ts";
 const DEVICES = 16;
 const NODE_TIMEOUT_MS = 5_000;
 
-const record = z.array(z.object({ name: z.string(), index: z.number().int().min(0).max(DEVICES - 1) }));
+const record = z.array(
+  z.object({
+    name: z.string(),
+    index: z
+      .number()
+      .int()
+      .min(0)
+      .max(DEVICES - 1),
+  }),
+);
 
 export interface OriginsParts {
   helper: Pick<HelperClient, "nbd">;

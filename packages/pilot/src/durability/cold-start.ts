@@ -29,7 +29,8 @@ export async function coldStart({ store, volume, treeSwitch }: ColdStartParts, a
   const found = await readHead(store, keys.head);
   if (found === undefined) throw new HobError("not_found", `start sprite ${spriteId} from the object store: it is not there`);
   const { head } = found;
-  if (head.volumeBytes !== base.volumeBytes) throw new HobError("volume_unusable", "start from the object store: the volume has another size");
+  if (head.volumeBytes !== base.volumeBytes)
+    throw new HobError("volume_unusable", "start from the object store: the volume has another size");
   await adoptCheckpoints(volume, head, (id) => readCheckpoint(store, keys, head, id));
   const derived = parseHistory(head.attributes) ?? (head.parent === null ? [] : [head.parent]);
   if (volume.ledger.state.live.origin !== origin) await treeSwitch.switchTo({ origin }, { history: derived, undo: null });

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HobError, type StorageAssignment, type StorageStatus, toHobError } from "@hob/protocol";
-import { type Ownership, resumeOwnership, type ObjectStore } from "@hob/storage";
+import { type ObjectStore, type Ownership, resumeOwnership } from "@hob/storage";
 import type { Logger } from "pino";
 import type { CheckpointRecord } from "../volume/ledger.ts";
-import { VolumeUpload } from "./volume-upload.ts";
+import type { VolumeUpload } from "./volume-upload.ts";
 
 /** Milliseconds between looks at whether there is something to bring into the store. */
 const INTERVAL_MS = 10_000;

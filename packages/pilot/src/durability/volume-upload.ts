@@ -1,8 +1,8 @@
 import type { StorageAssignment } from "@hob/protocol";
-import { type BlockRange, Uploader, type UploadOptions, type UploadResult, type UploaderOptions } from "@hob/storage";
+import { type BlockRange, Uploader, type UploaderOptions, type UploadOptions, type UploadResult } from "@hob/storage";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
-import type { ThinVolume } from "../volume/thin-volume.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
+import type { ThinVolume } from "../volume/thin-volume.ts";
 import { readChanges } from "./changes.ts";
 import { originOf, rootOf } from "./origin-name.ts";
 

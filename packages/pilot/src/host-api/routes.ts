@@ -2,6 +2,7 @@ import { HOB_VERSION, HobError, PILOT_PROTOCOL_VERSION, PILOT_ROUTES, type Ready
 import { Hono } from "hono";
 import type { Activity } from "../activity/activity.ts";
 import type { InnerContainer } from "../container/container.ts";
+import type { SpriteStorage } from "../durability/sprite-storage.ts";
 import type { Firewall } from "../network/firewall.ts";
 import type { Sprite } from "../sprite.ts";
 import { activityRoutes } from "./activity-routes.ts";
@@ -11,6 +12,7 @@ export interface HostApiParts {
   container: InnerContainer;
   firewall: Firewall;
   activity: Activity;
+  storage: SpriteStorage;
   /** resolves to the uptime of the kernel, milliseconds */
   uptimeMs: () => Promise<number>;
   /** flushes everything to the volume's disk */
@@ -39,9 +41,14 @@ export function hostApi(parts: HostApiParts): Hono {
   app.post(PILOT_ROUTES.resumed, async (c) => {
     const parsed = resumedRequest.safeParse(await c.req.json().catch(() => undefined));
     if (!parsed.success) throw new HobError("invalid_request", `resumed: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
-    const { hostAddresses } = parsed.data;
+    const { hostAddresses, storage, start } = parsed.data;
     parts.activity.touch();
+    parts.storage.resumed(storage, start);
     await Promise.all([sprite.resumed(parsed.data), hostAddresses === undefined ? undefined : parts.firewall.closeHost(hostAddresses)]);
+    return c.body(null, 204);
+  });
+  app.post(PILOT_ROUTES.attach, async (c) => {
+    await parts.storage.attach();
     return c.body(null, 204);
   });
   app.post(PILOT_ROUTES.prepareSave, async (c) => {

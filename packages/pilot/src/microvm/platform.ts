@@ -16,7 +16,8 @@ export const microVm = (config: BootConfig): Platform => ({
     { device: DISKS.platform, path: PATHS.layers.platform },
     { device: DISKS.base, path: PATHS.layers.base },
   ],
-  volume: (runner, helper) => new ThinVolume({ device: DISKS.volume, helper, runner, prepare: () => loadDeviceMapper(runner) }),
+  volume: (runner, helper, origins) =>
+    new ThinVolume({ device: DISKS.volume, helper, runner, prepare: () => loadDeviceMapper(runner), origins }),
   prepare: async (runner) => {
     await Promise.all([loadModules(runner), setUpUplink(runner, config.network)]);
     // Everybody in the sprite may use them, as with udev: rootless containers do. devtmpfs makes them for root alone.

@@ -17,7 +17,8 @@ type Callback = (error: Error | null, socket: Duplex) => void;
  */
 export class RelayConnections extends Agent implements Endpoint {
   readonly #idle: Socket[] = [];
-  readonly #all = new Set<Socket>();
+  /** with the start of the VM that each belongs to */
+  readonly #all = new Map<Socket, string>();
   readonly #waiting = new Set<(socket: Duplex) => void>();
 
   constructor() {
@@ -28,13 +29,13 @@ export class RelayConnections extends Agent implements Endpoint {
   upgrade(request: IncomingMessage, socket: Duplex): boolean {
     if (request.url !== PILOT_ROUTES.relay || request.headers.upgrade !== RELAY.upgrade) return false;
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${RELAY.upgrade}\r\n\r\n`);
-    this.#add(socket as Socket);
+    this.#add(socket as Socket, String(request.headers[RELAY.startHeader] ?? ""));
     return true;
   }
 
-  /** Cuts every connection: after a restore of the VM's memory the other ends are gone, which nothing else would tell. */
-  cut(): void {
-    for (const socket of this.#all) socket.destroy();
+  /** Cuts the connections of other starts of the VM: their other ends went with its memory's save, and nothing else would tell. */
+  keepOnly(start: string): void {
+    for (const [socket, of] of this.#all) if (of !== start) socket.destroy();
   }
 
   override createConnection(_options: unknown, callback?: Callback): undefined {
@@ -54,9 +55,9 @@ export class RelayConnections extends Agent implements Endpoint {
     this.#waiting.add(take);
   }
 
-  #add(socket: Socket): void {
+  #add(socket: Socket, start: string): void {
     if (this.#idle.length >= IDLE_MAX) return void socket.destroy();
-    this.#all.add(socket);
+    this.#all.set(socket, start);
     socket.setKeepAlive(true, 30_000);
     socket.once("close", () => {
       this.#all.delete(socket);

@@ -146,4 +146,6 @@ function check({ status, body }: Answer, operation: string, key: string): void {
 }
 
 const unavailable = (cause: unknown): HobError =>
-  cause instanceof HobError ? cause : new HobError("store_unavailable", "reach the object store: the connection to the host was lost", { cause });
+  cause instanceof HobError
+    ? cause
+    : new HobError("store_unavailable", "reach the object store: the connection to the host was lost", { cause });

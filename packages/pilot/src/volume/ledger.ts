@@ -36,6 +36,12 @@ const ledgerState = z.strictObject({
   undo: z.string().nullable(),
   /** oldest first */
   checkpoints: z.array(checkpointRecord),
+  /** the map of the object store that the sprite was put over when it came to this machine; null: it began here */
+  basis: z.string().nullable(),
+  /** the state that the object store has: its snapshot, what that reads from where it was never written, and its map there */
+  uploaded: z.strictObject({ thin: thinId, origin: z.string().nullable(), root: z.string().nullable() }).nullable(),
+  /** snapshot that is being uploaded */
+  uploading: thinId.nullable(),
   /** thin devices that are being made or removed: whatever is here when the pilot starts belongs to nothing */
   pending: z.array(thinId),
 });
@@ -49,6 +55,9 @@ export const initialState: LedgerState = {
   live: { thin: 0, history: [], origin: null },
   undo: null,
   checkpoints: [],
+  basis: null,
+  uploaded: null,
+  uploading: null,
   pending: [],
 };
 

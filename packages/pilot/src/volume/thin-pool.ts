@@ -61,6 +61,10 @@ export class ThinPool {
     this.#changes = new ChangedBlocks(helper, POOL);
   }
 
+  get volumeBytes(): number {
+    return this.#volumeBytes;
+  }
+
   /** Makes empty metadata; a pool that opens it is a new one. */
   static async format({ metadata }: DiskParts): Promise<void> {
     const file = await open(metadata, "r+");

@@ -56,6 +56,11 @@ export class ThinVolume implements Volume {
     return treeAt(this.path).work;
   }
 
+  /** Of the sprite's file system, bytes; known once the disk has been opened. */
+  get sizeBytes(): number {
+    return this.pool.volumeBytes;
+  }
+
   /** @throws HobError `internal` before `attach` */
   get ledger(): Ledger {
     if (this.#ledger === undefined) throw new HobError("internal", "use the volume: it is not attached");
@@ -72,6 +77,7 @@ export class ThinVolume implements Volume {
     this.#ledger = await Ledger.open(ledgerPath());
     const { live } = this.ledger.state;
     await this.pool.takeOver(live.thin);
+    await this.#abandonUpload();
     // Most of what is pending at a start was reserved and never made.
     await this.#reap({ trim: false });
     await mountExt4(this.#parts.helper, await this.#activate(live.thin, live.origin), this.path);
@@ -165,6 +171,12 @@ export class ThinVolume implements Volume {
     const device = await this.pool.deviceNumber(this.ledger.state.live.thin);
     // Documentation/admin-guide/iostats.rst: the seventh field.
     return Number((await readFile(`/sys/dev/block/${device}/stat`, "utf8")).trim().split(/\s+/)[6]);
+  }
+
+  /** One that a pilot before this one had begun; the next begins anew. */
+  async #abandonUpload(): Promise<void> {
+    const { uploading } = this.ledger.state;
+    if (uploading !== null) await this.ledger.update((state) => ({ ...state, uploading: null, pending: [...state.pending, uploading] }));
   }
 
   async #activate(thin: number, origin: string | null): Promise<string> {

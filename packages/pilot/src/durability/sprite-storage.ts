@@ -1,0 +1,117 @@
+import { HobError, type StorageAssignment } from "@hob/protocol";
+import { BlockReader, type ObjectStore, PageStore } from "@hob/storage";
+import type { Logger } from "pino";
+import type { Endpoint } from "../api/endpoint.ts";
+import type { BlockSource } from "../block-server/block-server.ts";
+import { Origins } from "../block-server/origins.ts";
+import { PATHS } from "../config.ts";
+import type { HelperClient } from "../helper/index.ts";
+import { RelayConnections } from "../object-store/relay-connections.ts";
+import { RelayStore } from "../object-store/relay-store.ts";
+import type { ThinVolume } from "../volume/thin-volume.ts";
+import type { TreeSwitch } from "../volume/tree-switch.ts";
+import { coldStart } from "./cold-start.ts";
+import { Durability } from "./durability.ts";
+import { MapSource } from "./map-source.ts";
+import { rootOf } from "./origin-name.ts";
+import { storageRoutes } from "./routes.ts";
+import { VolumeUpload } from "./volume-upload.ts";
+
+export interface SpriteStorageParts {
+  helper: HelperClient;
+  log: Logger;
+  /** known from the boot configuration; a clone of a template gets its own with `resumed` */
+  assignment: StorageAssignment | undefined;
+}
+
+interface Assembled {
+  volume: ThinVolume;
+  treeSwitch: TreeSwitch;
+  durability: Durability;
+}
+
+/**
+ * Everything between this sprite and the object store, put together: the way there, devices that read from it, uploads to
+ * it, and the start of a sprite that only it has.
+ */
+export class SpriteStorage {
+  readonly origins: Origins;
+  /** called when something of the store is needed: the host connects once it knows that somebody listens */
+  onNeeded: () => void = () => {};
+  readonly #connections = new RelayConnections();
+  readonly #store: ObjectStore = new RelayStore(this.#connections);
+  readonly #parts: SpriteStorageParts;
+  readonly #stopping = new AbortController();
+  #assignment: StorageAssignment | undefined;
+  #pages: PageStore | undefined;
+  #mayBeAssembled: Assembled | undefined;
+  #attaching: Promise<void> = Promise.resolve();
+
+  constructor(parts: SpriteStorageParts) {
+    this.#parts = parts;
+    this.#assignment = parts.assignment;
+    const { helper, log } = parts;
+    this.origins = new Origins({ helper, log, directory: PATHS.runtime, sourceOf: (name) => this.#sourceOf(name) });
+  }
+
+  /** Tells what the store is for. Two steps, because the volume needs devices that read from the store. */
+  use(volume: ThinVolume, treeSwitch: TreeSwitch): void {
+    const { log } = this.#parts;
+    const durability = new Durability({ store: this.#store, upload: new VolumeUpload(volume, { store: this.#store }), log });
+    this.#mayBeAssembled = { volume, treeSwitch, durability };
+  }
+
+  get durability(): Durability {
+    return this.#assembled.durability;
+  }
+
+  get endpoints(): Endpoint[] {
+    return [this.#connections, { routes: storageRoutes(this.durability) }];
+  }
+
+  /** Begins to upload; to be called when the volume is there. */
+  start(): void {
+    this.durability.assign(this.#assignment);
+  }
+
+  /** After each start of the VM: what the host says of the sprite's place in the store. */
+  resumed(assignment: StorageAssignment | undefined, start: string | undefined): void {
+    if (start !== undefined) this.#connections.keepOnly(start);
+    this.#assignment = assignment;
+    this.durability.assign(assignment);
+  }
+
+  /** Puts the sprite that the store has in place of the template's. May be repeated; calls wait for each other. */
+  attach(): Promise<void> {
+    const { volume, treeSwitch } = this.#assembled;
+    const work = async () => {
+      if (this.#assignment === undefined) throw new HobError("conflict", "attach: there is no object store");
+      await coldStart({ store: this.#store, volume, treeSwitch }, this.#assignment);
+    };
+    const next = this.#attaching.then(work, work);
+    this.#attaching = next.catch(() => {});
+    return next;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.durability[Symbol.asyncDispose]();
+  }
+
+  get #assembled(): Assembled {
+    if (this.#mayBeAssembled === undefined) throw new HobError("internal", "use the object store: it is not put together yet");
+    return this.#mayBeAssembled;
+  }
+
+  async #sourceOf(name: string): Promise<BlockSource> {
+    const assignment = this.#assignment;
+    if (assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
+    this.onNeeded();
+    const { organization: org } = assignment;
+    const store = this.#store;
+    this.#pages ??= new PageStore({ store, org });
+    const reader = new BlockReader({ store, org, root: rootOf(name), pages: this.#pages });
+    // The disk of this machine is laid out for the size that the sprite has everywhere.
+    return new MapSource({ reader, sizeBytes: this.#assembled.volume.sizeBytes, signal: this.#stopping.signal });
+  }
+}
