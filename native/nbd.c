@@ -18,7 +18,8 @@
 
 #include "hob.h"
 
-#define BLOCK_BYTES 4096
+/* What the volume over it may ask for: less than a block of the device is refused by the kernel. */
+#define BLOCK_BYTES 512
 /* Seconds that reads of a device without a server wait for the next one: the pilot may be starting anew. */
 #define DEAD_CONNECTION_S 300
 

@@ -19,3 +19,5 @@ export * from "./store/object-store.ts";
 export { RecentChunks } from "./upload/recent-chunks.ts";
 export * from "./upload/types.ts";
 export { Uploader, type UploaderOptions } from "./upload/uploader.ts";
+export { openStore, parseStoreDescription } from "./store/open-store.ts";
+export { RetryingStore } from "./store/retrying-store.ts";

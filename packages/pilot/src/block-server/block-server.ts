@@ -5,7 +5,7 @@ import { COMMAND, decodeRequest, encodeReply, NBD_ERROR, type NbdRequest, REQUES
 
 /** What a block device shows: bytes that do not change as long as it exists. */
 export interface BlockSource {
-  /** a multiple of 4096 */
+  /** a multiple of 512 */
   readonly sizeBytes: number;
   /** exactly `length` bytes. A rejection is a read error of the device; a promise that waits makes the reader wait */
   read(offset: number, length: number): Promise<Buffer>;

@@ -75,7 +75,7 @@ export function encodeNetwork(spec: NetworkSpec): Buffer {
 
 /** What is done with a network block device of the kernel, nbd(4). */
 export type NbdAction =
-  | { readonly kind: "connect"; readonly socket: string /** a multiple of 4096 */; readonly sizeBytes: number }
+  | { readonly kind: "connect"; readonly socket: string /** a multiple of 512 */; readonly sizeBytes: number }
   /** another server for a device that was connected before */
   | { readonly kind: "reconnect"; readonly socket: string }
   | { readonly kind: "disconnect" };
