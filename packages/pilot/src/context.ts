@@ -15,6 +15,7 @@ import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { ExecEndpoint } from "./exec/index.ts";
+import { FilesEndpoint } from "./files/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
@@ -83,6 +84,7 @@ export class PilotContext {
     const { helper, container, log, sprite, uptimeMs } = this;
     return [
       new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
+      new FilesEndpoint({ helper, container, log }),
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
       { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },
