@@ -72,7 +72,8 @@ int add_entry(struct files *files, const struct stat *info, const char *link_tar
 
 int add_changed(struct files *files, int dir, const char *name) {
   struct stat info = {0};
-  if (files->count >= LISTED_MAX) {
+  /* The one that the request names is always told. */
+  if (files->count >= LISTED_MAX && files->path_length > 0) {
     files->count++;
     return 0;
   }

@@ -18,6 +18,22 @@ static int place_and_stat(const char *path, bool follow, struct place *place, st
   return result < 0 ? result : stat_place(place, info);
 }
 
+/*
+ * To another file system, or a directory of the image that overlayfs does not move: as mv(1) does it, by a copy. What is
+ * in the way is replaced as rename(2) does. After a failure the source is still there.
+ */
+static int move_by_copy(struct files *files, const struct place *from, const struct stat *moved, const struct place *to) {
+  struct stat present;
+  bool exists = fstatat(to->dir, to->name, &present, AT_SYMLINK_NOFOLLOW) == 0;
+  if (exists && S_ISDIR(present.st_mode) && !S_ISDIR(moved->st_mode)) return -EISDIR;
+  if (exists && !S_ISDIR(present.st_mode) && S_ISDIR(moved->st_mode)) return -ENOTDIR;
+  if (exists && S_ISDIR(present.st_mode) && unlinkat(to->dir, to->name, AT_REMOVEDIR) < 0) return -errno;
+  int result = copy_place(files, from, to);
+  if (result == 0) return delete_place(files, from);
+  if (S_ISDIR(moved->st_mode)) delete_place(files, to);
+  return result;
+}
+
 int files_rename(struct files *files) {
   struct place from, to;
   struct stat info;
@@ -27,7 +43,15 @@ int files_rename(struct files *files) {
   result = place_of(files->request->destination, false, &to);
   if (result < 0) return result;
   if (to.directory_wanted && !S_ISDIR(info.st_mode)) return -ENOTDIR;
-  if (renameat(from.dir, from.name, to.dir, to.name) < 0) return -errno;
+  if (renameat(from.dir, from.name, to.dir, to.name) < 0) {
+    result = -errno;
+    if (result == -EXDEV) {
+      files->failed_on = NULL;
+      result = move_by_copy(files, &from, &info, &to);
+    }
+    if (result < 0) return result;
+  }
+  files->entries_length = 0;
   send_done(files, 0);
   return 0;
 }

@@ -17,6 +17,10 @@ struct target {
   const char *top_name; /* the name that the top gets; all others keep theirs */
 };
 
+static bool preserves(const struct files *files) {
+  return files->request->operation == OP_RENAME || (files->request->flags & FILE_PRESERVE) != 0;
+}
+
 static const char *target_name(const struct files *files, const struct target *target, const struct visit *visit) {
   return files->path_length == 0 ? target->top_name : visit->name;
 }
@@ -33,7 +37,7 @@ static int copy_file(struct files *files, const struct visit *visit, const struc
   struct replacement replacement;
   struct place place = {.dir = target->dir};
   struct stat info, after;
-  bool preserve = (files->request->flags & FILE_PRESERVE) != 0;
+  bool preserve = preserves(files);
   strcpy(place.name, target_name(files, target, visit));
   int from = openat(visit->dir, visit->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (from < 0) return -errno;
@@ -62,14 +66,22 @@ static int copy_file(struct files *files, const struct visit *visit, const struc
   return result;
 }
 
-static int copy_link(const struct visit *visit, const struct target *target, const char *name) {
-  char text[PATH_MAX];
-  ssize_t length = readlinkat(visit->dir, visit->name, text, sizeof text - 1);
-  if (length < 0) return -errno;
-  text[length] = 0;
-  if (symlinkat(text, target->dir, name) == 0) return 0;
-  if (errno != EEXIST || unlinkat(target->dir, name, 0) < 0) return -errno;
-  return symlinkat(text, target->dir, name) < 0 ? -errno : 0;
+static int make_special(const struct visit *visit, const char *link_text, int dir, const char *name) {
+  int made = S_ISLNK(visit->info->st_mode) ? symlinkat(link_text, dir, name) : mkfifoat(dir, name, visit->info->st_mode & 0777 & ~UMASK);
+  return made < 0 ? -errno : 0;
+}
+
+/* A symbolic link or a FIFO; what is in the way is removed, unless it is a directory. */
+static int copy_special(const struct visit *visit, int dir, const char *name) {
+  char text[PATH_MAX] = "";
+  if (S_ISLNK(visit->info->st_mode)) {
+    ssize_t length = readlinkat(visit->dir, visit->name, text, sizeof text - 1);
+    if (length < 0) return -errno;
+    text[length] = 0;
+  }
+  int result = make_special(visit, text, dir, name);
+  if (result != -EEXIST) return result;
+  return unlinkat(dir, name, 0) < 0 ? -errno : make_special(visit, text, dir, name);
 }
 
 /* The level below gets a target of its own; leave closes it. */
@@ -90,17 +102,15 @@ static int enter(struct files *files, const struct visit *visit, void **context)
   const char *name = target_name(files, target, visit);
   int result = 0;
   if (S_ISREG(visit->info->st_mode)) result = copy_file(files, visit, target);
-  else if (S_ISLNK(visit->info->st_mode)) result = copy_link(visit, target, name);
-  else if (S_ISFIFO(visit->info->st_mode)) result = mkfifoat(target->dir, name, visit->info->st_mode & 0777 & ~UMASK) < 0 ? -errno : 0;
+  else if (S_ISLNK(visit->info->st_mode) || S_ISFIFO(visit->info->st_mode)) result = copy_special(visit, target->dir, name);
   else if (!S_ISDIR(visit->info->st_mode)) return files->path_length == 0 ? -EINVAL : 0;
-  else if ((files->request->flags & FILE_RECURSIVE) == 0) return -EISDIR;
   else result = copy_directory(visit, name, context);
   return result < 0 ? result : add_changed(files, target->dir, name);
 }
 
 static int leave(struct files *files, const struct visit *visit, void **context) {
   struct target *target = *context;
-  if ((files->request->flags & FILE_PRESERVE) != 0) keep_attributes(target->dir, visit->info);
+  if (preserves(files)) keep_attributes(target->dir, visit->info);
   else if (target->made) (void)!fchmod(target->dir, visit->info->st_mode & 0777 & ~UMASK);
   close(target->dir);
   free(target);
@@ -121,6 +131,12 @@ static bool lies_in(int dir, const struct stat *info) {
   return false;
 }
 
+int copy_place(struct files *files, const struct place *from, const struct place *to) {
+  struct target target = {.dir = to->dir, .top_name = to->name};
+  struct visitor visitor = {.enter = enter, .leave = leave, .context = &target};
+  return walk_tree(files, from->dir, from->name, &visitor);
+}
+
 int files_copy(struct files *files) {
   const struct files_request *request = files->request;
   struct place from, to;
@@ -139,9 +155,7 @@ int files_copy(struct files *files) {
   bool same = exists && present.st_dev == info.st_dev && present.st_ino == info.st_ino;
   if (same || (S_ISDIR(info.st_mode) && lies_in(to.dir, &info))) return -EINVAL;
   files->failed_on = NULL;
-  struct target target = {.dir = to.dir, .top_name = to.name};
-  struct visitor visitor = {.enter = enter, .leave = leave, .context = &target};
-  result = walk_tree(files, from.dir, from.name, &visitor);
+  result = copy_place(files, &from, &to);
   if (result == 0) send_done(files, 0);
   return result;
 }

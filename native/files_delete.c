@@ -95,16 +95,20 @@ static int empty_directory(struct files *files, struct tree *tree, int dir, int 
   return result;
 }
 
+int delete_place(struct files *files, const struct place *place) {
+  struct tree tree = {.top = -1};
+  return delete_entry(files, &tree, place->dir, place->name, false, 0);
+}
+
 int files_delete(struct files *files) {
   struct place place;
   struct stat info;
-  struct tree tree = {.top = -1};
   int result = place_of(files->request->path, false, &place);
   if (result == 0) result = stat_place(&place, &info);
   if (result < 0) return result;
   if (strcmp(place.name, ".") == 0) return -EINVAL;
   if (!S_ISDIR(info.st_mode)) result = unlinkat(place.dir, place.name, 0) < 0 ? -errno : add_changed(files, -1, "");
-  else if ((files->request->flags & FILE_RECURSIVE) != 0) result = delete_entry(files, &tree, place.dir, place.name, true, 0);
+  else if ((files->request->flags & FILE_RECURSIVE) != 0) result = delete_place(files, &place);
   else result = unlinkat(place.dir, place.name, AT_REMOVEDIR) < 0 ? -errno : add_changed(files, -1, "");
   if (result == 0) send_done(files, 0);
   return result;

@@ -31,19 +31,18 @@ export async function readFile(c: FilesContext, operations: FileOperations): Pro
 
 async function send(c: FilesContext, stream: FileStream, info: FileInfo, partial: boolean): Promise<Response> {
   const { outgoing } = c.env;
-  outgoing.writeHead(partial ? 206 : 200, {
+  const status = partial ? 206 : 200;
+  const headers = {
     "Content-Type": "application/octet-stream",
-    "Content-Length": info.lengthBytes,
+    "Content-Length": String(info.lengthBytes),
     "Accept-Ranges": "bytes",
     "Last-Modified": new Date(Math.min(Math.max(info.modifiedMs, 0), LAST_DATE_MS)).toUTCString(),
     ETag: etagOf(info),
     "Sprite-Version": SPRITE_VERSION,
     ...(partial ? { "Content-Range": `bytes ${info.startByte}-${info.startByte + info.lengthBytes - 1}/${info.sizeBytes}` } : {}),
-  });
-  if (c.req.method === "HEAD") {
-    outgoing.end();
-    return RESPONSE_ALREADY_SENT;
-  }
+  };
+  if (c.req.method === "HEAD") return c.body(null, status, headers);
+  outgoing.writeHead(status, headers);
   try {
     if (info.lengthBytes > 0) await stream.copyContent(info.lengthBytes, outgoing);
     outgoing.end();
