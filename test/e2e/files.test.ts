@@ -117,7 +117,7 @@ describe("every method of the SDK's filesystem", () => {
 });
 
 test("files go on working when the user has destroyed every program", LIMIT, async () => {
-  await rootShell(box(), "rm -rf /usr/lib /usr/bin 2>/dev/null; true").catch(() => {});
+  await rootShell(box(), "mount -t tmpfs none /usr");
   const fs = files();
   await fs.writeFile("note", "still here");
   assert.equal(await fs.readFile("note", "utf8"), "still here");

@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register: Register }>>> 
   info: () => import("./commands/info.ts"),
   exec: () => import("./commands/exec.ts"),
   console: () => import("./commands/console.ts"),
+  cp: () => import("./commands/cp.ts"),
   bounce: () => import("./commands/bounce.ts"),
   checkpoint: () => import("./commands/checkpoint.ts"),
   restore: () => import("./commands/restore.ts"),
