@@ -30,7 +30,9 @@ void add_event(struct watch *watch, enum event_kind kind, const char *path) {
   struct timespec now;
   if (length > FILE_PATH_MAX) return;
   if (watch->events_length + EVENT_HEADER + length > ENTRIES_SIZE) flush_events(watch);
-  if (kind != EVENT_REMOVE && kind != EVENT_RENAME) (void)!fstatat(watch->top, object, &info, AT_SYMLINK_NOFOLLOW);
+  int top = kind == EVENT_REMOVE || kind == EVENT_RENAME ? -1 : open_top(watch);
+  if (top >= 0 && fstatat(top, object, &info, AT_SYMLINK_NOFOLLOW) < 0) info = (struct stat){0};
+  if (top >= 0) close(top);
   clock_gettime(CLOCK_REALTIME, &now);
   uint8_t *at = watch->events + watch->events_length;
   at[0] = (uint8_t)kind;
@@ -132,14 +134,20 @@ static void take_events(struct watch *watch) {
   flush_events(watch);
 }
 
-static int open_top(struct watch *watch, struct place *place) {
-  int dir = open_path(AT_FDCWD, watch->files->request->path, O_RDONLY | O_DIRECTORY);
-  if (dir != -ENOTDIR) return dir;
+/* Finds out what is watched. Returns a descriptor of the directory to begin with, or -errno. */
+static int find_top(struct watch *watch, struct place *place) {
   struct stat info;
+  int dir = open_path(AT_FDCWD, watch->files->request->path, O_RDONLY | O_DIRECTORY);
+  if (dir >= 0 && fstat(dir, &info) == 0) {
+    watch->top_device = info.st_dev;
+    watch->top_inode = info.st_ino;
+  }
+  if (dir != -ENOTDIR) return dir;
   int result = place_of(watch->files->request->path, true, place);
   if (result == 0) result = stat_place(place, &info);
   if (result < 0) return result;
   watch->only = place->name;
+  watch->holder = place->dir;
   watch->recursive = false;
   return open_path(place->dir, ".", O_RDONLY | O_DIRECTORY);
 }
@@ -147,12 +155,11 @@ static int open_top(struct watch *watch, struct place *place) {
 int files_watch(struct files *files) {
   static struct watch watch;
   static struct place place;
-  watch = (struct watch){.files = files, .recursive = (files->request->flags & FILE_RECURSIVE) != 0};
+  watch = (struct watch){.files = files, .holder = -1, .recursive = (files->request->flags & FILE_RECURSIVE) != 0};
   watch.inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
   if (watch.inotify < 0) return -errno;
-  watch.top = open_top(&watch, &place);
-  if (watch.top < 0) return watch.top;
-  int result = watch_directory(&watch, dup(watch.top), "", false, 0);
+  int top = find_top(&watch, &place);
+  int result = top < 0 ? top : watch_directory(&watch, top, "", false, 0);
   if (result < 0) return result;
   send_frame(files->conn, FRAME_OK, "", 0);
   while (!watch.gone) {

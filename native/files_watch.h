@@ -15,8 +15,11 @@ struct watched {
 
 struct watch {
   struct files *files;
-  int inotify, top;
-  const char *only; /* the one name in top that is watched; NULL = all */
+  int inotify;
+  dev_t top_device;
+  ino_t top_inode;
+  int holder;       /* of a single file, the directory that it is in; else -1 */
+  const char *only; /* the one name in there that is watched; NULL = all in the top */
   bool recursive, gone, limit_told;
   uint32_t temporary_cookie; /* of a file of ours that is getting its name */
   struct watched *list;
@@ -39,6 +42,11 @@ enum event_kind {
 };
 
 void add_event(struct watch *watch, enum event_kind kind, const char *path);
+/*
+ * Opens the top. It is not held open: the kernel tells that a directory is gone when nobody has it open any more.
+ * -ENOENT if there is another one by now.
+ */
+int open_top(const struct watch *watch);
 /* Opens a directory below the top, through no symbolic link. */
 int open_below(const struct watch *watch, const char *path);
 /* Watches a directory, given by a descriptor that is taken, and those below. @param report whether what is in it is new */

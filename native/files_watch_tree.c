@@ -22,13 +22,27 @@ char *join_path(const char *path, const char *name) {
   return joined;
 }
 
+int open_top(const struct watch *watch) {
+  if (watch->only != NULL) return dup(watch->holder);
+  int fd = open_path(AT_FDCWD, watch->files->request->path, O_RDONLY | O_DIRECTORY);
+  struct stat info;
+  if (fd < 0) return fd;
+  if (fstat(fd, &info) == 0 && info.st_dev == watch->top_device && info.st_ino == watch->top_inode) return fd;
+  close(fd);
+  return -ENOENT;
+}
+
 int open_below(const struct watch *watch, const char *path) {
+  int top = open_top(watch);
+  if (top < 0) return top;
   struct open_how how = {
       .flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
       .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
   };
-  int fd = (int)syscall(SYS_openat2, watch->top, path[0] == 0 ? "." : path, &how, sizeof how);
-  return fd < 0 ? -errno : fd;
+  int fd = (int)syscall(SYS_openat2, top, path[0] == 0 ? "." : path, &how, sizeof how);
+  int result = fd < 0 ? -errno : fd;
+  close(top);
+  return result;
 }
 
 /* Numbers grow, so the list is in order. inotify_add_watch(2) gives a known number for a directory that is watched already. */
@@ -88,7 +102,10 @@ static int add_watch(struct watch *watch, int dir, const char *path) {
   if (watch->count >= WATCHES_MAX) return -ENOSPC;
   if (fchdir(dir) < 0) return -errno;
   int number = inotify_add_watch(watch->inotify, ".", WATCH_MASK | IN_ONLYDIR | IN_EXCL_UNLINK);
-  return number < 0 ? -errno : remember(watch, number, path);
+  int result = number < 0 ? -errno : remember(watch, number, path);
+  /* The current directory is in use as well. */
+  if (chdir("/") < 0) return -errno;
+  return result;
 }
 
 bool was_scanned(const struct watch *watch, const char *path) {
