@@ -31,7 +31,7 @@
 #define EXIT_NOT_FOUND 127
 #define KERNEL_SIGNALS 64
 
-static void send_status(int fd, int err, const char *step, const int *fds, size_t fd_count) {
+void send_status(int fd, int err, const char *step, const int *fds, size_t fd_count) {
   struct child_status status = {.err = err};
   strncpy(status.step, step, sizeof status.step - 1);
   union {
@@ -228,7 +228,7 @@ static void __attribute__((noreturn)) run_program(const struct exec_request *req
   complain(request->file, missing && !is_path ? "command not found" : strerror(err), missing ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
 }
 
-void enter_and_exec(const struct exec_request *request, const struct exec_plan *plan) {
+void enter_container(const struct exec_request *request, const struct exec_plan *plan) {
   /*
    * First: from the moment this process is visible in the container's pid namespace, its memory and descriptors
    * must not be open to the container's root. execve sets the flag anew.
@@ -242,6 +242,11 @@ void enter_and_exec(const struct exec_request *request, const struct exec_plan *
   /* A keyring of its own, instead of the helper's. Kernels may be built without keyrings. */
   syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
   become_user(request, plan);
+}
+
+void enter_and_exec(const struct exec_request *request, const struct exec_plan *plan, void *context) {
+  (void)context;
+  enter_container(request, plan);
   int stdio[3];
   if (request->tty) open_terminal(request, plan, stdio);
   else open_pipes(plan, stdio);

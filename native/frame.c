@@ -31,6 +31,16 @@ uint64_t get_u64(const uint8_t *p) {
   return le64toh(value);
 }
 
+void put_u16(uint8_t *p, uint16_t value) {
+  value = htole16(value);
+  memcpy(p, &value, sizeof value);
+}
+
+void put_u64(uint8_t *p, uint64_t value) {
+  value = htole64(value);
+  memcpy(p, &value, sizeof value);
+}
+
 void put_u32(uint8_t *p, uint32_t value) {
   value = htole32(value);
   memcpy(p, &value, sizeof value);

@@ -37,6 +37,7 @@ enum request_type {
   REQ_UNMOUNT = 15,
   REQ_MOVE_MOUNT = 16,
   REQ_NBD = 13,
+  REQ_FILES = 11,
 };
 
 enum client_frame { FRAME_STDIN = 32, FRAME_STDIN_EOF = 33, FRAME_RESIZE = 34, FRAME_SIGNAL = 35, FRAME_RELEASE = 36 };
@@ -49,6 +50,11 @@ enum server_frame {
   FRAME_STDERR = 68,
   FRAME_EXIT = 69,
   FRAME_WINDOW = 70,
+  FRAME_FILE_INFO = 80,
+  FRAME_ENTRIES = 81,
+  FRAME_DONE = 82,
+  FRAME_EVENTS = 83,
+  FRAME_FILE_ERROR = 84,
 };
 
 enum tag {
@@ -92,6 +98,16 @@ enum tag {
   TAG_NBD_INDEX = 111,
   TAG_NBD_SIZE = 112,
   TAG_NBD_SOCKET = 113,
+  TAG_OPERATION = 70,
+  TAG_DESTINATION = 71,
+  TAG_OFFSET = 72,
+  TAG_LENGTH = 73,
+  TAG_SUFFIX = 74,
+  TAG_MODE = 75,
+  TAG_FILE_FLAGS = 76,
+  TAG_PATTERN = 77,
+  TAG_OWNER = 78,
+  TAG_GROUP = 79,
 };
 
 #define EXIT_FLAG_CONTAINER_GONE 1
@@ -119,7 +135,9 @@ struct item {
 uint16_t get_u16(const uint8_t *p);
 uint32_t get_u32(const uint8_t *p);
 uint64_t get_u64(const uint8_t *p);
+void put_u16(uint8_t *p, uint16_t value);
 void put_u32(uint8_t *p, uint32_t value);
+void put_u64(uint8_t *p, uint64_t value);
 int64_t now_ms(void); /* CLOCK_MONOTONIC */
 
 /* Reads one frame. Returns 1, 0 at a clean end of the stream, or -errno (EPROTO, ETIMEDOUT, EMSGSIZE, ...). */
@@ -175,9 +193,21 @@ int exec_request_parse(const struct frame *frame, struct exec_request *request, 
 void exec_request_free(struct exec_request *request);
 /* session.c: serves one exec from the parsed frame to the EXIT frame. */
 void serve_exec(int conn, const struct frame *frame);
-/* enter.c: runs in the child; never returns. */
-void enter_and_exec(const struct exec_request *request, const struct exec_plan *plan) __attribute__((noreturn));
-/* launch.c: what start_child gives the supervisor. For a TTY, output is the master and slave keeps it from hanging up. */
+/* What a child does once it is forked into the container's pid namespace and cgroup; it never returns. */
+struct child_main {
+  void (*run)(const struct exec_request *request, const struct exec_plan *plan, void *context);
+  void *context;
+};
+
+/* enter.c: all of them run in the child. Enters the namespaces and becomes the user; ends the child where that fails. */
+void enter_container(const struct exec_request *request, const struct exec_plan *plan);
+/* Tells the supervisor that the child is ready (err 0, with descriptors if it passes some), or what failed. */
+void send_status(int fd, int err, const char *step, const int *fds, size_t fd_count);
+void enter_and_exec(const struct exec_request *request, const struct exec_plan *plan, void *context) __attribute__((noreturn));
+/*
+ * launch.c: what launch_child gives the supervisor. For a TTY, output is the master and slave keeps it from hanging up.
+ * A child of a request without arguments (argc 0) has no streams: all but pid and pidfd are -1.
+ */
 struct child {
   pid_t pid;
   int pidfd;
@@ -187,7 +217,7 @@ struct child {
   int errors; /* read end, or -1 */
   int slave;  /* TTY only, else -1 */
 };
-int launch_child(const struct exec_request *request, struct child *child, char *why, size_t why_size);
+int launch_child(const struct exec_request *request, const struct child_main *main, struct child *child, char *why, size_t why_size);
 /* groups.c: ids of the groups of which user is a member, from text in the format of group(5). */
 int groups_of_user(const char *text, size_t length, const char *user, gid_t *groups, int groups_max);
 int groups_read(const char *path, const char *user, gid_t *groups, int groups_max);
@@ -205,6 +235,8 @@ void serve_dm(int conn, const struct frame *frame);
 void serve_unmount(int conn, const struct frame *frame);
 void serve_move_mount(int conn, const struct frame *frame);
 void serve_nbd(int conn, const struct frame *frame);
+/* files_request.c: one operation on files inside the container. */
+void serve_files(int conn, const struct frame *frame);
 
 /* ---- netlink.c ---- */
 struct netlink {

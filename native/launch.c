@@ -150,10 +150,11 @@ static bool is_pty_master(int fd) {
 }
 
 static int adopt_streams(const struct exec_request *request, const int *fds, int count, struct child *child) {
-  if (count != (request->tty ? 2 : 3)) {
+  if (count != (request->argc == 0 ? 0 : request->tty ? 2 : 3)) {
     for (int i = 0; i < count; i++) close(fds[i]);
     return -EPROTO;
   }
+  if (count == 0) return 0;
   child->input = fds[0];
   child->output = request->tty ? fds[0] : fds[1];
   child->errors = request->tty ? -1 : fds[2];
@@ -176,14 +177,14 @@ static int await_child(const struct exec_request *request, int status_fd, struct
   return status.err == 0 ? 0 : fail(why, why_size, status.err, status.step, "");
 }
 
-static int start(const struct exec_request *request, struct exec_plan *plan, int cgroup_fd, struct child *child, char *why,
-                 size_t why_size) {
+static int start(const struct exec_request *request, struct exec_plan *plan, int cgroup_fd, const struct child_main *main,
+                 struct child *child, char *why, size_t why_size) {
   int status[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0) return fail(why, why_size, errno, "socketpair", "");
   plan->target_pidfd = child->target_pidfd;
   plan->status_fd = status[1];
   child->pid = fork_child(request, cgroup_fd, &child->pidfd);
-  if (child->pid == 0) enter_and_exec(request, plan);
+  if (child->pid == 0) main->run(request, plan, main->context);
   int err = errno;
   close(status[1]);
   int result = child->pid < 0 ? fail(why, why_size, err, "fork into cgroup", request->cgroup)
@@ -210,12 +211,13 @@ static int prepare_target(const struct exec_request *request, struct exec_plan *
   child->target_pidfd = (int)syscall(SYS_pidfd_open, target, 0);
   if (child->target_pidfd < 0) return fail(why, why_size, errno, "pidfd_open of the container's init", "");
   plan->namespaces = different_namespaces(target);
-  read_limits(target, plan);
+  /* What runs no program of the user's keeps the platform's limits. */
+  if (request->argc > 0) read_limits(target, plan);
   if (setns(child->target_pidfd, CLONE_NEWPID) < 0) return fail(why, why_size, errno, "setns to the pid namespace", "");
   return 0;
 }
 
-int launch_child(const struct exec_request *request, struct child *child, char *why, size_t why_size) {
+int launch_child(const struct exec_request *request, const struct child_main *main, struct child *child, char *why, size_t why_size) {
   *child = (struct child){.pid = -1, .pidfd = -1, .target_pidfd = -1, .input = -1, .output = -1, .errors = -1, .slave = -1};
   struct exec_plan plan = {.target_pidfd = -1};
   if (request->seccomp[0] != 0) {
@@ -228,7 +230,7 @@ int launch_child(const struct exec_request *request, struct child *child, char *
     if (cgroup_fd < 0) return fail(why, why_size, errno, "open cgroup", request->cgroup);
   }
   int result = request->target_pid == 0 ? 0 : prepare_target(request, &plan, child, why, why_size);
-  if (result == 0) result = start(request, &plan, cgroup_fd, child, why, why_size);
+  if (result == 0) result = start(request, &plan, cgroup_fd, main, child, why, why_size);
   if (cgroup_fd >= 0) close(cgroup_fd);
   free(plan.filter);
   return result;

@@ -35,6 +35,7 @@ static void dispatch(int conn, const struct frame *frame) {
     case REQ_UNMOUNT: return serve_unmount(conn, frame);
     case REQ_MOVE_MOUNT: return serve_move_mount(conn, frame);
     case REQ_NBD: return serve_nbd(conn, frame);
+    case REQ_FILES: return serve_files(conn, frame);
     default: return frame_error(conn, EPROTO, "unknown request %u", frame->type);
   }
 }

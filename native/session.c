@@ -205,9 +205,10 @@ void serve_exec(int conn, const struct frame *frame) {
     return;
   }
   struct session s = {.conn = conn, .tty = request.tty};
+  const struct child_main program = {.run = enter_and_exec};
   if (!allocate(&s.in, IN_SIZE) || !allocate(&s.input, STDIN_WINDOW) || !allocate(&s.out, OUT_SIZE)) {
     frame_error(conn, ENOMEM, "exec: out of memory");
-  } else if ((err = -launch_child(&request, &s.child, text, sizeof text)) != 0) {
+  } else if ((err = -launch_child(&request, &program, &s.child, text, sizeof text)) != 0) {
     frame_error(conn, err, "%s: %s", text, strerror(err));
   } else {
     run(&s, request.target_pid);

@@ -1,4 +1,4 @@
-const VALUE_FLAGS: ReadonlySet<string> = new Set(["--dir", "--env", "-s", "--sprite", "--url", "--token", "--home"]);
+const VALUE_FLAGS: ReadonlySet<string> = new Set(["--dir", "--env", "--file", "-s", "--sprite", "--url", "--token", "--home"]);
 
 /**
  * Puts `--` before the command of `hob exec`, so that `hob exec web ls -l` means what it says.

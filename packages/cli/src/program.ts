@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register: Register }>>> 
   sleep: () => import("./commands/sleep.ts"),
   restart: () => import("./commands/restart.ts"),
   upgrade: () => import("./commands/upgrade.ts"),
+  cp: () => import("./commands/cp.ts"),
   bounce: () => import("./commands/bounce.ts"),
   checkpoint: () => import("./commands/checkpoint.ts"),
   restore: () => import("./commands/restore.ts"),

@@ -13,6 +13,7 @@ import type {
 } from "@hob/protocol/sprites.ts";
 import type { SpriteCheckpoints } from "./checkpoints.ts";
 import type { ExecOptions, ExecResult, ExecSession } from "./exec.ts";
+import type { SpriteFiles } from "./files.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
 
 export interface HobClientOptions {
@@ -139,6 +140,12 @@ export class HobClient {
   async exec(name: string, options: ExecOptions): Promise<ExecSession> {
     const { openExec } = await import("./exec.ts");
     return openExec(this.endpoint, spritePath(name, "exec"), options);
+  }
+
+  /** The files of a sprite. */
+  async files(name: string): Promise<SpriteFiles> {
+    const { SpriteFiles } = await import("./files.ts");
+    return new SpriteFiles(this.endpoint, spritePath(name, "fs"));
   }
 
   /** Runs a command to its end and keeps what it wrote. For output that fits in memory. */

@@ -65,18 +65,28 @@ export function requestTarget(endpoint: Endpoint, path: string, query: CallOptio
   return `${endpoint.url.pathname.replace(/\/+$/, "")}${path}${suffix}`;
 }
 
-async function exchange(endpoint: Endpoint, method: Method, path: string, options: CallOptions, what: string): Promise<Answer> {
+/** node:http or node:https, whichever the endpoint needs. */
+export async function requester(endpoint: Endpoint): Promise<typeof import("node:http").request> {
   const { request } = endpoint.url.protocol === "https:" ? await import("node:https") : await import("node:http");
+  return request;
+}
+
+/** Where a request goes. A connection per request: nothing lingers that would hold a process open. */
+export const addressOf = (endpoint: Endpoint): RequestOptions => ({
+  protocol: endpoint.url.protocol,
+  hostname: endpoint.url.hostname.replace(/^\[|\]$/g, ""),
+  port: endpoint.url.port,
+  agent: false,
+});
+
+async function exchange(endpoint: Endpoint, method: Method, path: string, options: CallOptions, what: string): Promise<Answer> {
+  const request = await requester(endpoint);
   const body = options.body === undefined ? undefined : JSON.stringify(options.body);
   const deadline = AbortSignal.timeout(options.timeoutMs);
   const requestOptions: RequestOptions = {
+    ...addressOf(endpoint),
     method,
-    protocol: endpoint.url.protocol,
-    hostname: endpoint.url.hostname.replace(/^\[|\]$/g, ""),
-    port: endpoint.url.port,
     path: requestTarget(endpoint, path, options.query),
-    // A connection per request: nothing lingers that would hold a process open.
-    agent: false,
     signal: options.signal === undefined ? deadline : AbortSignal.any([deadline, options.signal]),
     headers: {
       accept: "application/json",

@@ -17,6 +17,7 @@ import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { SpriteStorage } from "./durability/sprite-storage.ts";
 import { ExecEndpoint } from "./exec/index.ts";
+import { FilesEndpoint } from "./files/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
@@ -91,6 +92,7 @@ export class PilotContext {
     const { helper, container, log, sprite, uptimeMs } = this;
     return [
       new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
+      new FilesEndpoint({ helper, container, log }),
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
       ...this.storage.endpoints,

@@ -10,6 +10,7 @@ export const ERROR_CATALOGUE = {
   name_taken: { status: 400, retryable: false, summary: "a sprite of this name exists" },
   idempotency_mismatch: { status: 400, retryable: false, summary: "the Idempotency-Key was used with another request body" },
   unauthorized: { status: 401, retryable: false, summary: "the bearer token is missing, unknown or revoked" },
+  permission_denied: { status: 403, retryable: false, summary: "the sprite's user may not do this to the file" },
   not_found: { status: 404, retryable: false, summary: "no such route, sprite, session or token" },
   method_not_allowed: { status: 405, retryable: false, summary: "the route exists, but not with this method" },
   conflict: { status: 409, retryable: false, summary: "the present state forbids this" },

@@ -2,6 +2,7 @@ export * from "./api/checkpoints.ts";
 export * from "./api/storage.ts";
 export * from "./api/storage.ts";
 export * from "./disk.ts";
+export * from "./api/files.ts";
 export * from "./errors.ts";
 export * from "./exec.ts";
 export * from "./http-exec.ts";

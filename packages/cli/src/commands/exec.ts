@@ -1,6 +1,6 @@
 import { HobError } from "@hob/protocol/errors.ts";
 import type { Command } from "commander";
-import { collectAssignment } from "../arguments.ts";
+import { collectAssignment, collectText } from "../arguments.ts";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
 import { type Register, withExample } from "../program.ts";
@@ -10,6 +10,7 @@ interface ExecFlags extends GlobalFlags {
   sprite?: string;
   dir?: string;
   env?: Record<string, string>;
+  file?: string[];
   tty?: boolean;
   /** false with --no-stdin */
   stdin: boolean;
@@ -27,9 +28,15 @@ export const register: Register = (program, cli) => {
     .option("-s, --sprite <name>", "name of the sprite; then all operands are the command")
     .option("--dir <dir>", "working directory inside the sprite")
     .option("--env <name=value>", "environment variable; may be repeated", collectAssignment)
+    .option("--file <source:destination>", "copy a file of this machine into the sprite first; may be repeated", collectText)
     .option("-t, --tty", "run on a terminal")
     .option("--no-stdin", "give the command an empty standard input");
-  withExample(command, "hob exec web -- ls -l /", "tar c . | hob exec web --dir /srv -- tar x");
+  withExample(
+    command,
+    "hob exec web -- ls -l /",
+    "tar c . | hob exec web --dir /srv -- tar x",
+    "hob exec --file app.py:/tmp/app.py web -- python3 /tmp/app.py",
+  );
   command.action((words: string[], _flags: ExecFlags, self: Command) => exec(cli, words, self.optsWithGlobals<ExecFlags>()));
 };
 
@@ -37,6 +44,10 @@ async function exec(cli: Cli, words: readonly string[], flags: ExecFlags): Promi
   const { name, rest } = takeSpriteName(words, flags.sprite, USAGE);
   if (rest.length === 0) throw new HobError("usage", `no command for ${name}`, { hint: `${USAGE}, or 'hob console ${name}' for a shell` });
   const client = await cli.client(flags);
+  if (flags.file !== undefined) {
+    const { uploadBeforeExec } = await import("../files/exec-files.ts");
+    await uploadBeforeExec(await client.files(name), flags.file, flags.dir);
+  }
   if (flags.tty) {
     const { runOnTerminal } = await import("../terminal/interactive.ts");
     cli.exitStatus = await runOnTerminal(cli, client, name, { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin });

@@ -15,7 +15,9 @@ export interface Completion {
 const SPRITE_OPERANDS: ReadonlySet<string> = new Set(["name", "names", "words"]);
 /** Commands whose name operand is a new name, or that take none. */
 const NEW_NAME_COMMANDS: ReadonlySet<string> = new Set(["create"]);
-const PATH_OPTIONS: ReadonlySet<string> = new Set(["--home"]);
+/** Operands that are a file of this machine, or of a sprite: `NAME:PATH`. */
+const FILE_OPERANDS: ReadonlySet<string> = new Set(["source", "destination"]);
+const PATH_OPTIONS: ReadonlySet<string> = new Set(["--home", "--file"]);
 
 const NOTHING: Completion = { candidates: [], files: false };
 
@@ -86,6 +88,10 @@ async function candidatesAt(place: Place, current: string, spriteNames: () => Pr
   const operand = operandAt(command, place.operands);
   if (operand === undefined) return NOTHING;
   if (operand.argChoices !== undefined) return { candidates: choices(operand.argChoices), files: false };
+  if (FILE_OPERANDS.has(operand.name())) {
+    const { candidates } = await sprites();
+    return { candidates: candidates.map(({ value }) => ({ value: `${value}:`, description: "files of the sprite" })), files: true };
+  }
   // The command that exec runs is a program inside the sprite: nothing of this machine fits.
   const isSprite = SPRITE_OPERANDS.has(operand.name()) && !NEW_NAME_COMMANDS.has(command.name());
   const wantsName = isSprite && !place.named && (operand.name() !== "words" || place.operands === 0);

@@ -16,6 +16,7 @@ _hob_complete() {
       :nofiles) ;;
       *)
         candidate="\${line%%$'\\t'*}"
+        [[ $candidate == *: ]] && compopt -o nospace
         COMPREPLY+=("$candidate")
         ;;
     esac

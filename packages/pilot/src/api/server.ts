@@ -1,7 +1,7 @@
 import { timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { HobError, LIMITS, SPRITE_VERSION, toHobError } from "@hob/protocol";
-import { getRequestListener } from "@hono/node-server";
+import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Endpoint } from "./endpoint.ts";
@@ -51,14 +51,15 @@ export function createApiServer({ hostRoutes, endpoints, token, log }: ApiServer
 
 /** Answers of every route carry the version; errors have the shape that the SDKs parse. */
 function createApp(hostRoutes: Hono, endpoints: readonly Endpoint[], log: Logger): Hono {
-  const app = new Hono();
+  const app = new Hono<{ Bindings: HttpBindings }>();
   app.use(async (c, next) => {
     await next();
-    c.header("Sprite-Version", SPRITE_VERSION);
+    // A route that streams by itself has sent it already.
+    if (!c.env.outgoing.headersSent) c.header("Sprite-Version", SPRITE_VERSION);
   });
   app.route("/", hostRoutes);
   for (const { routes } of endpoints) if (routes !== undefined) app.route("/v1/sprites/:name", routes);
-  return withErrorAnswers(app, log);
+  return withErrorAnswers(app as unknown as Hono, log);
 }
 
 /** Turns what routes throw, and routes that do not exist, into answers. */

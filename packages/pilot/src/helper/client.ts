@@ -3,6 +3,7 @@ import { HobError } from "@hob/protocol";
 import { connectHelper, firstAnswer, helperError, nextFrame } from "./connection.ts";
 import { type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-mapper.ts";
 import { type ExecSpec, encodeExec } from "./exec-request.ts";
+import { encodeFileRequest, type FileRequest, FileStream } from "./files.ts";
 import { encodeFrame, type FrameDecoder } from "./frames.ts";
 import { HelperProcess } from "./process.ts";
 import {
@@ -49,6 +50,15 @@ export class HelperClient {
     const { frame, decoder } = await firstAnswer(socket, request, ANSWER_TIMEOUT_MS);
     if (frame.type !== SERVER_FRAME.started) throw unexpected(socket, frame.type);
     return new HelperProcess(socket, decoder, frame.payload.readUInt32LE(0));
+  }
+
+  /**
+   * Begins an operation on files inside the container. How it goes is for the stream to tell, which has to be closed.
+   * @throws HobError `helper_unreachable` | `invalid_request`
+   */
+  async files(request: FileRequest): Promise<FileStream> {
+    const encoded = encodeFileRequest(request);
+    return new FileStream(await connectHelper(this.#socketPath), encoded);
   }
 
   /** Credits 1 to 4096 random bytes and reseeds the kernel's generator at once. random(4) */

@@ -52,6 +52,13 @@ export class FrameDecoder {
     this.#rest = this.#rest.subarray(end);
     return frame;
   }
+
+  /** What has come after the last frame, for a stream that goes on without frames. */
+  takeRest(): Buffer {
+    const rest = this.#rest;
+    this.#rest = Buffer.alloc(0);
+    return rest;
+  }
 }
 
 /** Bytes of one tag-length-value item after the other: u8 tag, u32 little-endian length, value. */

@@ -15,11 +15,25 @@ export const REQUEST = {
   unmount: 15,
   moveMount: 16,
   nbd: 13,
+  files: 11,
 } as const;
 
 export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36 } as const;
 
-export const SERVER_FRAME = { ok: 64, error: 65, started: 66, stdout: 67, stderr: 68, exit: 69, window: 70 } as const;
+export const SERVER_FRAME = {
+  ok: 64,
+  error: 65,
+  started: 66,
+  stdout: 67,
+  stderr: 68,
+  exit: 69,
+  window: 70,
+  fileInfo: 80,
+  entries: 81,
+  done: 82,
+  events: 83,
+  fileError: 84,
+} as const;
 
 export const TAG = {
   arg: 1,
@@ -62,7 +76,35 @@ export const TAG = {
   nbdIndex: 111,
   nbdSize: 112,
   nbdSocket: 113,
+  operation: 70,
+  destination: 71,
+  offset: 72,
+  length: 73,
+  suffix: 74,
+  mode: 75,
+  fileFlags: 76,
+  pattern: 77,
+  owner: 78,
+  group: 79,
 } as const;
+
+/** Values of `TAG.operation`. */
+export const FILE_OPERATION = {
+  read: 1,
+  write: 2,
+  list: 3,
+  delete: 4,
+  rename: 5,
+  copy: 6,
+  chmod: 7,
+  chown: 8,
+  mkdir: 9,
+  symlink: 10,
+  watch: 11,
+} as const;
+
+/** Bits of `TAG.fileFlags`. */
+export const FILE_FLAG = { recursive: 1, parents: 2, parent: 4, preserve: 8, itself: 16, infoOnly: 32 } as const;
 
 /** Bytes unless the name says otherwise. */
 export const HELPER_LIMITS = {

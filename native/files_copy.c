@@ -1,0 +1,161 @@
+/* Copies a file or a tree. Symbolic links are copied as links, what is in the way of a file is replaced, directories are merged. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "files.h"
+
+#define UMASK 022
+
+/* The directory that a level of the tree is copied into. */
+struct target {
+  int dir;
+  bool made;
+  const char *top_name; /* the name that the top gets; all others keep theirs */
+};
+
+static bool preserves(const struct files *files) {
+  return files->request->operation == OP_RENAME || (files->request->flags & FILE_PRESERVE) != 0;
+}
+
+static const char *target_name(const struct files *files, const struct target *target, const struct visit *visit) {
+  return files->path_length == 0 ? target->top_name : visit->name;
+}
+
+static void keep_attributes(int fd, const struct stat *info) {
+  struct timespec times[2] = {info->st_atim, info->st_mtim};
+  /* Owners that one may not give away stay one's own, as with cp -p. */
+  if (fchown(fd, info->st_uid, info->st_gid) < 0) (void)!fchown(fd, (uid_t)-1, info->st_gid);
+  (void)!fchmod(fd, info->st_mode & 07777);
+  futimens(fd, times);
+}
+
+static int copy_file(struct files *files, const struct visit *visit, const struct target *target) {
+  struct replacement replacement;
+  struct place place = {.dir = target->dir};
+  struct stat info, after;
+  bool preserve = preserves(files);
+  strcpy(place.name, target_name(files, target, visit));
+  int from = openat(visit->dir, visit->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (from < 0) return -errno;
+  int result = fstat(from, &info) < 0 ? -errno : S_ISREG(info.st_mode) ? 0 : -EINVAL;
+  if (result == 0) result = replacement_begin_at(&replacement, &place);
+  if (result < 0) {
+    close(from);
+    return result;
+  }
+  bool same = replacement.before.st_nlink > 0 && replacement.before.st_ino == info.st_ino && replacement.before.st_dev == info.st_dev;
+  result = same ? -EINVAL : copy_content(files, from, replacement.fd);
+  if (result < 0) replacement_abort(&replacement);
+  else {
+    int mode = preserve ? (int)(info.st_mode & 07777) : replacement.before.st_nlink > 0 ? -1 : (int)(info.st_mode & 0777 & ~UMASK);
+    result = replacement_commit(&replacement, mode, &after);
+  }
+  close(from);
+  if (result == 0 && preserve) {
+    int copied = openat(place.dir, place.name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (copied >= 0) {
+      keep_attributes(copied, &info);
+      close(copied);
+    }
+  }
+  files->bytes += result == 0 ? (uint64_t)after.st_size : 0;
+  return result;
+}
+
+static int make_special(const struct visit *visit, const char *link_text, int dir, const char *name) {
+  int made = S_ISLNK(visit->info->st_mode) ? symlinkat(link_text, dir, name) : mkfifoat(dir, name, visit->info->st_mode & 0777 & ~UMASK);
+  return made < 0 ? -errno : 0;
+}
+
+/* A symbolic link or a FIFO; what is in the way is removed, unless it is a directory. */
+static int copy_special(const struct visit *visit, int dir, const char *name) {
+  char text[PATH_MAX] = "";
+  if (S_ISLNK(visit->info->st_mode)) {
+    ssize_t length = readlinkat(visit->dir, visit->name, text, sizeof text - 1);
+    if (length < 0) return -errno;
+    text[length] = 0;
+  }
+  int result = make_special(visit, text, dir, name);
+  if (result != -EEXIST) return result;
+  return unlinkat(dir, name, 0) < 0 ? -errno : make_special(visit, text, dir, name);
+}
+
+/* The level below gets a target of its own; leave closes it. */
+static int copy_directory(const struct visit *visit, const char *name, void **context) {
+  const struct target *target = *context;
+  struct target *below = malloc(sizeof *below);
+  if (below == NULL) return -ENOMEM;
+  *below = (struct target){.made = mkdirat(target->dir, name, (visit->info->st_mode & 0777 & ~UMASK) | 0700) == 0};
+  if (!below->made && errno != EEXIST) return -errno;
+  below->dir = openat(target->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (below->dir < 0) return errno == ELOOP ? -ENOTDIR : -errno;
+  *context = below;
+  return 0;
+}
+
+static int enter(struct files *files, const struct visit *visit, void **context) {
+  const struct target *target = *context;
+  const char *name = target_name(files, target, visit);
+  int result = 0;
+  if (S_ISREG(visit->info->st_mode)) result = copy_file(files, visit, target);
+  else if (S_ISLNK(visit->info->st_mode) || S_ISFIFO(visit->info->st_mode)) result = copy_special(visit, target->dir, name);
+  else if (!S_ISDIR(visit->info->st_mode)) return files->path_length == 0 ? -EINVAL : 0;
+  else result = copy_directory(visit, name, context);
+  return result < 0 ? result : add_changed(files, target->dir, name);
+}
+
+static int leave(struct files *files, const struct visit *visit, void **context) {
+  struct target *target = *context;
+  if (preserves(files)) keep_attributes(target->dir, visit->info);
+  else if (target->made) (void)!fchmod(target->dir, visit->info->st_mode & 0777 & ~UMASK);
+  close(target->dir);
+  free(target);
+  return 0;
+}
+
+/* Whether dir is the directory described, or lies in it: a copy into itself would never end. */
+static bool lies_in(int dir, const struct stat *info) {
+  int at = dup(dir);
+  for (struct stat here, before = {0}; at >= 0 && fstat(at, &here) == 0; before = here) {
+    if (here.st_dev == info->st_dev && here.st_ino == info->st_ino) return close(at), true;
+    if (here.st_dev == before.st_dev && here.st_ino == before.st_ino) break;
+    int above = open_path(at, "..", O_PATH | O_DIRECTORY);
+    close(at);
+    at = above;
+  }
+  if (at >= 0) close(at);
+  return false;
+}
+
+int copy_place(struct files *files, const struct place *from, const struct place *to) {
+  struct target target = {.dir = to->dir, .top_name = to->name};
+  struct visitor visitor = {.enter = enter, .leave = leave, .context = &target};
+  return walk_tree(files, from->dir, from->name, &visitor);
+}
+
+int files_copy(struct files *files) {
+  const struct files_request *request = files->request;
+  struct place from, to;
+  struct stat info, present;
+  int result = place_of(request->path, (request->flags & FILE_RECURSIVE) == 0, &from);
+  if (result == 0) result = stat_place(&from, &info);
+  if (result < 0) return result;
+  if (S_ISDIR(info.st_mode) && (request->flags & FILE_RECURSIVE) == 0) return -EISDIR;
+  files->failed_on = request->destination;
+  result = place_of(request->destination, true, &to);
+  if (result < 0) return result;
+  bool exists = fstatat(to.dir, to.name, &present, AT_SYMLINK_NOFOLLOW) == 0;
+  if (exists && S_ISDIR(present.st_mode) && !S_ISDIR(info.st_mode)) return -EISDIR;
+  if (exists && !S_ISDIR(present.st_mode) && S_ISDIR(info.st_mode)) return -ENOTDIR;
+  if (to.directory_wanted && !S_ISDIR(info.st_mode)) return -EISDIR;
+  bool same = exists && present.st_dev == info.st_dev && present.st_ino == info.st_ino;
+  if (same || (S_ISDIR(info.st_mode) && lies_in(to.dir, &info))) return -EINVAL;
+  files->failed_on = NULL;
+  result = copy_place(files, &from, &to);
+  if (result == 0) send_done(files, 0);
+  return result;
+}

@@ -1,0 +1,1 @@
+export { type FilesDependencies, FilesEndpoint } from "./endpoint.ts";
