@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "session.h"
@@ -39,12 +40,21 @@ static void write_process(struct session *s) {
   }
 }
 
-/* Reads at most one frame of output. Returns what read(2) does; 0 also where the client is gone and bytes are dropped. */
+/*
+ * Reads at most one frame of output: all that is there at this moment, which a terminal gives in many small reads.
+ * Returns what read(2) does; where the client is gone, bytes are dropped.
+ */
 static ssize_t read_process(struct session *s, int fd, uint8_t type, size_t bytes_max) {
   static uint8_t chunk[SESSION_FRAME_MAX];
-  ssize_t got = read(fd, chunk, bytes_max < sizeof chunk ? bytes_max : sizeof chunk);
-  if (got > 0 && !s->client_gone) session_put_frame(s, type, chunk, (uint32_t)got);
-  return got;
+  size_t length = 0, length_max = bytes_max < sizeof chunk ? bytes_max : sizeof chunk;
+  ssize_t got;
+  do {
+    got = read(fd, chunk + length, length_max - length);
+    if (got > 0) length += (size_t)got;
+  } while (got > 0 && length < length_max);
+  if (length == 0) return got;
+  if (!s->client_gone) session_put_frame(s, type, chunk, (uint32_t)length);
+  return (ssize_t)length;
 }
 
 static bool room_for_output(const struct session *s) { return s->client_gone || room(&s->out) >= SESSION_FRAME_MAX + FRAME_HEADER; }
@@ -108,10 +118,15 @@ static void reap(struct session *s, uint32_t target) {
 
 enum { POLL_CLIENT, POLL_PROCESS, POLL_INPUT, POLL_OUTPUT, POLL_ERRORS, POLL_COUNT };
 
-/* A descriptor that is not of interest is left out (-1): poll would report its POLLHUP without end. */
+/*
+ * A descriptor that is not of interest is left out (-1): poll would report its POLLHUP without end.
+ * Output is read only when all that was read before is on its way: while the client is slower than the process, output
+ * gathers in the pipe, and few large frames come of it in place of many small ones. A client that keeps up gets every
+ * byte at once.
+ */
 static void fill_poll(const struct session *s, struct pollfd *fds) {
   short client = (short)(POLLIN | (used(&s->out) > 0 ? POLLOUT : 0));
-  bool output = room_for_output(s) && !s->output_ended;
+  bool output = (s->client_gone || used(&s->out) == 0) && !s->output_ended;
   fds[POLL_CLIENT] = (struct pollfd){.fd = s->client_gone ? -1 : s->conn, .events = client};
   fds[POLL_PROCESS] = (struct pollfd){.fd = s->exited ? -1 : s->child.pidfd, .events = POLLIN};
   fds[POLL_INPUT] = (struct pollfd){.fd = used(&s->input) > 0 ? s->child.input : -1, .events = POLLOUT};
@@ -205,6 +220,9 @@ void serve_exec(int conn, const struct frame *frame) {
     return;
   }
   struct session s = {.conn = conn, .tty = request.tty};
+  /* What waits here cannot become a larger frame any more. */
+  int socket_size = OUTPUT_SOCKET_SIZE;
+  setsockopt(conn, SOL_SOCKET, SO_SNDBUF, &socket_size, sizeof socket_size);
   if (!allocate(&s.in, IN_SIZE) || !allocate(&s.input, STDIN_WINDOW) || !allocate(&s.out, OUT_SIZE)) {
     frame_error(conn, ENOMEM, "exec: out of memory");
   } else if ((err = -launch_child(&request, &s.child, text, sizeof text)) != 0) {
