@@ -14,7 +14,7 @@ import { enableControllers } from "./container/cgroups.ts";
 import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
-import { ExecEndpoint } from "./exec/index.ts";
+import { ExecEndpoint, JournalStore } from "./exec/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
@@ -42,6 +42,7 @@ export class PilotContext {
   readonly treeSwitch: TreeSwitch;
   readonly checkpoints: Checkpoints;
   readonly firewall: Firewall;
+  readonly exec: ExecEndpoint;
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
   readonly #platform: Platform;
@@ -76,13 +77,20 @@ export class PilotContext {
       onError: (what, err) => log.error({ err }, what),
     });
     this.#resolver = new Resolver(config.network.dns);
+    this.exec = this.#createExec();
     this.endpoints = this.#createEndpoints();
   }
 
+  #createExec(): ExecEndpoint {
+    const { helper, container, log, sprite } = this;
+    const journals = new JournalStore(`${PATHS.state}/sessions`);
+    return new ExecEndpoint({ helper, container, log, journals, environment: () => sprite.identity?.environment ?? {} });
+  }
+
   #createEndpoints(): Endpoint[] {
-    const { helper, container, log, sprite, uptimeMs } = this;
+    const { container, uptimeMs } = this;
     return [
-      new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
+      this.exec,
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
       { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },
@@ -113,6 +121,7 @@ export class PilotContext {
     await writeFile(PATHS.machineId, "", { mode: 0o444 });
     if (this.config.identity !== undefined) await this.sprite.adopt(this.config.identity);
     await this.#crun.writeBundle();
+    await timed(steps, "journals", () => this.exec.open());
     steps.push(...(await this.container.startOrRetry()));
     if (this.container.failure !== undefined) log.error({ err: this.container.failure }, "the inner container does not start");
     this.#resolver.start();
@@ -128,6 +137,7 @@ export class PilotContext {
     await this.checkpoints.settled();
     await this.treeSwitch.settled();
     await this.container.stop();
+    await this.exec.close();
     await this.#checkpointMounts.hideAll();
     await this.volume.detach();
     await this.helper.sync();

@@ -1,5 +1,7 @@
 export * from "./api/checkpoints.ts";
 export * from "./disk.ts";
+export * from "./api/exec.ts";
+export * from "./duration.ts";
 export * from "./errors.ts";
 export * from "./exec.ts";
 export * from "./http-exec.ts";

@@ -16,7 +16,7 @@ export const REQUEST = {
   moveMount: 16,
 } as const;
 
-export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36 } as const;
+export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36, end: 37 } as const;
 
 export const SERVER_FRAME = { ok: 64, error: 65, started: 66, stdout: 67, stderr: 68, exit: 69, window: 70 } as const;
 
