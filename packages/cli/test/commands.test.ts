@@ -239,6 +239,8 @@ describe("the command itself", () => {
       "info",
       "exec",
       "console",
+      "attach",
+      "sessions",
       "bounce",
       "destroy",
       "token",

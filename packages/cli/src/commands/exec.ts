@@ -11,6 +11,7 @@ interface ExecFlags extends GlobalFlags {
   dir?: string;
   env?: Record<string, string>;
   tty?: boolean;
+  detach?: boolean;
   /** false with --no-stdin */
   stdin: boolean;
 }
@@ -28,20 +29,26 @@ export const register: Register = (program, cli) => {
     .option("--dir <dir>", "working directory inside the sprite")
     .option("--env <name=value>", "environment variable; may be repeated", collectAssignment)
     .option("-t, --tty", "run on a terminal")
+    .option("--detach", "leave the command running and print the id of its session")
     .option("--no-stdin", "give the command an empty standard input");
-  withExample(command, "hob exec web -- ls -l /", "tar c . | hob exec web --dir /srv -- tar x");
+  withExample(command, "hob exec web -- ls -l /", "tar c . | hob exec web --dir /srv -- tar x", "hob exec --detach web -- make");
   command.action((words: string[], _flags: ExecFlags, self: Command) => exec(cli, words, self.optsWithGlobals<ExecFlags>()));
 };
 
 async function exec(cli: Cli, words: readonly string[], flags: ExecFlags): Promise<void> {
   const { name, rest } = takeSpriteName(words, flags.sprite, USAGE);
   if (rest.length === 0) throw new HobError("usage", `no command for ${name}`, { hint: `${USAGE}, or 'hob console ${name}' for a shell` });
-  const client = await cli.client(flags);
-  if (flags.tty) {
+  const options = { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin };
+  const { connect } = await import("../terminal/connection.ts");
+  const connection = await connect(cli, flags);
+  if (flags.detach) {
+    const { runDetached } = await import("../terminal/detached.ts");
+    await runDetached(cli, connection, name, options, flags.tty === true);
+  } else if (flags.tty) {
     const { runOnTerminal } = await import("../terminal/interactive.ts");
-    cli.exitStatus = await runOnTerminal(cli, client, name, { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin });
+    cli.exitStatus = await runOnTerminal(cli, connection, name, options);
   } else {
     const { runPiped } = await import("../terminal/piped.ts");
-    cli.exitStatus = await runPiped(cli, client, name, { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin });
+    cli.exitStatus = await runPiped(cli, connection, name, options);
   }
 }
