@@ -17,7 +17,6 @@
 #define FRAME_HEADER 5u                   /* u32 length, u8 type */
 #define STDIN_WINDOW (256u * 1024u)       /* standard input that may be under way unconsumed */
 #define OUTPUT_PIPE_SIZE (256 * 1024)     /* standard output that a process may write ahead */
-#define OUTPUT_SOCKET_SIZE (64 * 1024)    /* output on its way to the client, as setsockopt(2) takes it */
 #define STRINGS_MAX 8192u                 /* arguments, and as many variables, of one exec */
 #define GROUPS_MAX 256                    /* supplementary groups of one exec */
 #define GROUP_FILE_MAX (1024 * 1024)      /* part of /etc/group that is read */

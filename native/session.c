@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "session.h"
@@ -119,19 +118,22 @@ static void reap(struct session *s, uint32_t target) {
 enum { POLL_CLIENT, POLL_PROCESS, POLL_INPUT, POLL_OUTPUT, POLL_ERRORS, POLL_COUNT };
 
 /*
- * A descriptor that is not of interest is left out (-1): poll would report its POLLHUP without end.
- * Output is read only when all that was read before is on its way: while the client is slower than the process, output
- * gathers in the pipe, and few large frames come of it in place of many small ones. A client that keeps up gets every
- * byte at once.
+ * Whether to read output now. While the client is slower than the process, output gathers in the pipe until it is a
+ * large frame, in place of many small ones; a client that keeps up gets every byte at once.
  */
+static bool wants_output(const struct session *s, int fd) {
+  if (s->output_ended || s->exited || !room_for_output(s)) return false;
+  return s->client_gone || used(&s->out) == 0 || (!s->tty && readable_bytes(fd) >= SESSION_FRAME_MAX);
+}
+
+/* A descriptor that is not of interest is left out (-1): poll would report its POLLHUP without end. */
 static void fill_poll(const struct session *s, struct pollfd *fds) {
   short client = (short)(POLLIN | (used(&s->out) > 0 ? POLLOUT : 0));
-  bool output = (s->client_gone || used(&s->out) == 0) && !s->output_ended;
   fds[POLL_CLIENT] = (struct pollfd){.fd = s->client_gone ? -1 : s->conn, .events = client};
   fds[POLL_PROCESS] = (struct pollfd){.fd = s->exited ? -1 : s->child.pidfd, .events = POLLIN};
   fds[POLL_INPUT] = (struct pollfd){.fd = used(&s->input) > 0 ? s->child.input : -1, .events = POLLOUT};
-  fds[POLL_OUTPUT] = (struct pollfd){.fd = output && !s->exited ? s->child.output : -1, .events = POLLIN};
-  fds[POLL_ERRORS] = (struct pollfd){.fd = output && !s->exited ? s->child.errors : -1, .events = POLLIN};
+  fds[POLL_OUTPUT] = (struct pollfd){.fd = wants_output(s, s->child.output) ? s->child.output : -1, .events = POLLIN};
+  fds[POLL_ERRORS] = (struct pollfd){.fd = wants_output(s, s->child.errors) ? s->child.errors : -1, .events = POLLIN};
 }
 
 static int poll_timeout(const struct session *s) {
@@ -220,9 +222,6 @@ void serve_exec(int conn, const struct frame *frame) {
     return;
   }
   struct session s = {.conn = conn, .tty = request.tty};
-  /* What waits here cannot become a larger frame any more. */
-  int socket_size = OUTPUT_SOCKET_SIZE;
-  setsockopt(conn, SOL_SOCKET, SO_SNDBUF, &socket_size, sizeof socket_size);
   if (!allocate(&s.in, IN_SIZE) || !allocate(&s.input, STDIN_WINDOW) || !allocate(&s.out, OUT_SIZE)) {
     frame_error(conn, ENOMEM, "exec: out of memory");
   } else if ((err = -launch_child(&request, &s.child, text, sizeof text)) != 0) {

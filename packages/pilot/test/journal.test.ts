@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFileSync, chmodSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { Journal, type JournalLimits, JournalStore } from "../src/exec/journal/index.ts";
 import { decodeRecords } from "../src/exec/journal/records.ts";
 import { OutputReader } from "../src/exec/output-reader.ts";
+import { SessionOutput } from "../src/exec/session-output.ts";
 import { waitFor } from "./support/helper.ts";
 
 const root = mkdtempSync(join(tmpdir(), "hob-journal-"));
@@ -232,6 +233,53 @@ describe("journal", () => {
   });
 });
 
+describe("a client that takes nothing", () => {
+  const stuck = () => {
+    const client = {
+      cutFor: "",
+      output: () => false,
+      ended: () => {},
+      cut: (reason: string) => (client.cutFor = reason),
+      inputDrained: () => {},
+    };
+    return client;
+  };
+  const fill = async (output: SessionOutput) => {
+    while (!output.isFull) {
+      output.append(1, Buffer.alloc(100));
+      await settled(output.journal);
+    }
+  };
+
+  test("holds up a command that needs it, as the reader of a pipe does", async () => {
+    const output = new SessionOutput(new Journal(directory(), SMALL), { stallMs: 10, checkMs: 5 });
+    output.mayCut = () => false;
+    const client = stuck();
+    output.addReader(client, 0).start();
+    await fill(output);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.deepEqual([client.cutFor, output.isFull], ["", true]);
+    output.removeReader(client);
+    await waitFor(() => !output.isFull, "room");
+    await output.journal.remove();
+  });
+
+  test("is cut off where the command would go on without it, and the command goes on", async () => {
+    const output = new SessionOutput(new Journal(directory(), SMALL), { stallMs: 10, checkMs: 5 });
+    const client = stuck();
+    let wasFull = false;
+    output.onFlow = () => {
+      wasFull = output.isFull;
+    };
+    output.addReader(client, 0).start();
+    await fill(output);
+    await waitFor(() => client.cutFor !== "", "the cut");
+    await waitFor(() => !wasFull, "the command is told that there is room");
+    assert.equal(output.readerCount, 0);
+    await output.journal.remove();
+  });
+});
+
 describe("store", () => {
   const about = { command: "x", workdir: "/", created: 1 };
 
@@ -246,12 +294,11 @@ describe("store", () => {
     const next = Number(second.nextId());
     assert.ok(next > 2);
     for (let i = 0; i < 5_000; i++) second.nextId();
-    await new Promise((resolve) => setImmediate(resolve));
-    await waitFor(async () => {
-      const third = new JournalStore(path);
-      await third.open(1e6);
-      return Number(third.nextId()) > next + 5_000;
-    }, "reserved ids");
+    const reserved = () => (JSON.parse(readFileSync(join(path, "ids.json"), "utf8")) as { reserved: number }).reserved;
+    await waitFor(() => reserved() > next + 5_000, "reserved ids");
+    const third = new JournalStore(path);
+    await third.open(1e6);
+    assert.ok(Number(third.nextId()) > next + 5_000);
   });
 
   test("what a killed pilot left is found; what is old or damaged is removed", async () => {

@@ -1,10 +1,14 @@
 import type { Journal } from "./journal/index.ts";
 import { OutputReader, type SessionClient } from "./output-reader.ts";
 
-/** How often readers are looked at while one of them holds up the command. */
-const STALL_CHECK_MS = 5_000;
-/** A client that takes nothing for so long is cut off, where the command would go on without it. */
-export const STALL_MS_MAX = 60_000;
+export interface StallLimits {
+  /** a client that takes nothing for so long is cut off, where the command would go on without it */
+  readonly stallMs: number;
+  /** how often readers are looked at while one of them holds up the command */
+  readonly checkMs: number;
+}
+
+const STALL_LIMITS: StallLimits = { stallMs: 60_000, checkMs: 5_000 };
 /** Time constant of the average rate. */
 const RATE_MS = 10_000;
 
@@ -20,12 +24,14 @@ export class SessionOutput {
   /** whether a client that takes nothing may be cut off: the command has other clients, or needs none */
   mayCut: () => boolean = () => true;
   lastActivity = new Date();
+  readonly #stallLimits: StallLimits;
   readonly #readers = new Map<SessionClient, OutputReader>();
   #stallTimer: NodeJS.Timeout | undefined;
   #rate = 0;
   #rateAtMs = performance.now();
 
-  constructor(journal: Journal) {
+  constructor(journal: Journal, stallLimits: StallLimits = STALL_LIMITS) {
+    this.#stallLimits = stallLimits;
     this.journal = journal;
     journal.pinned = () => this.#slowest();
     journal.onRoom = () => this.#flow();
@@ -100,13 +106,14 @@ export class SessionOutput {
     if (!this.journal.isFull) {
       clearInterval(this.#stallTimer);
       this.#stallTimer = undefined;
-    } else this.#stallTimer ??= setInterval(() => this.#cutStalled(), STALL_CHECK_MS).unref();
+    } else this.#stallTimer ??= setInterval(() => this.#cutStalled(), this.#stallLimits.checkMs).unref();
   }
 
   #cutStalled(): void {
+    const { stallMs } = this.#stallLimits;
     for (const [client, reader] of this.#readers) {
-      if (reader.stalledMs < STALL_MS_MAX || !this.mayCut()) continue;
-      client.cut(`nothing was taken for ${STALL_MS_MAX / 1_000} s; the session goes on`);
+      if (reader.stalledMs < stallMs || !this.mayCut()) continue;
+      client.cut(`nothing was taken for ${stallMs / 1_000} s; the session goes on`);
       this.removeReader(client);
     }
   }

@@ -50,6 +50,8 @@ export class Session implements SessionView {
   readonly id: string;
   readonly output: SessionOutput;
   readonly process: HelperProcess;
+  /** called when the command has ended, before any client hears of it */
+  onEnd: () => void = () => {};
   /** settles when the command has ended and that is in the journal; never rejects */
   readonly done: Promise<number>;
   /** the size of a terminal is that of the last resize */
@@ -181,6 +183,7 @@ export class Session implements SessionView {
     clearTimeout(this.#timer);
     if (this.#stopped) this.#explain(STOPPED_MESSAGE);
     const reported = this.#stopped ? STOPPED_EXIT_CODE : code;
+    this.onEnd();
     await this.output.finish(reported);
     return reported;
   }

@@ -14,6 +14,8 @@ export class SessionRegistry {
   readonly #onDiskFailure: (error: NodeJS.ErrnoException) => void;
   readonly #running = new Map<string, Session>();
   readonly #ended = new Map<string, SessionView>();
+  /** ends that are not yet on disk */
+  readonly #unfinished = new Set<Promise<number>>();
 
   /** @param onDiskFailure told of each session whose output cannot be kept on disk */
   constructor(store: JournalStore, onDiskFailure: (error: NodeJS.ErrnoException) => void = () => {}) {
@@ -66,10 +68,12 @@ export class SessionRegistry {
     journal.onWritten = () => void this.#store.keepWithinBudget();
     const session = new Session(id, process, options, journal);
     this.#running.set(session.id, session);
-    session.done.finally(() => {
+    this.#unfinished.add(session.done);
+    session.onEnd = () => {
       this.#running.delete(session.id);
       this.#keepEnded(session);
-    });
+    };
+    session.done.finally(() => this.#unfinished.delete(session.done));
     return session;
   }
 
@@ -79,9 +83,8 @@ export class SessionRegistry {
 
   /** Hangs up all sessions and waits until their ends are on disk. */
   async closeAll(): Promise<void> {
-    const sessions = this.list();
-    for (const session of sessions) session.process.close();
-    await Promise.all(sessions.map((session) => session.done));
+    for (const session of this.list()) session.process.close();
+    await Promise.all(this.#unfinished);
   }
 
   #keepEnded(session: SessionView): void {
