@@ -288,6 +288,16 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
       assert.equal(one.exit(), 137);
     });
 
+    test("a client that takes nothing does not hold up the end", async () => {
+      const one = await begin(script("exec cat /dev/zero"));
+      const [session] = server.endpoint.sessions.list();
+      one.socket.pause();
+      await waitFor(() => session?.output.isFull === true, "a full journal", 30_000);
+      const told = await events(await kill(one.id, "?signal=TERM&timeout=1500ms"));
+      assert.ok(told.at(-1).exit_code > 128, JSON.stringify(told));
+      one.socket.terminate();
+    });
+
     test("bad requests: 400", async () => {
       const one = await begin(script("sleep 60"));
       for (const query of ["?signal=NOPE", "?signal=99", "?timeout=soon", "?timeout=2h"]) {

@@ -6,6 +6,9 @@ import { SIGNAL_NUMBERS, signalName } from "./signals.ts";
 /** For a process to end after SIGKILL: only one that hangs in the kernel takes longer. */
 const KILL_WAIT_MS = 5_000;
 
+/** A client that has taken nothing for so long does not hold up a kill. */
+const STALL_MS = 1_000;
+
 export interface KillOptions {
   /** 1 to 64 */
   readonly signal: number;
@@ -33,6 +36,8 @@ export async function killSession(session: Session, options: KillOptions, tell: 
     isKilled = true;
     tell({ type: "timeout", message: `Timeout after ${options.timeoutText}, sending SIGKILL` });
     session.process.endAll(SIGNAL_NUMBERS.SIGKILL);
+    // Its last output may wait for a client that takes nothing.
+    if (session.output.isFull) session.output.cutStalled(STALL_MS);
     exitCode = await within(session.done, KILL_WAIT_MS);
   }
   if (exitCode === undefined) tell({ type: "error", message: "Warning: process may not have terminated" });

@@ -72,7 +72,7 @@ function toItem(session: Session): SessionItem {
     tty: about.tty !== undefined,
     bytes_per_second: Math.round(output.bytesPerSecond * 10) / 10,
     is_active: output.readerCount > 0,
-    last_activity: output.lastActivity.toISOString(),
+    last_activity: new Date(output.lastActivityMs).toISOString(),
   };
 }
 

@@ -9,8 +9,9 @@ export interface StallLimits {
 }
 
 const STALL_LIMITS: StallLimits = { stallMs: 60_000, checkMs: 5_000 };
-/** Time constant of the average rate. */
+/** Time constant of the average rate, and how often it is brought up to date. */
 const RATE_MS = 10_000;
+const RATE_STEP_MS = 200;
 
 /**
  * What a session has written, and those who read it. The journal is the buffer between the command and its clients: a
@@ -23,11 +24,13 @@ export class SessionOutput {
   onFlow: () => void = () => {};
   /** whether a client that takes nothing may be cut off: the command has other clients, or needs none */
   mayCut: () => boolean = () => true;
-  lastActivity = new Date();
+  /** Unix time, milliseconds: of output, or of something that a client did */
+  lastActivityMs = Date.now();
   readonly #stallLimits: StallLimits;
   readonly #readers = new Map<SessionClient, OutputReader>();
   #stallTimer: NodeJS.Timeout | undefined;
   #rate = 0;
+  #uncounted = 0;
   #rateAtMs = performance.now();
 
   constructor(journal: Journal, stallLimits: StallLimits = STALL_LIMITS) {
@@ -52,7 +55,8 @@ export class SessionOutput {
 
   /** of output, over the last seconds */
   get bytesPerSecond(): number {
-    return this.#rate * Math.exp((this.#rateAtMs - performance.now()) / RATE_MS);
+    this.#average();
+    return this.#rate;
   }
 
   append(stream: number, data: Buffer): void {
@@ -71,7 +75,7 @@ export class SessionOutput {
 
   /** Something that is no output has happened. */
   touch(): void {
-    this.lastActivity = new Date();
+    this.lastActivityMs = Date.now();
   }
 
   /** Call `start` on the reader when the client is ready. */
@@ -91,6 +95,15 @@ export class SessionOutput {
     return was;
   }
 
+  /** Frees a command that is to end from clients that hold it up. @param stallMs that they took nothing */
+  cutStalled(stallMs: number): void {
+    for (const [client, reader] of this.#readers) {
+      if (reader.stalledMs < stallMs) continue;
+      client.cut(`nothing was taken for ${Math.round(reader.stalledMs / 1_000)} s`);
+      this.removeReader(client);
+    }
+  }
+
   #slowest(): number {
     let offset = Number.POSITIVE_INFINITY;
     for (const reader of this.#readers.values()) offset = Math.min(offset, reader.offset);
@@ -106,22 +119,23 @@ export class SessionOutput {
     if (!this.journal.isFull) {
       clearInterval(this.#stallTimer);
       this.#stallTimer = undefined;
-    } else this.#stallTimer ??= setInterval(() => this.#cutStalled(), this.#stallLimits.checkMs).unref();
+    } else this.#stallTimer ??= setInterval(() => this.#check(), this.#stallLimits.checkMs).unref();
   }
 
-  #cutStalled(): void {
-    const { stallMs } = this.#stallLimits;
-    for (const [client, reader] of this.#readers) {
-      if (reader.stalledMs < stallMs || !this.mayCut()) continue;
-      client.cut(`nothing was taken for ${stallMs / 1_000} s; the session goes on`);
-      this.removeReader(client);
-    }
+  #check(): void {
+    if (this.mayCut()) this.cutStalled(this.#stallLimits.stallMs);
   }
 
   #count(bytes: number): void {
     this.touch();
+    this.#uncounted += bytes;
+    if (performance.now() - this.#rateAtMs >= RATE_STEP_MS) this.#average();
+  }
+
+  #average(): void {
     const nowMs = performance.now();
-    this.#rate = this.#rate * Math.exp((this.#rateAtMs - nowMs) / RATE_MS) + bytes / (RATE_MS / 1_000);
+    this.#rate = this.#rate * Math.exp((this.#rateAtMs - nowMs) / RATE_MS) + this.#uncounted / (RATE_MS / 1_000);
+    this.#uncounted = 0;
     this.#rateAtMs = nowMs;
   }
 }

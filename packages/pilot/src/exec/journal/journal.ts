@@ -18,12 +18,14 @@ export const JOURNAL_LIMITS: JournalLimits = {
   segmentBytes: LIMITS.journalSegmentBytes,
   diskBytes: LIMITS.sessionJournalBytes,
   memoryBytes: 256 * 1024,
-  flushBytes: 128 * 1024,
+  flushBytes: 256 * 1024,
   flushDelayMs: 1_000,
 };
 
 /** Not written yet: beyond it the process has to wait for the disk. */
 const UNWRITTEN_BYTES_MAX = 1024 * 1024;
+/** A session that ends with no more than this, before it was written, stays in memory: the sessions of most scripts do. */
+const SMALL_BYTES = 32 * 1024;
 /** What a record takes in memory besides its data. */
 const RECORD_OVERHEAD_BYTES = 128;
 
@@ -105,26 +107,23 @@ export class Journal {
     return this.#end - this.#written > UNWRITTEN_BYTES_MAX || this.diskBytes > this.#limits.diskBytes;
   }
 
-  /** @param data kept as it is; the caller must not change it. @returns the records it became */
-  append(stream: number, data: Buffer): OutputRecord[] {
-    const added: OutputRecord[] = [];
+  /** @param data kept as it is; the caller must not change it */
+  append(stream: number, data: Buffer): void {
     for (let at = 0; at < data.length; at += RECORD_BYTES_MAX) {
       const record = { offset: this.#end, stream, data: data.subarray(at, at + RECORD_BYTES_MAX) };
       this.#recent.push(record);
       this.#recentBytes += record.data.length + RECORD_OVERHEAD_BYTES;
       this.#end = endOf(record);
-      added.push(record);
     }
     this.#dropRecent();
     this.#schedule();
-    return added;
   }
 
   /** The end of the session. What is not on disk by now stays in memory only if it is little. */
   async finish(exitCode: number): Promise<void> {
     this.#exitCode = exitCode;
     clearTimeout(this.#timer);
-    const isSmall = this.#written === 0 && !this.#isWriting && this.#recentBytes <= this.#limits.flushBytes;
+    const isSmall = this.#written === 0 && !this.#isWriting && this.#recentBytes <= Math.min(SMALL_BYTES, this.#limits.flushBytes);
     if (isSmall || this.#failed) return;
     await this.#write(async () => {
       await this.#writeAll();
@@ -136,6 +135,8 @@ export class Journal {
 
   /** The record that holds the byte at `offset`, if it is in memory. */
   recent(offset: number): OutputRecord | undefined {
+    const newest = this.#recent.at(-1);
+    if (newest?.offset === offset) return newest;
     let low = 0;
     let high = this.#recent.length - 1;
     while (low < high) {
