@@ -5,7 +5,6 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { Session, SessionKillEvent, SessionKillStream, SpriteCommand } from "@fly/sprites";
-import { ended } from "../../packages/cli/test/support/run-hob.ts";
 import { TestTerminal } from "../../packages/cli/test/support/terminal.ts";
 import { outputOf, shell } from "./support/exec.ts";
 import { HOB, startHob } from "./support/hob.ts";
@@ -13,7 +12,7 @@ import { useDaemon } from "./support/suite.ts";
 import { refusedUpgrade } from "./support/upgrade.ts";
 import { until } from "./support/wait.ts";
 
-const LIMIT = { timeout: 90_000 };
+const LIMIT = { timeout: 180_000 };
 
 const suite = useDaemon({ sprites: ["box"] });
 const box = () => suite.sprite("box");
@@ -44,6 +43,12 @@ async function watch(command: SpriteCommand): Promise<Watched> {
 async function leave({ command, exited }: Pick<Watched, "command" | "exited">): Promise<void> {
   (command as unknown as { wsCmd: { ws: WebSocket } }).wsCmd.ws.close();
   await exited;
+}
+
+/** A `hob` that was started, to its end; the test's own limit bounds it. */
+async function ended(child: ReturnType<typeof startHob>): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const [stdout, stderr, [status]] = await Promise.all([child.stdout.toArray(), child.stderr.toArray(), once(child, "close")]);
+  return { status, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
 }
 
 const sessionOf = async (id: string): Promise<Session | undefined> => (await box().listSessions()).find((session) => session.id === id);
@@ -147,7 +152,7 @@ describe("hob", () => {
     const killed = await daemon.hob("sessions", "kill", "box", id);
     assert.deepEqual([killed.code, killed.stdout], [0, `Session ${id} has ended with status 143\n`]);
     const { status, stdout } = await attached;
-    assert.deepEqual([status, stdout.toString()], [143, "working\n"]);
+    assert.deepEqual([status, stdout], [143, "working\n"]);
     const late = await daemon.hob("attach", "box", id);
     assert.deepEqual([late.code, late.stdout], [143, "working\n"]);
   });
@@ -198,9 +203,9 @@ describe("hob", () => {
     for (let i = 25; i < 30; i++) send(100_000, i);
     sum.stdin.end();
     const { status, stdout, stderr } = await counted;
-    assert.equal(stdout.toString(), Array.from({ length: 1_500 }, (_, i) => `${i}\n`).join(""), stderr);
+    assert.equal(stdout, Array.from({ length: 1_500 }, (_, i) => `${i}\n`).join(""), stderr);
     assert.equal(status, 5);
-    assert.equal((await summed).stdout.toString(), `${digest.digest("hex")}  -\n`);
+    assert.equal((await summed).stdout, `${digest.digest("hex")}  -\n`);
   });
 });
 
