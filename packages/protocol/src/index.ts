@@ -1,6 +1,6 @@
 export * from "./api/checkpoints.ts";
-export * from "./disk.ts";
 export * from "./api/exec.ts";
+export * from "./disk.ts";
 export * from "./duration.ts";
 export * from "./errors.ts";
 export * from "./exec.ts";
