@@ -16,6 +16,7 @@
 #define SESSION_FRAME_MAX (64u * 1024u)   /* payload of every other frame, both ways */
 #define FRAME_HEADER 5u                   /* u32 length, u8 type */
 #define STDIN_WINDOW (256u * 1024u)       /* standard input that may be under way unconsumed */
+#define OUTPUT_PIPE_SIZE (256 * 1024)     /* standard output that a process may write ahead */
 #define STRINGS_MAX 8192u                 /* arguments, and as many variables, of one exec */
 #define GROUPS_MAX 256                    /* supplementary groups of one exec */
 #define GROUP_FILE_MAX (1024 * 1024)      /* part of /etc/group that is read */
@@ -40,7 +41,14 @@ enum request_type {
   REQ_FILES = 11,
 };
 
-enum client_frame { FRAME_STDIN = 32, FRAME_STDIN_EOF = 33, FRAME_RESIZE = 34, FRAME_SIGNAL = 35, FRAME_RELEASE = 36 };
+enum client_frame {
+  FRAME_STDIN = 32,
+  FRAME_STDIN_EOF = 33,
+  FRAME_RESIZE = 34,
+  FRAME_SIGNAL = 35,
+  FRAME_RELEASE = 36,
+  FRAME_END = 37,
+};
 
 enum server_frame {
   FRAME_OK = 64,

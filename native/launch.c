@@ -163,6 +163,8 @@ static int adopt_streams(const struct exec_request *request, const int *fds, int
   for (int i = 0; i < count; i++) {
     if (fds[i] != child->slave) fcntl(fds[i], F_SETFL, O_NONBLOCK);
   }
+  /* A size that cannot be had changes only the speed. Not of standard error: all pipes of a user share a limit, pipe(7). */
+  if (!request->tty) fcntl(child->output, F_SETPIPE_SZ, OUTPUT_PIPE_SIZE);
   return 0;
 }
 

@@ -39,12 +39,21 @@ static void write_process(struct session *s) {
   }
 }
 
-/* Reads at most one frame of output. Returns what read(2) does; 0 also where the client is gone and bytes are dropped. */
+/*
+ * Reads at most one frame of output: all that is there at this moment, which a terminal gives in many small reads.
+ * Returns what read(2) does; where the client is gone, bytes are dropped.
+ */
 static ssize_t read_process(struct session *s, int fd, uint8_t type, size_t bytes_max) {
   static uint8_t chunk[SESSION_FRAME_MAX];
-  ssize_t got = read(fd, chunk, bytes_max < sizeof chunk ? bytes_max : sizeof chunk);
-  if (got > 0 && !s->client_gone) session_put_frame(s, type, chunk, (uint32_t)got);
-  return got;
+  size_t length = 0, length_max = bytes_max < sizeof chunk ? bytes_max : sizeof chunk;
+  ssize_t got;
+  do {
+    got = read(fd, chunk + length, length_max - length);
+    if (got > 0) length += (size_t)got;
+  } while (got > 0 && length < length_max);
+  if (length == 0) return got;
+  if (!s->client_gone) session_put_frame(s, type, chunk, (uint32_t)length);
+  return (ssize_t)length;
 }
 
 static bool room_for_output(const struct session *s) { return s->client_gone || room(&s->out) >= SESSION_FRAME_MAX + FRAME_HEADER; }
@@ -108,15 +117,23 @@ static void reap(struct session *s, uint32_t target) {
 
 enum { POLL_CLIENT, POLL_PROCESS, POLL_INPUT, POLL_OUTPUT, POLL_ERRORS, POLL_COUNT };
 
+/*
+ * Whether to read output now. While the client is slower than the process, output gathers in the pipe until it is a
+ * large frame, in place of many small ones; a client that keeps up gets every byte at once.
+ */
+static bool wants_output(const struct session *s, int fd) {
+  if (s->output_ended || s->exited || !room_for_output(s)) return false;
+  return s->client_gone || used(&s->out) == 0 || (!s->tty && readable_bytes(fd) >= SESSION_FRAME_MAX);
+}
+
 /* A descriptor that is not of interest is left out (-1): poll would report its POLLHUP without end. */
 static void fill_poll(const struct session *s, struct pollfd *fds) {
   short client = (short)(POLLIN | (used(&s->out) > 0 ? POLLOUT : 0));
-  bool output = room_for_output(s) && !s->output_ended;
   fds[POLL_CLIENT] = (struct pollfd){.fd = s->client_gone ? -1 : s->conn, .events = client};
   fds[POLL_PROCESS] = (struct pollfd){.fd = s->exited ? -1 : s->child.pidfd, .events = POLLIN};
   fds[POLL_INPUT] = (struct pollfd){.fd = used(&s->input) > 0 ? s->child.input : -1, .events = POLLOUT};
-  fds[POLL_OUTPUT] = (struct pollfd){.fd = output && !s->exited ? s->child.output : -1, .events = POLLIN};
-  fds[POLL_ERRORS] = (struct pollfd){.fd = output && !s->exited ? s->child.errors : -1, .events = POLLIN};
+  fds[POLL_OUTPUT] = (struct pollfd){.fd = wants_output(s, s->child.output) ? s->child.output : -1, .events = POLLIN};
+  fds[POLL_ERRORS] = (struct pollfd){.fd = wants_output(s, s->child.errors) ? s->child.errors : -1, .events = POLLIN};
 }
 
 static int poll_timeout(const struct session *s) {

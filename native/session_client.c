@@ -97,6 +97,7 @@ static void take_frame(struct session *s, uint8_t type, const uint8_t *data, uin
   }
   if (type == FRAME_RESIZE && length == 4) return resize(s, data);
   if (type == FRAME_SIGNAL && length == 1 && data[0] >= 1 && data[0] <= 64) return send_signal(s, data[0]);
+  if (type == FRAME_END && length == 1 && data[0] >= 1 && data[0] <= 64) return session_end_process(s, data[0]);
   protocol_error(s, "unexpected frame in a session");
 }
 

@@ -21,6 +21,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register: Register }>>> 
   restart: () => import("./commands/restart.ts"),
   upgrade: () => import("./commands/upgrade.ts"),
   cp: () => import("./commands/cp.ts"),
+  attach: () => import("./commands/attach.ts"),
+  sessions: () => import("./commands/sessions.ts"),
   bounce: () => import("./commands/bounce.ts"),
   checkpoint: () => import("./commands/checkpoint.ts"),
   restore: () => import("./commands/restore.ts"),
@@ -36,7 +38,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register: Register }>>> 
   __complete: () => import("./commands/complete.ts"),
 };
 
-const ALIASES: Readonly<Record<string, string>> = { ls: "list", x: "exec", c: "console" };
+const ALIASES: Readonly<Record<string, string>> = { ls: "list", x: "exec", c: "console", s: "sessions" };
 
 const VALUE_FLAGS: ReadonlySet<string> = new Set(["--url", "--token", "--home"]);
 

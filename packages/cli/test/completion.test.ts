@@ -59,6 +59,18 @@ test("what fits at the cursor", async () => {
     ],
     [["create", "--cpus", ""], [":nofiles"]],
     [
+      ["sessions", ""],
+      ["list", "attach", "kill", "help", ":nofiles"],
+    ],
+    [
+      ["s", "kill", "web-t"],
+      ["web-two", ":nofiles"],
+    ],
+    [
+      ["attach", "--off"],
+      ["--offset", ":nofiles"],
+    ],
+    [
       ["token", ""],
       ["create", "list", "revoke", "help", ":nofiles"],
     ],

@@ -1,3 +1,4 @@
+import type { KillEvent, SessionItem } from "@hob/protocol/api/exec.ts";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { BounceResponse } from "@hob/protocol/pilot.ts";
 import type {
@@ -12,9 +13,11 @@ import type {
   UpdateSpriteRequest,
 } from "@hob/protocol/sprites.ts";
 import type { SpriteCheckpoints } from "./checkpoints.ts";
-import type { ExecOptions, ExecResult, ExecSession } from "./exec.ts";
+import type { ExecResult } from "./collect.ts";
+import type { AttachOptions, ExecOptions, ExecSession } from "./exec.ts";
 import type { SpriteFiles } from "./files.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
+import type { KillOptions } from "./sessions.ts";
 
 export interface HobClientOptions {
   /** http: or https: URL of the daemon */
@@ -148,9 +151,27 @@ export class HobClient {
     return new SpriteFiles(this.endpoint, spritePath(name, "fs"));
   }
 
+  /** Attaches to a session; resolves when it has said what it is. A sleeping sprite is woken. @throws HobError `not_found` */
+  async attach(name: string, sessionId: string, options: AttachOptions = {}): Promise<ExecSession> {
+    const { openAttach } = await import("./exec.ts");
+    return openAttach(this.endpoint, spritePath(name, "exec"), sessionId, options);
+  }
+
+  /** The sessions that run in a sprite, with or without a client. */
+  async sessions(name: string, timeoutMs: number = TIMEOUT_MS.wake): Promise<SessionItem[]> {
+    const { listSessions } = await import("./sessions.ts");
+    return listSessions(this.endpoint, spritePath(name, "exec"), timeoutMs);
+  }
+
+  /** Ends a session, and tells how that went. @throws HobError `not_found` | `gone` for one that has ended */
+  async killSession(name: string, sessionId: string, options: KillOptions = {}): Promise<KillEvent[]> {
+    const { killSession } = await import("./sessions.ts");
+    return killSession(this.endpoint, spritePath(name, "exec"), sessionId, options);
+  }
+
   /** Runs a command to its end and keeps what it wrote. For output that fits in memory. */
   async run(name: string, options: ExecOptions & { input?: string | Uint8Array }): Promise<ExecResult> {
-    const { collect } = await import("./exec.ts");
+    const { collect } = await import("./collect.ts");
     const session = await this.exec(name, { ...options, stdin: options.input !== undefined });
     return collect(session, options.input);
   }

@@ -3,36 +3,16 @@ import { HobError } from "@hob/protocol/errors.ts";
 import { type ClientTextFrame, type SessionInfoFrame, STREAM } from "@hob/protocol/exec.ts";
 import type { RawData, WebSocket } from "ws";
 import { connectionError } from "./errors.ts";
-import { SessionInput, SessionOutput } from "./exec-streams.ts";
+import { SessionInput } from "./exec-input.ts";
+import { SessionOutput } from "./exec-output.ts";
+import { type AttachOptions, attachQuery, type ConnectOptions, type ExecOptions, execQuery, type TtySize } from "./exec-query.ts";
 import { parseTextFrame } from "./frames.ts";
 import type { Endpoint } from "./http.ts";
+import { Outage } from "./resume.ts";
 import { dial } from "./web-socket.ts";
 
-export interface TtySize {
-  cols: number;
-  rows: number;
-}
-
-export interface ExecOptions {
-  /** program and arguments; empty means the server's default, a login shell */
-  command: readonly string[];
-  /** working directory inside the sprite; default: the user's home */
-  dir?: string | undefined;
-  /** added to the sprite's environment */
-  env?: Readonly<Record<string, string>> | undefined;
-  /** run on a pseudo-terminal of this size: stdout and stderr are then one raw stream */
-  tty?: TtySize | undefined;
-  /** whether `stdin` will be used; without it the command reads an empty input */
-  stdin?: boolean;
-  /** bound on connecting, including the time a sleeping sprite takes to wake; default 60 s */
-  connectTimeoutMs?: number;
-}
-
-export interface ExecResult {
-  exitCode: number;
-  stdout: Buffer;
-  stderr: Buffer;
-}
+export type { AttachOptions, ConnectOptions, ExecOptions, TtySize } from "./exec-query.ts";
+export type { ResumeOptions } from "./resume.ts";
 
 const CONNECT_TIMEOUT_MS = 60_000;
 /** A peer that is alive answers a ping at once; one that sends nothing for this long is gone. */
@@ -44,27 +24,22 @@ const CLOSE_GRACE_MS = 1_000;
 /** @internal use HobClient.exec */
 export async function openExec(endpoint: Endpoint, path: string, options: ExecOptions): Promise<ExecSession> {
   const socket = await dial(endpoint, path, execQuery(options), options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
-  return new ExecSession(socket, endpoint.url.origin, options);
+  return new ExecSession(socket, { endpoint, path }, options);
 }
 
-function execQuery(options: ExecOptions): URLSearchParams {
-  const query = new URLSearchParams();
-  for (const argument of options.command) query.append("cmd", argument);
-  if (options.command[0] !== undefined) query.append("path", options.command[0]);
-  query.append("stdin", options.stdin === true ? "true" : "false");
-  if (options.tty !== undefined) {
-    query.append("tty", "true");
-    query.append("cols", String(options.tty.cols));
-    query.append("rows", String(options.tty.rows));
-  }
-  if (options.dir !== undefined) query.append("dir", options.dir);
-  for (const [key, value] of Object.entries(options.env ?? {})) query.append("env", `${key}=${value}`);
-  return query;
+/** @internal use HobClient.attach. @param path of all sessions of the sprite */
+export async function openAttach(endpoint: Endpoint, path: string, id: string, options: AttachOptions): Promise<ExecSession> {
+  const target = `${path}/${encodeURIComponent(id)}`;
+  const socket = await dial(endpoint, target, attachQuery(options), options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
+  const session = new ExecSession(socket, { endpoint, path }, options);
+  await session.ready;
+  return session;
 }
 
 /**
  * One running command. Both outputs must be read, or be told to `resume()`: they share one connection, and a full
- * one holds up the other. `exit` alone tells how the command ended: the outputs also end when the connection breaks.
+ * one holds up the other. `exit` alone tells how the command ended: the outputs also end when the connection breaks
+ * for good.
  */
 export class ExecSession {
   readonly stdin: Writable;
@@ -73,39 +48,54 @@ export class ExecSession {
   readonly stderr: Readable;
   /** exit status 0 to 255, 128 + n for death by signal n. Rejects if the connection ends without one. */
   readonly exit: Promise<number>;
+  /** resolves with what the server says about the session; rejects if the connection ends before */
+  readonly ready: Promise<SessionInfoFrame>;
   /** what the server said about the session; undefined until its first frame */
   info: SessionInfoFrame | undefined;
 
-  readonly #socket: WebSocket;
-  readonly #tty: boolean;
-  readonly #origin: string;
+  #socket: WebSocket;
+  readonly #origin: { endpoint: Endpoint; path: string };
+  readonly #options: ConnectOptions;
   readonly #settled = Promise.withResolvers<number>();
+  readonly #ready = Promise.withResolvers<SessionInfoFrame>();
+  readonly #stdin: SessionInput;
   readonly #stdout: SessionOutput;
   readonly #stderr: SessionOutput;
   readonly #pinger: NodeJS.Timeout;
+  /** ends attempts to come back */
+  readonly #left = new AbortController();
+  #tty: boolean;
   #closer: NodeJS.Timeout | undefined;
   #lastHeardMs = performance.now();
+  /** bytes of output of the session up to the last that came here */
+  #offset = 0;
+  /** what the session is told when the connection is there again */
+  #untold: ClientTextFrame[] = [];
+  #outage: Outage | undefined;
+  /** while a new connection has not yet said what it leads to: called when it has, or has broken */
+  #onConnection: () => void = () => {};
+  #isResuming = false;
   #ended = false;
 
-  constructor(socket: WebSocket, origin: string, options: ExecOptions) {
-    this.#socket = socket;
-    this.#tty = options.tty !== undefined;
+  /** @param origin where the sessions of the sprite are */
+  constructor(socket: WebSocket, origin: { endpoint: Endpoint; path: string }, options: ConnectOptions & { tty?: TtySize | undefined }) {
     this.#origin = origin;
+    this.#options = options;
+    this.#tty = options.tty !== undefined;
     this.exit = this.#settled.promise;
-    // Whoever awaits it sees the failure; nobody awaiting it must not end the process.
+    this.ready = this.#ready.promise;
+    // Whoever awaits them sees the failure; nobody awaiting them must not end the process.
     this.exit.catch(() => {});
+    this.ready.catch(() => {});
     this.stdout = this.#stdout = new SessionOutput(() => this.#flow());
     this.stderr = this.#stderr = new SessionOutput(() => this.#flow());
-    this.stdin = new SessionInput(socket, this.#tty, options.stdin === true);
+    this.stdin = this.#stdin = new SessionInput(socket, { wanted: options.stdin === true, resumable: options.resume !== undefined });
+    this.#stdin.tty = this.#tty;
     // A write after the command has ended is not an error of the command: `exit` tells how that went.
     this.stdin.on("error", () => {});
     this.#pinger = setInterval(() => this.#watch(), PING_INTERVAL_MS);
-    socket.on("message", (data, isBinary) => this.#onMessage(data, isBinary));
-    socket.on("pong", () => this.#heard());
-    socket.on("ping", () => this.#heard());
-    socket.on("error", (error) => this.#fail(connectionError("exec", this.#origin, error)));
-    socket.on("close", (code, reason) => this.#onClose(code, reason.toString("utf8")));
-    socket.resume();
+    this.#socket = socket;
+    this.#listen(socket);
   }
 
   resize(size: TtySize): void {
@@ -122,9 +112,20 @@ export class ExecSession {
     this.#fail(new HobError("connection_lost", "exec: left before the command ended"));
   }
 
+  #listen(socket: WebSocket): void {
+    socket.on("message", (data, isBinary) => socket === this.#socket && this.#onMessage(data, isBinary));
+    socket.on("pong", () => this.#heard());
+    socket.on("ping", () => this.#heard());
+    socket.on("error", (error) => this.#lose(socket, connectionError("exec", this.#origin.endpoint.url.origin, error)));
+    socket.on("close", (code, reason) => this.#onClose(socket, code, reason.toString("utf8")));
+    this.#heard();
+    if (this.#stdout.wantsMore && this.#stderr.wantsMore) socket.resume();
+  }
+
   #sendText(frame: ClientTextFrame): void {
+    if (this.#isResuming) this.#untold.push(frame);
     // What comes too late for a connection that is going has no one to reach: `exit` tells why it went.
-    if (this.#socket.readyState === this.#socket.OPEN) this.#socket.send(JSON.stringify(frame));
+    else if (this.#socket.readyState === this.#socket.OPEN) this.#socket.send(JSON.stringify(frame));
   }
 
   #onMessage(data: RawData, isBinary: boolean): void {
@@ -146,11 +147,24 @@ export class ExecSession {
 
   #onText(text: string): void {
     const frame = parseTextFrame(text);
-    if (frame?.type === "session_info") this.info = frame;
+    if (frame?.type === "session_info") this.#onInfo(frame);
     else if (frame?.type === "exit") this.#succeed(frame.exit_code);
   }
 
+  #onInfo(info: SessionInfoFrame): void {
+    if (this.#isResuming) {
+      this.#continue(info);
+      return;
+    }
+    this.info = info;
+    this.#tty = this.#stdin.tty = info.tty;
+    this.#offset = info.output_offset ?? 0;
+    this.#stdin.begin(info.input_offset ?? 0);
+    this.#ready.resolve(info);
+  }
+
   #deliver(output: SessionOutput, bytes: Buffer): void {
+    this.#offset += bytes.length;
     if (bytes.length > 0 && !output.deliver(bytes)) this.#socket.pause();
   }
 
@@ -168,23 +182,82 @@ export class ExecSession {
 
   #watch(): void {
     // While we do not read, the answers to pings wait unread as well.
-    if (this.#socket.isPaused) return;
+    if (this.#socket.isPaused || this.#socket.readyState !== this.#socket.OPEN) return;
     const silentMs = performance.now() - this.#lastHeardMs;
-    if (silentMs > SILENCE_MS_MAX) {
-      this.#fail(new HobError("connection_lost", `exec: ${this.#origin} was silent for ${Math.round(silentMs / 1000)} s`));
-    } else if (this.#socket.readyState === this.#socket.OPEN) {
-      this.#socket.ping();
-    }
+    const { origin } = this.#origin.endpoint.url;
+    if (silentMs <= SILENCE_MS_MAX) this.#socket.ping();
+    else this.#lose(this.#socket, new HobError("connection_lost", `exec: ${origin} was silent for ${Math.round(silentMs / 1000)} s`));
   }
 
-  #onClose(code: number, reason: string): void {
-    clearTimeout(this.#closer);
+  #onClose(socket: WebSocket, code: number, reason: string): void {
+    if (this.#ended) clearTimeout(this.#closer);
     const why = reason === "" ? `close code ${code}` : reason;
-    this.#fail(
+    this.#lose(
+      socket,
       new HobError("connection_lost", `exec: the connection ended before the command did (${why})`, {
         hint: "whether the command goes on is not known",
       }),
     );
+  }
+
+  /** A connection has broken: another one takes its place, if that was asked for and the session is known. */
+  #lose(socket: WebSocket, error: HobError): void {
+    if (this.#ended || socket !== this.#socket) return;
+    // The old one may be half alive: nothing of it counts any more.
+    socket.terminate();
+    this.#stdin.lose();
+    if (this.#options.resume === undefined || this.info === undefined) this.#fail(error);
+    else if (this.#isResuming) this.#onConnection();
+    else void this.#resume(this.info, error);
+  }
+
+  async #resume(info: SessionInfoFrame, cause: HobError): Promise<void> {
+    const { endpoint, path } = this.#origin;
+    const sessionPath = `${path}/${encodeURIComponent(info.session_id)}`;
+    this.#isResuming = true;
+    if (this.#outage === undefined || this.#outage.isOver)
+      this.#outage = new Outage(endpoint, this.#options.resume ?? {}, this.#left.signal);
+    try {
+      while (this.#isResuming && !this.#ended) {
+        const query = attachQuery({ stdin: this.#options.stdin === true, outputOffset: this.#offset });
+        await this.#connectAgain(await this.#outage.connect(sessionPath, query));
+      }
+    } catch (thrown) {
+      const isGone = thrown instanceof HobError && thrown.code === "not_found";
+      this.#fail(isGone ? cause : withReason(cause, thrown, info.session_id));
+    }
+  }
+
+  /** Resolves when the session has said that it is the same, or this connection is gone as well. */
+  #connectAgain(socket: WebSocket): Promise<void> {
+    if (this.#ended) socket.terminate();
+    else {
+      this.#socket = socket;
+      this.#listen(socket);
+      // The outputs may be full, but only the first frame tells what this is.
+      socket.resume();
+    }
+    return new Promise((resolve) => {
+      this.#onConnection = resolve;
+      if (this.#ended) resolve();
+    });
+  }
+
+  /** The first frame over a new connection. */
+  #continue(info: SessionInfoFrame): void {
+    if (info.session_id !== this.info?.session_id || info.created !== this.info.created) {
+      this.#fail(new HobError("connection_lost", "exec: the session is gone, another one has its id"));
+      return;
+    }
+    const from = info.output_offset ?? this.#offset;
+    if (from > this.#offset) this.#options.resume?.onGap?.(from - this.#offset);
+    this.#offset = from;
+    this.#isResuming = false;
+    this.#onConnection();
+    this.#outage?.end();
+    for (const frame of this.#untold.splice(0)) this.#sendText(frame);
+    if (this.#stdin.resume(this.#socket, info.input_offset ?? 0)) return;
+    this.#fail(new HobError("connection_lost", "exec: the connection broke, and input that was on its way is lost"));
   }
 
   #succeed(exitCode: number): void {
@@ -192,7 +265,9 @@ export class ExecSession {
   }
 
   #fail(error: HobError): void {
-    if (this.#end()) this.#settled.reject(error);
+    if (!this.#end()) return;
+    this.#settled.reject(error);
+    this.#ready.reject(error);
   }
 
   /** @returns false if the session had ended before */
@@ -200,6 +275,8 @@ export class ExecSession {
     if (this.#ended) return false;
     this.#ended = true;
     clearInterval(this.#pinger);
+    this.#left.abort();
+    this.#onConnection();
     this.stdin.destroy();
     this.#stdout.end();
     this.#stderr.end();
@@ -212,11 +289,9 @@ export class ExecSession {
   }
 }
 
-/** Runs a session to its end, its output kept in memory. */
-export async function collect(session: ExecSession, input?: string | Uint8Array): Promise<ExecResult> {
-  const outputs = Promise.all([session.stdout.toArray(), session.stderr.toArray()]);
-  session.stdin.end(input);
-  const exitCode = await session.exit;
-  const [stdout, stderr] = await outputs;
-  return { exitCode, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr) };
+/** The reason why the connection broke, and why it did not come back. */
+function withReason(cause: HobError, thrown: unknown, sessionId: string): HobError {
+  const why = thrown instanceof Error ? thrown.message : String(thrown);
+  const hint = `it could not be made again: ${why}`;
+  return new HobError(cause.code, cause.message, { hint, details: { session_id: sessionId }, cause: thrown });
 }

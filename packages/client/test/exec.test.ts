@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HobClient } from "@hob/client";
 import { HobError } from "@hob/protocol";
+import { BROKEN_OUTPUT } from "./support/broken-sessions.ts";
 import { errorBody, TEST_TOKEN, TestDaemon } from "./support/test-daemon.ts";
 
 let daemon: TestDaemon;
@@ -154,5 +156,115 @@ describe("on a terminal", () => {
       session.stdin.end(input);
       assert.equal(await session.exit, 3);
     }
+  });
+});
+
+describe("a connection that breaks, with resume", () => {
+  test("nothing of the output is lost or doubled, and the status arrives", async () => {
+    const session = await client.exec("web", { command: ["broken:output"], resume: {} });
+    const pieces: Buffer[] = [];
+    for (const output of [session.stdout, session.stderr]) output.on("data", (chunk: Buffer) => pieces.push(chunk));
+    assert.equal(await session.exit, 6);
+    await Promise.all([session.stdout, session.stderr].map((output) => output.readableEnded || once(output, "end")));
+    assert.equal(Buffer.concat(pieces).length, BROKEN_OUTPUT.length);
+    assert.ok((daemon.broken.connections.get(session.info?.session_id ?? "") ?? 0) > 3);
+  });
+
+  test("each stream is complete and in order", async () => {
+    const session = await client.exec("web", { command: ["broken:once-more"], resume: {} });
+    const [stdout, stderr] = await Promise.all([session.stdout.toArray(), session.stderr.toArray()]);
+    const expected = [1, 2].map((stream) =>
+      Buffer.concat(
+        Array.from({ length: 100 }, (_, i) => (1 + (i % 2) === stream ? BROKEN_OUTPUT.subarray(i * 500, (i + 1) * 500) : Buffer.alloc(0))),
+      ),
+    );
+    assert.ok(Buffer.concat(stdout).equals(expected[0] ?? Buffer.alloc(0)));
+    assert.ok(Buffer.concat(stderr).equals(expected[1] ?? Buffer.alloc(0)));
+  });
+
+  test("input that was on its way is sent again, once, and its end as well", async () => {
+    const session = await client.exec("web", { command: ["broken:input"], stdin: true, resume: {} });
+    session.stdout.resume();
+    session.stderr.resume();
+    const input = Buffer.from(Array.from({ length: 1_500_000 }, (_, i) => (i * 13 + (i >> 8)) & 0xff));
+    session.stdin.end(input);
+    assert.equal(await session.exit, 0);
+    const id = session.info?.session_id ?? "";
+    assert.ok(daemon.broken.input.get(id)?.equals(input), `${daemon.broken.input.get(id)?.length} bytes`);
+    assert.ok((daemon.broken.connections.get(id) ?? 0) > 2);
+  });
+
+  test("output that is gone is told; a session of another time is not taken for this one", async () => {
+    daemon.broken.dropped = 40_000;
+    let gap = 0;
+    const session = await client.exec("web", { command: ["broken:output"], resume: { onGap: (bytes) => (gap += bytes) } });
+    session.stdout.resume();
+    session.stderr.resume();
+    assert.equal(await session.exit, 6);
+    daemon.broken.dropped = 0;
+    assert.equal(gap, 40_000 - 25 * 500);
+
+    daemon.broken.replaced = true;
+    const other = await client.exec("web", { command: ["broken:output"], resume: {} });
+    other.stdout.resume();
+    other.stderr.resume();
+    await assert.rejects(other.exit, /another one has its id/);
+    daemon.broken.replaced = false;
+  });
+
+  test("a daemon that stays away: the tries end, each way of ending says why", async () => {
+    const session = await client.exec("web", { command: ["broken:output"], resume: { timeoutMs: 1_000, onWaiting: () => (told += 1) } });
+    let told = 0;
+    session.stdout.resume();
+    session.stderr.resume();
+    daemon.faults = { refuseExec: { status: 503, body: errorBody("shutting_down", "the daemon is stopping") } };
+    await assert.rejects(
+      session.exit,
+      (thrown: unknown) => lost(thrown) && /could not be made again: the daemon is stopping/.test((thrown as HobError).hint ?? ""),
+    );
+    assert.equal(told, 1);
+    daemon.faults = { refuseExec: { status: 404, body: errorBody("not_found", "session not found") } };
+    const gone = await client.exec("web", { command: ["broken:output"], resume: {} }).catch((error: HobError) => error);
+    assert.ok(gone instanceof HobError && gone.code === "not_found");
+    daemon.faults = {};
+    const left = await client.exec("web", { command: ["broken:output"], resume: {} });
+    daemon.faults = { refuseExec: { status: 503, body: errorBody("shutting_down", "the daemon is stopping") } };
+    left.stdout.resume();
+    left.stderr.resume();
+    setTimeout(() => left.close(), 150);
+    await assert.rejects(left.exit, /left before the command ended/);
+    daemon.faults = {};
+  });
+});
+
+describe("sessions", () => {
+  test("attach: the kind of session is known when it resolves; an unknown one is refused", async () => {
+    const first = await client.exec("web", { command: ["broken:output"] });
+    first.stdout.resume();
+    first.stderr.resume();
+    await assert.rejects(first.exit, lost);
+    const session = await client.attach("web", first.info?.session_id ?? "", { outputOffset: 49_000, resume: {} });
+    assert.deepEqual([session.info?.tty, session.info?.output_offset], [false, 49_000]);
+    const [stdout] = await Promise.all([session.stdout.toArray(), session.stderr.toArray()]);
+    assert.ok(Buffer.concat(stdout).equals(BROKEN_OUTPUT.subarray(49_000, 49_500)));
+    assert.equal(await session.exit, 6);
+    await assert.rejects(client.attach("web", "9"), { code: "not_found" });
+  });
+
+  test("list and kill", async () => {
+    const item = { id: "7", command: "bash" };
+    daemon.sessionAnswers.set("GET /exec", { status: 200, body: JSON.stringify({ count: 1, sessions: [item] }) });
+    assert.deepEqual(await client.sessions("web"), [item]);
+    daemon.sessionAnswers.set("GET /exec", { status: 200, body: "[]" });
+    await assert.rejects(client.sessions("web"), { code: "bad_answer" });
+    daemon.sessionAnswers.set("POST /exec/7/kill", { status: 200, body: '{"type":"signal"}\n{"type":"complete","exit_code":143}\n' });
+    assert.deepEqual(await client.killSession("web", "7", { signal: "INT", timeoutSeconds: 3 }), [
+      { type: "signal" },
+      { type: "complete", exit_code: 143 },
+    ]);
+    assert.equal(daemon.requests.at(-1)?.url.search, "?signal=INT&timeout=3s");
+    daemon.sessionAnswers.set("POST /exec/7/kill", { status: 410, body: errorBody("gone", "session 7 has already ended") });
+    await assert.rejects(client.killSession("web", "7"), { code: "gone" });
+    daemon.sessionAnswers.clear();
   });
 });

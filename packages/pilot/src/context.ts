@@ -16,7 +16,7 @@ import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { SpriteStorage } from "./durability/sprite-storage.ts";
-import { ExecEndpoint } from "./exec/index.ts";
+import { ExecEndpoint, JournalStore } from "./exec/index.ts";
 import { FilesEndpoint } from "./files/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
@@ -49,6 +49,7 @@ export class PilotContext {
   readonly firewall: Firewall;
   /** what keeps this sprite awake */
   readonly activity = new Activity();
+  readonly exec: ExecEndpoint;
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
   readonly #platform: Platform;
@@ -85,13 +86,20 @@ export class PilotContext {
     });
     this.storage.use(volume, this.treeSwitch);
     this.#resolver = new Resolver(config.network.dns);
+    this.exec = this.#createExec();
     this.endpoints = this.#createEndpoints();
   }
 
+  #createExec(): ExecEndpoint {
+    const { helper, container, log, sprite } = this;
+    const journals = new JournalStore(`${PATHS.state}/sessions`);
+    return new ExecEndpoint({ helper, container, log, journals, environment: () => sprite.identity?.environment ?? {} });
+  }
+
   #createEndpoints(): Endpoint[] {
-    const { helper, container, log, sprite, uptimeMs } = this;
+    const { helper, container, log, uptimeMs } = this;
     return [
-      new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
+      this.exec,
       new FilesEndpoint({ helper, container, log }),
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
@@ -130,6 +138,7 @@ export class PilotContext {
     await writeFile(PATHS.machineId, "", { mode: 0o444 });
     if (this.config.identity !== undefined) await this.sprite.adopt(this.config.identity);
     await this.#crun.writeBundle();
+    await timed(steps, "journals", () => this.exec.open());
     steps.push(...(await this.container.startOrRetry()));
     if (this.container.failure !== undefined) log.error({ err: this.container.failure }, "the inner container does not start");
     this.#resolver.start();
@@ -147,6 +156,7 @@ export class PilotContext {
     await this.treeSwitch.settled();
     await this.storage.stop();
     await this.container.stop();
+    await this.exec.close();
     await this.#checkpointMounts.hideAll();
     await this.volume.detach();
     await this.helper.sync();

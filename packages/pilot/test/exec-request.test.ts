@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { parseDurationMs } from "@hob/protocol";
 import fc from "fast-check";
-import { parseDurationMs } from "../src/exec/duration.ts";
 import { matchExecRoute, parseExecRequest, toExecSpec } from "../src/exec/request.ts";
 import { signalNumber } from "../src/exec/signals.ts";
 import { parseTextFrame } from "../src/exec/websocket-client.ts";
@@ -81,7 +81,10 @@ describe("exec query", () => {
   test("routes", () => {
     assert.equal(matchExecRoute("/v1/sprites/a/exec?cmd=x")?.route, "exec");
     assert.equal(matchExecRoute("/v1/sprites/a/control")?.route, "control");
-    for (const other of ["/v1/sprites/a/exec/1", "/v1/sprites//exec", "/v1/sprites/a/b/exec", "/v1/sprites/a", ""])
+    assert.equal(matchExecRoute("/v1/sprites/a/exec?cmd=x")?.sessionId, undefined);
+    assert.equal(matchExecRoute("/v1/sprites/a/exec/42?stdin=true")?.sessionId, "42");
+    assert.equal(matchExecRoute("/v1/sprites/a/exec?id=42")?.sessionId, "42");
+    for (const other of ["/v1/sprites/a/exec/1/kill", "/v1/sprites//exec", "/v1/sprites/a/b/exec", "/v1/sprites/a", ""])
       assert.equal(matchExecRoute(other), undefined);
     assert.throws(() => matchExecRoute(`/v1/sprites/a/exec?cmd=${"x".repeat(300_000)}`), { code: "invalid_request" });
   });

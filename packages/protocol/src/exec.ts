@@ -16,6 +16,12 @@ export interface SessionInfoFrame {
   rows: number;
   is_owner: boolean;
   tty: boolean;
+  /** Hob's own, to those who attach: bytes of output before the first that this client gets; more than asked for if those are gone */
+  output_offset?: number;
+  /** bytes of output before the oldest that is kept */
+  first_output_offset?: number;
+  /** bytes of input that the session has taken */
+  input_offset?: number;
 }
 export interface ExitFrame {
   type: "exit";

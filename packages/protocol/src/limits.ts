@@ -12,6 +12,14 @@ export const LIMITS = {
   httpExecBodyBytes: 10 * 1024 * 1024,
   /** standard input that waits in the pilot before reading from the client pauses */
   inputHighWaterBytes: 1024 * 1024,
+  /** output of one session that is kept for those who attach; older output is dropped */
+  sessionJournalBytes: 16 * 1024 * 1024,
+  /** one file of it, the unit that is dropped */
+  journalSegmentBytes: 1024 * 1024,
+  /** output of all sessions together */
+  journalsBytes: 256 * 1024 * 1024,
+  /** output that a terminal session shows to those who attach without saying from where */
+  scrollbackBytes: 256 * 1024,
   labels: 32,
   labelBytes: 128,
   idempotencyKeyBytes: 255,

@@ -28,4 +28,3 @@ export { RecentChunks } from "./upload/recent-chunks.ts";
 export * from "./upload/types.ts";
 export { Uploader, type UploaderOptions } from "./upload/uploader.ts";
 export { openStore, parseStoreDescription } from "./store/open-store.ts";
-export { RetryingStore } from "./store/retrying-store.ts";

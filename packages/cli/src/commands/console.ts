@@ -16,7 +16,7 @@ export const register: Register = (program, cli) => {
   const command = program
     .command("console")
     .alias("c")
-    .description("Open a shell in a sprite")
+    .description("Open a shell in a sprite; Ctrl+\\ leaves it running")
     .argument("[name]", "name of the sprite")
     .option("-s, --sprite <name>", "name of the sprite")
     .option("--dir <dir>", "working directory inside the sprite");
@@ -33,7 +33,6 @@ async function openConsole(cli: Cli, operand: string | undefined, flags: Console
       hint: `for scripts there is 'hob exec ${name} -- COMMAND'`,
     });
   }
-  const client = await cli.client(flags);
-  const { runOnTerminal } = await import("../terminal/interactive.ts");
-  cli.exitStatus = await runOnTerminal(cli, client, name, { command: LOGIN_SHELL, dir: flags.dir, stdin: true });
+  const [{ connect }, { runOnTerminal }] = await Promise.all([import("../terminal/connection.ts"), import("../terminal/interactive.ts")]);
+  cli.exitStatus = await runOnTerminal(cli, await connect(cli, flags), name, { command: LOGIN_SHELL, dir: flags.dir, stdin: true });
 }

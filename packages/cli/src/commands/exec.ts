@@ -12,6 +12,7 @@ interface ExecFlags extends GlobalFlags {
   env?: Record<string, string>;
   file?: string[];
   tty?: boolean;
+  detach?: boolean;
   /** false with --no-stdin */
   stdin: boolean;
 }
@@ -30,11 +31,13 @@ export const register: Register = (program, cli) => {
     .option("--env <name=value>", "environment variable; may be repeated", collectAssignment)
     .option("--file <source:destination>", "copy a file of this machine into the sprite first; may be repeated", collectText)
     .option("-t, --tty", "run on a terminal")
+    .option("--detach", "leave the command running and print the id of its session")
     .option("--no-stdin", "give the command an empty standard input");
   withExample(
     command,
     "hob exec web -- ls -l /",
     "tar c . | hob exec web --dir /srv -- tar x",
+    "hob exec --detach web -- make",
     "hob exec --file app.py:/tmp/app.py web -- python3 /tmp/app.py",
   );
   command.action((words: string[], _flags: ExecFlags, self: Command) => exec(cli, words, self.optsWithGlobals<ExecFlags>()));
@@ -43,16 +46,21 @@ export const register: Register = (program, cli) => {
 async function exec(cli: Cli, words: readonly string[], flags: ExecFlags): Promise<void> {
   const { name, rest } = takeSpriteName(words, flags.sprite, USAGE);
   if (rest.length === 0) throw new HobError("usage", `no command for ${name}`, { hint: `${USAGE}, or 'hob console ${name}' for a shell` });
-  const client = await cli.client(flags);
   if (flags.file !== undefined) {
     const { uploadBeforeExec } = await import("../files/exec-files.ts");
-    await uploadBeforeExec(await client.files(name), flags.file, flags.dir);
+    await uploadBeforeExec(await (await cli.client(flags)).files(name), flags.file, flags.dir);
   }
-  if (flags.tty) {
+  const options = { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin };
+  const { connect } = await import("../terminal/connection.ts");
+  const connection = await connect(cli, flags);
+  if (flags.detach) {
+    const { runDetached } = await import("../terminal/detached.ts");
+    await runDetached(cli, connection, name, options, flags.tty === true);
+  } else if (flags.tty) {
     const { runOnTerminal } = await import("../terminal/interactive.ts");
-    cli.exitStatus = await runOnTerminal(cli, client, name, { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin });
+    cli.exitStatus = await runOnTerminal(cli, connection, name, options);
   } else {
     const { runPiped } = await import("../terminal/piped.ts");
-    cli.exitStatus = await runPiped(cli, client, name, { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin });
+    cli.exitStatus = await runPiped(cli, connection, name, options);
   }
 }

@@ -21,3 +21,9 @@ export function formatBytes(bytes: number): string {
   if (bytes < 1024 ** 3) return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
   return `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
 }
+
+/** Text from elsewhere for a terminal: control characters, which could be commands to it, become spaces. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to be removed
+  return text.replace(/[\x00-\x1f\x7f-\x9f]+/g, " ");
+}

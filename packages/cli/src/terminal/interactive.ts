@@ -1,7 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
-import type { ExecOptions, ExecSession, HobClient, TtySize } from "@hob/client";
+import type { ExecOptions, ExecSession, TtySize } from "@hob/client";
 import type { Cli } from "../cli.ts";
 import type { Environment } from "../config.ts";
+import { attachCommand, type Connection, comeBack, withWayBack } from "./connection.ts";
+import { DetachKey } from "./detach-key.ts";
 import { copy } from "./piped.ts";
 import { RawMode } from "./raw-mode.ts";
 import { type ForwardedSignal, onSignals, statusOfSignal } from "./signals.ts";
@@ -16,15 +18,34 @@ const HANGUP_GRACE_MS = 2_000;
 
 /**
  * Runs a command on a terminal. If this process has one it becomes raw, so that every key goes to the command.
- * @returns its exit status
+ * @returns its exit status, or 0 when the person has left it running
  */
-export async function runOnTerminal(cli: Cli, client: HobClient, name: string, options: Omit<ExecOptions, "tty">): Promise<number> {
+export async function runOnTerminal(
+  cli: Cli,
+  connection: Connection,
+  name: string,
+  options: Omit<ExecOptions, "tty" | "resume">,
+): Promise<number> {
   const env = { ...terminalVariables(cli.env), ...options.env };
   const tty = sizeOf(cli.stdout);
-  const session = await client.exec(name, { ...options, env, tty });
-  const rawMode = options.stdin === true && cli.stdin.isTTY ? new RawMode(cli.stdin, cli.stdout) : undefined;
+  const resume = comeBack(cli, connection);
+  const session = await connection.client.exec(name, { ...options, env, tty, resume });
+  return converse(cli, name, session, { stdin: options.stdin === true, size: tty });
+}
+
+export interface Conversation {
+  /** whether the person's keys go to the session */
+  stdin: boolean;
+  /** that the session's terminal has */
+  size: TtySize;
+}
+
+/** Connects this process's terminal with the session's until either ends. @returns as `runOnTerminal` */
+export async function converse(cli: Cli, name: string, session: ExecSession, { stdin, size }: Conversation): Promise<number> {
+  const rawMode = stdin && cli.stdin.isTTY ? new RawMode(cli.stdin, cli.stdout) : undefined;
   const onResize = (): void => session.resize(sizeOf(cli.stdout));
   const told = Promise.withResolvers<number>();
+  const detached = Promise.withResolvers<"detached">();
   const stopListening = onSignals(
     (signal) => deliver(session, signal, rawMode !== undefined, told.resolve),
     (signal) => told.resolve(statusOfSignal(signal)),
@@ -32,20 +53,30 @@ export async function runOnTerminal(cli: Cli, client: HobClient, name: string, o
   cli.onBrokenPipe = () => session.sendSignal("SIGHUP");
   cli.stdout.on("resize", onResize);
   // While the sprite woke up, nobody listened.
-  if (!isDeepStrictEqual(tty, sizeOf(cli.stdout))) onResize();
+  if (!isDeepStrictEqual(size, sizeOf(cli.stdout))) onResize();
   let clean = false;
+  let left = false;
   try {
     rawMode?.enter();
-    if (options.stdin === true) sendKeys(cli, session);
-    const status = await Promise.race([outcome(cli, session), told.promise]);
-    clean = true;
-    return status;
+    if (stdin) sendKeys(cli, session, rawMode === undefined ? undefined : () => detached.resolve("detached"));
+    const status = await Promise.race([outcome(cli, session), told.promise, detached.promise]);
+    left = status === "detached";
+    clean = !left;
+    return status === "detached" ? 0 : status;
+  } catch (thrown) {
+    throw withWayBack(thrown, name);
   } finally {
     rawMode?.leave(!clean);
+    if (left) noteDetached(cli, name, session);
     cli.stdout.off("resize", onResize);
     stopListening();
     session.close();
   }
+}
+
+export function noteDetached(cli: Cli, name: string, session: ExecSession): void {
+  const id = session.info?.session_id;
+  cli.note(id === undefined ? "Detached" : `Detached from session ${id}; '${attachCommand(name, id)}' comes back to it`);
 }
 
 /**
@@ -72,9 +103,11 @@ async function outcome(cli: Cli, session: ExecSession): Promise<number> {
   return status;
 }
 
-function sendKeys(cli: Cli, session: ExecSession): void {
+/** @param onDetach undefined: no key leaves the session, as input does not come from a person */
+function sendKeys(cli: Cli, session: ExecSession, onDetach: (() => void) | undefined): void {
   cli.stdin.once("error", () => session.stdin.end());
-  cli.stdin.pipe(session.stdin);
+  if (onDetach === undefined) cli.stdin.pipe(session.stdin);
+  else cli.stdin.pipe(new DetachKey(onDetach)).pipe(session.stdin);
 }
 
 function terminalVariables(env: Environment): Record<string, string> {
@@ -84,6 +117,6 @@ function terminalVariables(env: Environment): Record<string, string> {
 }
 
 /** What is no terminal has no size, and one that does not know its size says 0 by 0. */
-function sizeOf(output: { columns?: number; rows?: number }): TtySize {
+export function sizeOf(output: { columns?: number; rows?: number }): TtySize {
   return output.columns && output.rows ? { cols: output.columns, rows: output.rows } : FALLBACK_SIZE;
 }

@@ -1,7 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Sprite } from "@hob/protocol";
-import { WebSocketServer } from "ws";
+import { type WebSocket, WebSocketServer } from "ws";
+import { BrokenSessions } from "./broken-sessions.ts";
 import { serveExec } from "./exec-session.ts";
 
 export const TEST_TOKEN = "hob/test/secret";
@@ -32,6 +33,9 @@ export class TestDaemon {
   readonly requests: SeenRequest[] = [];
   /** text frames that exec clients have sent */
   readonly clientFrames: string[] = [];
+  /** answers of the routes of sessions, by method and the rest of the path */
+  readonly sessionAnswers = new Map<string, { status: number; body: string }>();
+  readonly broken = new BrokenSessions();
   faults: Faults = {};
   readonly #server: Server;
   readonly #sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 * 1024 });
@@ -48,9 +52,17 @@ export class TestDaemon {
         );
         return;
       }
-      const query = new URL(request.url ?? "", this.url).searchParams;
-      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => serveExec(webSocket, query, this.clientFrames));
+      const { searchParams, pathname } = new URL(request.url ?? "", this.url);
+      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.#serve(webSocket, pathname, searchParams));
     });
+  }
+
+  #serve(socket: WebSocket, path: string, query: URLSearchParams): void {
+    const [, id] = /\/exec\/(\d+)$/.exec(path) ?? [];
+    const command = query.get("cmd") ?? "";
+    if (id !== undefined) this.broken.attach(socket, id, Number(query.get("output_offset") ?? 0));
+    else if (command.startsWith("broken:")) this.broken.start(socket, command);
+    else serveExec(socket, query, this.clientFrames);
   }
 
   static async start(): Promise<TestDaemon> {
@@ -100,7 +112,8 @@ export class TestDaemon {
   #refusal(request: IncomingMessage): { status: number; body: string } | undefined {
     if (this.faults.refuseExec !== undefined) return this.faults.refuseExec;
     if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
-    const name = /^\/v1\/sprites\/([^/]+)\/exec/.exec(request.url ?? "")?.[1] ?? "";
+    const [, name = "", id] = /^\/v1\/sprites\/([^/]+)\/exec(?:\/(\d+))?/.exec(request.url ?? "") ?? [];
+    if (id !== undefined && !this.broken.input.has(id)) return { status: 404, body: errorBody("not_found", `session not found: ${id}`) };
     return this.sprites.has(name) ? undefined : { status: 404, body: errorBody("not_found", `no sprite ${name}`, "'hob list' shows them") };
   }
 
@@ -116,6 +129,9 @@ export class TestDaemon {
 
   #answer(request: IncomingMessage, url: URL, body: string): NonNullable<Faults["answer"]> {
     if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
+    const [, route] = /^\/v1\/sprites\/[^/]+(\/exec.*)$/.exec(url.pathname) ?? [];
+    const prepared = route === undefined ? undefined : this.sessionAnswers.get(`${request.method} ${route}`);
+    if (prepared !== undefined) return prepared;
     const [, name, resource] = /^\/v1\/sprites(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(url.pathname) ?? [];
     if (name === undefined) return this.#collection(request, url, body);
     const sprite = this.sprites.get(name);

@@ -1,14 +1,19 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { HobError, LIMITS, SPRITE_VERSION, toHobError } from "@hob/protocol";
+import type { Hono } from "hono";
 import type { Logger } from "pino";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Endpoint } from "../api/endpoint.ts";
 import { refuseRequest, refuseUpgrade } from "../api/refuse.ts";
 import type { HelperClient, HelperProcess } from "../helper/index.ts";
+import { attachPoint } from "./attach-point.ts";
 import type { ExecContainer } from "./container.ts";
 import { HttpClient } from "./http-client.ts";
-import { type ExecRequest, matchExecRoute, parseExecRequest, toExecSpec } from "./request.ts";
+import type { JournalStore } from "./journal/index.ts";
+import { type ExecRequest, type ExecRoute, matchExecRoute, parseAttachRequest, parseExecRequest, toExecSpec } from "./request.ts";
+import { sessionRoutes } from "./routes.ts";
+import type { Session } from "./session.ts";
 import { SessionRegistry } from "./sessions.ts";
 import { WebSocketClient } from "./websocket-client.ts";
 
@@ -16,43 +21,59 @@ export interface ExecDependencies {
   readonly helper: Pick<HelperClient, "exec">;
   readonly container: ExecContainer;
   readonly log: Pick<Logger, "debug" | "info" | "warn">;
+  readonly journals: JournalStore;
   /** the sprite's own variables, under those of the request; default none */
   readonly environment?: () => Readonly<Record<string, string>>;
 }
 
 /** The public exec endpoint of one sprite. Authorization is the caller's: it calls only for permitted requests. */
 export class ExecEndpoint implements Endpoint {
-  readonly sessions = new SessionRegistry();
+  readonly sessions: SessionRegistry;
+  /** list and kill */
+  readonly routes: Hono;
   readonly #dependencies: ExecDependencies;
   readonly #webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: LIMITS.webSocketMessageBytes });
   readonly #removeHook: () => void;
 
   constructor(dependencies: ExecDependencies) {
     this.#dependencies = dependencies;
+    this.sessions = new SessionRegistry(dependencies.journals, ({ code }) =>
+      dependencies.log.warn({ errno: code }, "output of a session cannot be kept on disk"),
+    );
+    this.routes = sessionRoutes(this.sessions);
     this.#removeHook = dependencies.container.onStopped(() => this.sessions.containerStopped());
     this.#webSockets.on("headers", (headers) => {
       headers.push(`Sprite-Version: ${SPRITE_VERSION}`, "X-Sprite-Capabilities: signal");
     });
   }
 
-  /** Takes an upgrade of `GET …/exec` or `…/control`. @returns false if it is for another route */
+  /** Takes over what a pilot before this one left. The volume must be there. */
+  async open(): Promise<void> {
+    await this.sessions.open();
+  }
+
+  /** Takes an upgrade of `GET …/exec`, `…/exec/ID` or `…/control`. @returns false if it is for another route */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
     // A client may reset the connection at any time; without a listener that would end the pilot.
     socket.on("error", () => socket.destroy());
     return this.#take(
       request,
       (error) => refuseUpgrade(socket, error),
-      (parameters) => this.#startWebSocket(request, socket, head, parameters),
+      async ({ sessionId, parameters }) => {
+        if (sessionId === undefined) await this.#startWebSocket(request, socket, head, parameters);
+        else this.#attachWebSocket(request, socket, head, sessionId, parameters);
+      },
     );
   }
 
   /** Takes `POST …/exec`, and any method of `…/control`. @returns false if the request is for another route */
   handle(request: IncomingMessage, response: ServerResponse): boolean {
-    if (request.method !== "POST" && matchesExec(request)) return false;
+    if (!/\/(exec|control)(\?|$)/.test(request.url ?? "")) return false;
+    if (request.method !== "POST" && /\/exec(\?|$)/.test(request.url ?? "")) return false;
     return this.#take(
       request,
       (error) => refuseRequest(request, response, error),
-      (parameters) => this.#startHttp(request, response, parameters),
+      ({ parameters }) => this.#startHttp(request, response, parameters),
     );
   }
 
@@ -63,14 +84,14 @@ export class ExecEndpoint implements Endpoint {
     this.#webSockets.close();
   }
 
-  #take(request: IncomingMessage, refuse: (error: HobError) => void, start: (parameters: URLSearchParams) => Promise<void>): boolean {
+  #take(request: IncomingMessage, refuse: (error: HobError) => void, start: (route: ExecRoute) => Promise<void>): boolean {
     try {
       const match = matchExecRoute(request.url ?? "");
       if (match === undefined) return false;
       if (match.route === "control") {
         refuse(new HobError("not_found", "control: not offered", { hint: "open one WebSocket per exec" }));
       } else {
-        start(match.parameters).catch((error) => this.#refused(error, refuse));
+        start(match).catch((error) => this.#refused(error, refuse));
       }
     } catch (error) {
       this.#refused(error, refuse);
@@ -93,6 +114,14 @@ export class ExecEndpoint implements Endpoint {
     return helper.exec({ ...toExecSpec(request, environment?.() ?? {}), target: container.target() });
   }
 
+  #addSession(process: HelperProcess, request: ExecRequest): Session {
+    const { argv, cwd, tty, maxRunAfterDisconnectMs, stdin } = request;
+    const about = { command: argv.join(" "), workdir: cwd, created: Date.now(), ...(tty === undefined ? {} : { tty }) };
+    const session = this.sessions.add(process, { about, maxRunAfterDisconnectMs });
+    if (!stdin) session.endInput();
+    return session;
+  }
+
   /** The process is there before the 101: whatever prevents it becomes a proper HTTP error. */
   async #startWebSocket(request: IncomingMessage, socket: Duplex, head: Buffer, parameters: URLSearchParams): Promise<void> {
     const parsed = parseExecRequest(parameters);
@@ -101,11 +130,23 @@ export class ExecEndpoint implements Endpoint {
     let upgraded = false;
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket: WebSocket) => {
       upgraded = true;
-      const client = new WebSocketClient(webSocket, parsed.stdin);
-      client.attach(this.sessions.add(process, sessionOptions(parsed), client));
+      const session = this.#addSession(process, parsed);
+      new WebSocketClient(webSocket, session, parsed.stdin).attach();
+      session.start();
     });
     // `ws` has answered a malformed handshake itself.
     if (!upgraded) process.close();
+  }
+
+  #attachWebSocket(request: IncomingMessage, socket: Duplex, head: Buffer, id: string, parameters: URLSearchParams): void {
+    const parsed = parseAttachRequest(parameters);
+    const session = this.sessions.get(decodeId(id));
+    const point = attachPoint(session, parsed.outputOffset);
+    this.#webSockets.handleUpgrade(request, socket, head, (webSocket: WebSocket) => {
+      if (parsed.maxRunAfterDisconnectMs !== undefined) session.setMaxRunAfterDisconnect(parsed.maxRunAfterDisconnectMs);
+      new WebSocketClient(webSocket, session, parsed.stdin ?? session.about.tty !== undefined).attach(point);
+      if (parsed.size !== undefined) session.redraw(parsed.size);
+    });
   }
 
   async #startHttp(request: IncomingMessage, response: ServerResponse, parameters: URLSearchParams): Promise<void> {
@@ -118,8 +159,9 @@ export class ExecEndpoint implements Endpoint {
     }
     const process = await this.#startProcess(parsed);
     if (response.destroyed) return process.close();
-    const client = new HttpClient(request, response);
-    client.attach(this.sessions.add(process, sessionOptions(parsed), client), parsed.stdin);
+    const session = this.#addSession(process, parsed);
+    new HttpClient(request, response, session).attach(parsed.stdin);
+    session.start();
   }
 }
 
@@ -130,13 +172,14 @@ export function registerExec({ server, ...dependencies }: ExecDependencies & { r
   return endpoint;
 }
 
-const sessionOptions = (request: ExecRequest) => ({
-  command: request.argv.join(" "),
-  tty: request.tty,
-  maxRunAfterDisconnectMs: request.maxRunAfterDisconnectMs,
-});
-
-const matchesExec = (request: IncomingMessage): boolean => /\/exec(\?|$)/.test(request.url ?? "");
+/** What is no encoded text is no id of ours either. */
+function decodeId(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
 
 /** HTTP exec has no terminal. */
 function withoutTty(parameters: URLSearchParams): URLSearchParams {

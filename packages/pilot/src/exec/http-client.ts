@@ -9,28 +9,31 @@ import {
   SPRITE_VERSION,
   STREAM,
 } from "@hob/protocol";
-import type { Session, SessionClient } from "./sessions.ts";
+import type { OutputReader, SessionClient } from "./output-reader.ts";
+import type { SessionView } from "./session.ts";
 
 /** A session's client at the other end of a `POST …/exec`. */
 export class HttpClient implements SessionClient {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #session: SessionView;
   readonly #frames: ExecFrameSink;
   readonly #prefixed: boolean;
-  #session: Session | undefined;
+  #reader: OutputReader | undefined;
   #bodyBytes = 0;
 
-  constructor(request: IncomingMessage, response: ServerResponse) {
+  constructor(request: IncomingMessage, response: ServerResponse, session: SessionView) {
     this.#request = request;
     this.#response = response;
+    this.#session = session;
     this.#prefixed = request.headers[EXEC_FRAMES_HEADER] === PREFIXED;
     const Frames = this.#prefixed ? PrefixedFrames : FramePacer;
-    this.#frames = new Frames(response, () => this.#session?.process.resume());
+    this.#frames = new Frames(response, () => this.#reader?.wake());
   }
 
   /** @param stdin false: the body is ignored */
-  attach(session: Session, stdin: boolean): void {
-    this.#session = session;
+  attach(stdin: boolean): void {
+    this.#reader = this.#session.attach(this, 0);
     this.#response.socket?.setNoDelay(true);
     this.#response.writeHead(200, {
       "Content-Type": "application/octet-stream",
@@ -39,48 +42,38 @@ export class HttpClient implements SessionClient {
       ...(this.#prefixed ? { [EXEC_FRAMES_HEADER]: PREFIXED } : {}),
     });
     this.#response.flushHeaders();
-    this.#response.on("close", () => this.#onClose());
-    if (stdin) this.#relayBody(session);
-    else {
-      this.#request.resume();
-      session.process.end();
-    }
-    session.start();
+    this.#response.on("close", () => this.#session.detach(this));
+    if (stdin) this.#relayBody();
+    else this.#request.resume();
+    this.#reader.start();
   }
 
-  stdout(chunk: Buffer): void {
-    this.#send(STREAM.stdout, chunk);
-  }
-
-  stderr(chunk: Buffer): void {
-    this.#send(STREAM.stderr, chunk);
+  output(stream: number, data: Buffer): boolean {
+    this.#frames.push(stream, data);
+    return this.#frames.queuedBytes <= LIMITS.outputHighWaterBytes;
   }
 
   ended(exitCode: number): void {
-    this.#session = undefined;
     this.#frames.push(STREAM.exit, Buffer.of(exitCode));
     this.#frames.end();
   }
 
-  #send(stream: number, chunk: Buffer): void {
-    this.#frames.push(stream, chunk);
-    if (this.#frames.queuedBytes > LIMITS.outputHighWaterBytes) this.#session?.process.pause();
+  /** The status is sent already, so only the connection can say it. */
+  cut(): void {
+    this.#response.destroy();
   }
 
-  #relayBody(session: Session): void {
-    session.process.onInputDrain(() => this.#request.resume());
+  inputDrained(): void {
+    this.#request.resume();
+  }
+
+  #relayBody(): void {
     this.#request.on("data", (chunk: Buffer) => {
       this.#bodyBytes += chunk.length;
-      // The status is sent already, so only the connection can say it.
-      if (this.#bodyBytes > LIMITS.httpExecBodyBytes) return this.#response.destroy();
-      session.process.write(chunk);
-      if (session.process.pendingInputBytes > LIMITS.inputHighWaterBytes) this.#request.pause();
+      if (this.#bodyBytes > LIMITS.httpExecBodyBytes) return this.cut();
+      this.#session.input(chunk);
+      if (this.#session.pendingInputBytes > LIMITS.inputHighWaterBytes) this.#request.pause();
     });
-    this.#request.on("end", () => session.process.end());
-  }
-
-  #onClose(): void {
-    this.#session?.disconnect();
-    this.#session = undefined;
+    this.#request.on("end", () => this.#session.endInput());
   }
 }

@@ -1,41 +1,10 @@
-import { HobError, LIMITS } from "@hob/protocol";
-import { z } from "zod";
+import { attachQuery, EXEC_REPEATED, execQuery, HobError, LIMITS } from "@hob/protocol";
+import type { z } from "zod";
 import { SPRITE_USER } from "../container/ids.ts";
 import { DEFAULT_PATH } from "../container/spec.ts";
 import type { ExecSpec, WindowSize } from "../helper/index.ts";
-import { parseDurationMs } from "./duration.ts";
 
 const DEFAULT_WINDOW: WindowSize = { cols: 80, rows: 24 };
-
-const flag = z.enum(["true", "false", "1", "0", ""], "true or false expected").transform((text) => text === "true" || text === "1");
-const size = z
-  .string()
-  .regex(/^\d{1,5}$/, "a number expected")
-  .transform(Number)
-  .refine((number) => number <= 65_535, "at most 65535");
-const duration = z.string().transform((text, context) => {
-  const ms = parseDurationMs(text);
-  if (ms !== undefined) return ms;
-  context.addIssue({ code: "custom", message: "a duration such as 10s or 1m30s expected" });
-  return z.NEVER;
-});
-const word = z.string().refine((text) => !text.includes("\0"), "a NUL character is not possible");
-const absolutePath = word.refine((text) => text.startsWith("/"), "an absolute path expected");
-
-const query = z.object({
-  cmd: z.array(word).default([]),
-  path: word.min(1, "a program expected").optional(),
-  env: z.array(word.regex(/^[^=]+=/, "NAME=VALUE expected")).default([]),
-  dir: absolutePath.optional(),
-  tty: flag.default(false),
-  stdin: flag.optional(),
-  cols: size.optional(),
-  rows: size.optional(),
-  max_run_after_disconnect: duration.optional(),
-});
-
-/** Parameters that may be given more than once; of all others, the first counts. */
-const REPEATED: ReadonlySet<string> = new Set(["cmd", "env"]);
 
 export interface ExecRequest {
   readonly argv: readonly string[];
@@ -53,34 +22,59 @@ export interface ExecRequest {
 }
 
 /**
- * Reads the query of an exec. Unknown parameters (`cc`, `detachable`, `session_id`, …) are ignored, as clients send some
- * without meaning.
+ * Reads the query of an exec. Unknown parameters (`cc`, `session_id`, …) are ignored, as clients send some without
+ * meaning.
  * @throws HobError `invalid_request`; its message names the parameter, never a value: values may be secrets
  */
 export function parseExecRequest(parameters: URLSearchParams): ExecRequest {
-  const parsed = query.safeParse(collect(parameters));
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new HobError("invalid_request", `exec: parameter ${String(issue?.path[0] ?? "")}: ${issue?.message ?? "malformed"}`);
-  }
-  const { env, dir, tty, stdin, cols, rows, max_run_after_disconnect } = parsed.data;
+  const parsed = parse("exec", execQuery, parameters, EXEC_REPEATED);
+  const { env, dir, tty, stdin, cols, rows, detachable, max_run_after_disconnect } = parsed;
   return {
-    ...program(parsed.data.cmd, parsed.data.path),
+    ...program(parsed.cmd, parsed.path),
     env: Object.fromEntries(env.map(splitVariable)),
     cwd: dir ?? SPRITE_USER.home,
     tty: tty ? { cols: cols || DEFAULT_WINDOW.cols, rows: rows || DEFAULT_WINDOW.rows } : undefined,
     stdin: stdin ?? tty,
-    maxRunAfterDisconnectMs: max_run_after_disconnect ?? (tty ? 0 : 10_000),
+    maxRunAfterDisconnectMs: max_run_after_disconnect ?? (tty || detachable === true ? 0 : 10_000),
   };
 }
 
-function collect(parameters: URLSearchParams): Record<string, string | string[]> {
+export interface AttachRequest {
+  /** undefined: as the session, a terminal takes input */
+  readonly stdin: boolean | undefined;
+  readonly size: WindowSize | undefined;
+  /** undefined: the scrollback first */
+  readonly outputOffset: number | undefined;
+  readonly maxRunAfterDisconnectMs: number | undefined;
+}
+
+/** Reads the query of an attachment. @throws HobError `invalid_request` */
+export function parseAttachRequest(parameters: URLSearchParams): AttachRequest {
+  const { stdin, cols, rows, output_offset, max_run_after_disconnect } = parse("attach", attachQuery, parameters);
+  return {
+    stdin,
+    size: cols && rows ? { cols, rows } : undefined,
+    outputOffset: output_offset,
+    maxRunAfterDisconnectMs: max_run_after_disconnect,
+  };
+}
+
+/** Of a parameter that is given more than once the first counts, unless it is one of `repeated`. */
+function parse<T extends z.ZodObject>(
+  what: string,
+  schema: T,
+  parameters: URLSearchParams,
+  repeated: ReadonlySet<string> = new Set(),
+): z.output<T> {
   const raw: Record<string, string | string[]> = {};
-  for (const name of Object.keys(query.shape)) {
+  for (const name of Object.keys(schema.shape)) {
     if (!parameters.has(name)) continue;
-    raw[name] = REPEATED.has(name) ? parameters.getAll(name) : (parameters.get(name) ?? "");
+    raw[name] = repeated.has(name) ? parameters.getAll(name) : (parameters.get(name) ?? "");
   }
-  return raw;
+  const parsed = schema.safeParse(raw);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new HobError("invalid_request", `${what}: parameter ${String(issue?.path[0] ?? "")}: ${issue?.message ?? "malformed"}`);
 }
 
 /** `path` is what runs, `cmd` what it is told. Neither: the login shell, which a leading '-' in argv[0] makes it, see bash(1). */
@@ -122,16 +116,24 @@ export function toExecSpec(request: ExecRequest, spriteEnvironment: Readonly<Rec
   };
 }
 
-const EXEC_PATH = /^\/v1\/sprites\/[^/]+\/(exec|control)$/;
+const EXEC_PATH = /^\/v1\/sprites\/[^/]+\/(?:(exec)(?:\/([^/]+))?|(control))$/;
 
-/** Which of the two routes a request target names, and its query; undefined for any other. */
-export function matchExecRoute(target: string): { route: "exec" | "control"; parameters: URLSearchParams } | undefined {
+export interface ExecRoute {
+  readonly route: "exec" | "control";
+  /** of the session to attach to; undefined for a new one */
+  readonly sessionId: string | undefined;
+  readonly parameters: URLSearchParams;
+}
+
+/** What a request target names of `…/exec`, `…/exec/ID`, `…/exec?id=ID` and `…/control`; undefined for any other. */
+export function matchExecRoute(target: string): ExecRoute | undefined {
   const at = target.indexOf("?");
-  const path = at < 0 ? target : target.slice(0, at);
-  const route = EXEC_PATH.exec(path)?.[1];
-  if (route !== "exec" && route !== "control") return undefined;
+  const match = EXEC_PATH.exec(at < 0 ? target : target.slice(0, at));
+  if (match === null) return undefined;
   if (target.length > LIMITS.requestTargetBytes) {
     throw new HobError("invalid_request", `exec: the request target is longer than ${LIMITS.requestTargetBytes} bytes`);
   }
-  return { route, parameters: new URLSearchParams(at < 0 ? "" : target.slice(at + 1)) };
+  const [, exec, id] = match;
+  const parameters = new URLSearchParams(at < 0 ? "" : target.slice(at + 1));
+  return { route: exec === undefined ? "control" : "exec", sessionId: id ?? (parameters.get("id") || undefined), parameters };
 }

@@ -111,6 +111,11 @@ export class HelperProcess {
     this.#send(CLIENT_FRAME.signal, Uint8Array.of(number));
   }
 
+  /** To every group that a hang-up reaches: the terminal's foreground group and the process's own. @param number 1 to 64 */
+  endAll(number: number): void {
+    this.#send(CLIENT_FRAME.end, Uint8Array.of(number));
+  }
+
   /** Hangs up: SIGHUP now, SIGKILL after 5 s. Also frees the connection. `exited` rejects unless it has settled. */
   close(): void {
     this.#fail(new HobError("helper_unreachable", "helper: the pilot gave the process up"));

@@ -18,7 +18,7 @@ export const REQUEST = {
   files: 11,
 } as const;
 
-export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36 } as const;
+export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36, end: 37 } as const;
 
 export const SERVER_FRAME = {
   ok: 64,

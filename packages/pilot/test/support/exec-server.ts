@@ -1,9 +1,16 @@
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Writable } from "node:stream";
+import { getRequestListener } from "@hono/node-server";
+import { Hono } from "hono";
 import { pino } from "pino";
-import { type ExecEndpoint, registerExec } from "../../src/exec/index.ts";
+import { withErrorAnswers } from "../../src/api/server.ts";
+import { type ExecEndpoint, JournalStore, registerExec } from "../../src/exec/index.ts";
+import type { StoreOptions } from "../../src/exec/journal/index.ts";
 import type { HelperClient } from "../../src/helper/index.ts";
 import type { TestContainer } from "./container.ts";
 
@@ -18,7 +25,17 @@ export interface ExecServer extends AsyncDisposable {
   setState(state: "running" | "stopped"): void;
 }
 
-export async function startExecServer(helper: HelperClient, container: TestContainer): Promise<ExecServer> {
+export interface ExecServerOptions extends StoreOptions {
+  /** an existing folder of journals; default: a new one, removed at the end */
+  journals?: string;
+}
+
+export async function startExecServer(
+  helper: HelperClient,
+  container: TestContainer,
+  options: ExecServerOptions = {},
+): Promise<ExecServer> {
+  const directory = options.journals ?? mkdtempSync(join(tmpdir(), "hob-journals-"));
   let text = "";
   let state: "running" | "stopped" = "running";
   const callbacks = new Set<() => void>();
@@ -30,12 +47,13 @@ export async function startExecServer(helper: HelperClient, container: TestConta
   });
   const log = pino({ level: "trace" }, sink);
   const server = createServer((request, response) => {
-    if (!endpoint.handle(request, response)) response.writeHead(404).end();
+    if (!endpoint.handle(request, response)) void listener(request, response);
   });
   const endpoint = registerExec({
     server,
     helper,
     log,
+    journals: new JournalStore(directory, options),
     container: {
       state: () => state,
       target: () => container.target,
@@ -46,6 +64,8 @@ export async function startExecServer(helper: HelperClient, container: TestConta
     },
     environment: () => ({ FROM_SPRITE: "yes" }),
   });
+  const listener = getRequestListener(withErrorAnswers(new Hono().route("/v1/sprites/:name", endpoint.routes), log).fetch);
+  await endpoint.open();
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
@@ -65,6 +85,7 @@ export async function startExecServer(helper: HelperClient, container: TestConta
       server.closeAllConnections();
       server.close();
       await once(server, "close");
+      if (options.journals === undefined) rmSync(directory, { recursive: true, force: true });
     },
   };
 }

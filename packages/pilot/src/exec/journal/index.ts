@@ -1,0 +1,3 @@
+export { JOURNAL_LIMITS, Journal, type JournalLimits } from "./journal.ts";
+export type { OutputRecord } from "./records.ts";
+export { type AboutSession, JournalStore, type LeftSession, type StoreOptions } from "./store.ts";
