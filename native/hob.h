@@ -36,6 +36,7 @@ enum request_type {
   REQ_DM = 10,
   REQ_UNMOUNT = 15,
   REQ_MOVE_MOUNT = 16,
+  REQ_SOCKETS = 12,
 };
 
 enum client_frame { FRAME_STDIN = 32, FRAME_STDIN_EOF = 33, FRAME_RESIZE = 34, FRAME_SIGNAL = 35, FRAME_RELEASE = 36 };
@@ -48,6 +49,7 @@ enum server_frame {
   FRAME_STDERR = 68,
   FRAME_EXIT = 69,
   FRAME_WINDOW = 70,
+  FRAME_LISTENERS = 100,
 };
 
 enum tag {
@@ -87,6 +89,8 @@ enum tag {
   TAG_DM_FLAGS = 54,
   TAG_DM_ORIGIN = 55,
   TAG_LAZY = 56,
+  TAG_INTERVAL_MS = 100,
+  TAG_ENDPOINT = 101,
 };
 
 #define EXIT_FLAG_CONTAINER_GONE 1
@@ -199,6 +203,8 @@ void serve_network(int conn, const struct frame *frame);
 void serve_dm(int conn, const struct frame *frame);
 void serve_unmount(int conn, const struct frame *frame);
 void serve_move_mount(int conn, const struct frame *frame);
+/* sockets.c; lasts as long as its connection */
+void serve_sockets(int conn, const struct frame *frame);
 
 /* ---- netlink.c ---- */
 struct netlink {

@@ -34,6 +34,7 @@ static void dispatch(int conn, const struct frame *frame) {
     case REQ_DM: return serve_dm(conn, frame);
     case REQ_UNMOUNT: return serve_unmount(conn, frame);
     case REQ_MOVE_MOUNT: return serve_move_mount(conn, frame);
+    case REQ_SOCKETS: return serve_sockets(conn, frame);
     default: return frame_error(conn, EPROTO, "unknown request %u", frame->type);
   }
 }

@@ -2,6 +2,7 @@ import { access, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { type Logger, pino } from "pino";
+import { Activity } from "./activity/activity.ts";
 import { diagnostics } from "./api/diagnostics.ts";
 import type { Endpoint } from "./api/endpoint.ts";
 import { CheckpointMounts, SHOWN } from "./checkpoints/checkpoint-mounts.ts";
@@ -16,8 +17,14 @@ import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { ExecEndpoint } from "./exec/index.ts";
 import { HelperClient } from "./helper/index.ts";
+import { IngressEndpoint } from "./ingress/endpoint.ts";
+import { HttpTarget } from "./ingress/http-target.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
+import { InsideDialer } from "./ports/dialer.ts";
+import { PortsEndpoint } from "./ports/endpoint.ts";
+import { lookUpInside } from "./ports/name-lookup.ts";
+import { PortFeed } from "./ports/port-feed.ts";
 import { Sprite } from "./sprite.ts";
 import type { ThinVolume } from "./volume/thin-volume.ts";
 import { clearMounts, TreeSwitch } from "./volume/tree-switch.ts";
@@ -42,6 +49,7 @@ export class PilotContext {
   readonly treeSwitch: TreeSwitch;
   readonly checkpoints: Checkpoints;
   readonly firewall: Firewall;
+  readonly activity = new Activity();
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
   readonly #platform: Platform;
@@ -80,8 +88,14 @@ export class PilotContext {
   }
 
   #createEndpoints(): Endpoint[] {
-    const { helper, container, log, sprite, uptimeMs } = this;
+    const { helper, container, log, sprite, uptimeMs, activity } = this;
+    const ownNames = () => ["sprite", ...(sprite.identity === undefined ? [] : [sprite.identity.name])];
+    const dialer = new InsideDialer({ helper, container, lookUp: lookUpInside(helper, container), ownNames });
+    const feed = new PortFeed({ helper, container });
+    const target = new HttpTarget({ targets: { current: async () => undefined }, dialer, helper, container });
     return [
+      new PortsEndpoint({ feed, dialer, activity }),
+      new IngressEndpoint({ target, activity }),
       new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },

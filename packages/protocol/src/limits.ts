@@ -12,6 +12,8 @@ export const LIMITS = {
   httpExecBodyBytes: 10 * 1024 * 1024,
   /** standard input that waits in the pilot before reading from the client pauses */
   inputHighWaterBytes: 1024 * 1024,
+  /** connections into one sprite at a time, by its URL and by proxies */
+  insideConnections: 512,
   labels: 32,
   labelBytes: 128,
   idempotencyKeyBytes: 255,

@@ -9,6 +9,7 @@ import { z } from "zod";
  * | GET /hob/ready | 200 once the inner container runs, or failed to; version and timings |
  * | POST /hob/resumed | first request after every restore: entropy, clock, identity; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
+ * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
  *
  * Anything else on that port is the public API of this sprite, `/v1/sprites/NAME/…`, forwarded by the front door.
@@ -18,6 +19,7 @@ export const PILOT_ROUTES = {
   resumed: "/hob/resumed",
   prepareSave: "/hob/prepare-save",
   shutdown: "/hob/shutdown",
+  ingress: "/hob/ingress",
 } as const;
 
 /**
@@ -26,6 +28,9 @@ export const PILOT_ROUTES = {
  * when the first one has arrived.
  */
 export const REQUEST_ID_HEADER = "hob-request-id";
+
+/** Protocol that a connection to `PILOT_ROUTES.ingress` is upgraded to: the bytes of a TCP connection inside the sprite. */
+export const TUNNEL_PROTOCOL = "hob-tunnel";
 
 /** TCP port of the pilot inside the microVM. */
 export const PILOT_PORT = 8080;

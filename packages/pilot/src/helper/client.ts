@@ -5,6 +5,7 @@ import { type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-
 import { type ExecSpec, encodeExec } from "./exec-request.ts";
 import { encodeFrame, type FrameDecoder } from "./frames.ts";
 import { HelperProcess } from "./process.ts";
+import { connectInside, type InsideConnection, type Listener, type ListenerWatch, type SocketAddress, watchListeners } from "./sockets.ts";
 import {
   encodeEntropy,
   encodeMount,
@@ -156,6 +157,16 @@ export class HelperClient {
    */
   async killCgroup(directory: string, timeoutMs = 10_000): Promise<void> {
     await this.#call(encodePathRequest(REQUEST.killCgroup, directory, timeoutMs), timeoutMs + 5_000);
+  }
+
+  /** See {@link connectInside}. */
+  connectInside(initPid: number, endpoints: readonly SocketAddress[], timeoutMs?: number): Promise<InsideConnection> {
+    return connectInside(this.#socketPath, initPid, endpoints, timeoutMs);
+  }
+
+  /** See {@link watchListeners}. */
+  watchListeners(initPid: number, intervalMs: number, onList: (listeners: Listener[]) => void): Promise<ListenerWatch> {
+    return watchListeners(this.#socketPath, initPid, intervalMs, onList);
   }
 
   async #call(request: Buffer, timeoutMs = ANSWER_TIMEOUT_MS): Promise<Buffer> {

@@ -52,6 +52,13 @@ export class FrameDecoder {
     this.#rest = this.#rest.subarray(end);
     return frame;
   }
+
+  /** What was given and is no frame yet; for a stream that goes on as something else. */
+  takeRest(): Buffer {
+    const rest = this.#rest;
+    this.#rest = Buffer.alloc(0);
+    return rest;
+  }
 }
 
 /** Bytes of one tag-length-value item after the other: u8 tag, u32 little-endian length, value. */

@@ -14,11 +14,12 @@ export const REQUEST = {
   deviceMapper: 10,
   unmount: 15,
   moveMount: 16,
+  sockets: 12,
 } as const;
 
 export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36 } as const;
 
-export const SERVER_FRAME = { ok: 64, error: 65, started: 66, stdout: 67, stderr: 68, exit: 69, window: 70 } as const;
+export const SERVER_FRAME = { ok: 64, error: 65, started: 66, stdout: 67, stderr: 68, exit: 69, window: 70, listeners: 100 } as const;
 
 export const TAG = {
   arg: 1,
@@ -57,6 +58,8 @@ export const TAG = {
   dmFlags: 54,
   dmOrigin: 55,
   lazy: 56,
+  intervalMs: 100,
+  endpoint: 101,
 } as const;
 
 /** Bytes unless the name says otherwise. */
@@ -70,6 +73,8 @@ export const HELPER_LIMITS = {
   /** arguments, and as many environment variables, of one exec */
   strings: 8192,
   entropyBytes: 4096,
+  /** addresses that one connect tries */
+  endpoints: 16,
 } as const;
 
 /** Bit of the second byte of EXIT: the process died because its container ended. */
