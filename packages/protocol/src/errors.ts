@@ -21,6 +21,7 @@ export const ERROR_CATALOGUE = {
   pilot_unreachable: { status: 502, retryable: true, summary: "the microVM runs, but its pilot does not answer" },
   nothing_listens: { status: 502, retryable: true, summary: "nothing inside the sprite listens on this port" },
   host_unreachable: { status: 502, retryable: true, summary: "the sprite cannot reach this host, or does not know its name" },
+  app_failed: { status: 502, retryable: true, summary: "the server inside the sprite closed the connection, or does not speak HTTP" },
   too_many_connections: { status: 503, retryable: true, summary: "as many connections into the sprite are open as it may have" },
   shutting_down: { status: 503, retryable: true, summary: "the daemon is stopping" },
   timeout: { status: 504, retryable: true, summary: "a bounded wait ran out" },

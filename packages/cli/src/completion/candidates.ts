@@ -15,7 +15,7 @@ export interface Completion {
 const SPRITE_OPERANDS: ReadonlySet<string> = new Set(["name", "names", "words"]);
 /** Commands whose name operand is a new name, or that take none. */
 const NEW_NAME_COMMANDS: ReadonlySet<string> = new Set(["create"]);
-const PATH_OPTIONS: ReadonlySet<string> = new Set(["--home"]);
+const PATH_OPTIONS: ReadonlySet<string> = new Set(["--home", "--tls-cert", "--tls-key"]);
 
 const NOTHING: Completion = { candidates: [], files: false };
 

@@ -10,6 +10,7 @@ import {
 import type { HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
+import type { SignIn } from "../ingress/sign-in.ts";
 import type { SpriteSettingsPatch } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { checkSprite } from "./check-sprite.ts";
@@ -20,6 +21,7 @@ import { readJsonBody } from "./json-body.ts";
 import { checkIdempotencyKey, listSprites, parseListQuery } from "./list-sprites.ts";
 import { presentSprite } from "./present.ts";
 import { requireSprite, type SpriteContext, spriteNotFound } from "./sprite-context.ts";
+import { addUrlTicket } from "./url-ticket.ts";
 import { watchSprites } from "./watch-sprites.ts";
 
 type Env = { Bindings: HttpBindings };
@@ -30,6 +32,7 @@ export interface ApiParts {
   destroyer: SpriteDestroyer;
   authenticator: Authenticator;
   pilot: PilotRequester;
+  signIn: SignIn;
   /** aborted when the daemon stops: ends streams that have no end of their own */
   stopping: AbortSignal;
 }
@@ -55,6 +58,8 @@ export function createApi(parts: ApiParts): Hono<Env> {
   });
   addCollection(app, parts);
   addSprite(app, parts);
+  addUrlTicket(app, parts);
+  app.all("/v1/sprites/:name/url/ticket", methodNotAllowed("POST"));
   return app;
 }
 
