@@ -1,9 +1,14 @@
+import type { Duplex } from "node:stream";
+import type { UrlTicket } from "@hob/protocol/api/ports.ts";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { BounceResponse } from "@hob/protocol/pilot.ts";
 import type { CreateSpriteRequest, Sprite, SpriteList, UpdateSpriteRequest } from "@hob/protocol/sprites.ts";
 import type { SpriteCheckpoints } from "./checkpoints.ts";
 import type { ExecOptions, ExecResult, ExecSession } from "./exec.ts";
+import type { Forward, ForwardOptions } from "./forward.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
+import type { PortListener, PortWatch } from "./ports.ts";
+import type { ProxyTarget } from "./proxy.ts";
 
 export interface HobClientOptions {
   /** http: or https: URL of the daemon */
@@ -112,6 +117,26 @@ export class HobClient {
   async exec(name: string, options: ExecOptions): Promise<ExecSession> {
     const { openExec } = await import("./exec.ts");
     return openExec(this.endpoint, spritePath(name, "exec"), options);
+  }
+
+  /** See watchPorts of ports.ts. */
+  async watchPorts(name: string, listener: PortListener): Promise<PortWatch> {
+    return (await import("./ports.ts")).watchPorts(this.endpoint, spritePath(name), listener);
+  }
+
+  /** See createUrlTicket of ports.ts. */
+  async createUrlTicket(name: string): Promise<UrlTicket> {
+    return (await import("./ports.ts")).createUrlTicket(this.endpoint, spritePath(name));
+  }
+
+  /** See openProxy of proxy.ts. */
+  async openProxy(name: string, target: ProxyTarget): Promise<Duplex> {
+    return (await import("./proxy.ts")).openProxy(this.endpoint, spritePath(name), target);
+  }
+
+  /** See forwardPort of forward.ts. */
+  async forwardPort(name: string, options: ForwardOptions): Promise<Forward> {
+    return (await import("./forward.ts")).forwardPort(this.endpoint, spritePath(name), options);
   }
 
   /** Runs a command to its end and keeps what it wrote. For output that fits in memory. */

@@ -96,7 +96,7 @@ export class PilotContext {
     return [
       new PortsEndpoint({ feed, dialer, activity }),
       new IngressEndpoint({ target, activity }),
-      new ExecEndpoint({ helper, container, log, environment: () => sprite.identity?.environment ?? {} }),
+      new ExecEndpoint({ helper, container, log, ports: feed, environment: () => sprite.identity?.environment ?? {} }),
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
       { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },

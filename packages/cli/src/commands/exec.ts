@@ -9,6 +9,8 @@ import { takeSpriteName } from "../sprite-argument.ts";
 interface ExecFlags extends GlobalFlags {
   sprite?: string;
   dir?: string;
+  /** false with --no-port-forward */
+  portForward: boolean;
   env?: Record<string, string>;
   tty?: boolean;
   /** false with --no-stdin */
@@ -28,6 +30,7 @@ export const register: Register = (program, cli) => {
     .option("--dir <dir>", "working directory inside the sprite")
     .option("--env <name=value>", "environment variable; may be repeated", collectAssignment)
     .option("-t, --tty", "run on a terminal")
+    .option("--no-port-forward", "with -t: do not make ports that are opened inside reachable at the same local port")
     .option("--no-stdin", "give the command an empty standard input");
   withExample(command, "hob exec web -- ls -l /", "tar c . | hob exec web --dir /srv -- tar x");
   command.action((words: string[], _flags: ExecFlags, self: Command) => exec(cli, words, self.optsWithGlobals<ExecFlags>()));
@@ -39,7 +42,8 @@ async function exec(cli: Cli, words: readonly string[], flags: ExecFlags): Promi
   const client = await cli.client(flags);
   if (flags.tty) {
     const { runOnTerminal } = await import("../terminal/interactive.ts");
-    cli.exitStatus = await runOnTerminal(cli, client, name, { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin });
+    const { dir, env, stdin, portForward } = flags;
+    cli.exitStatus = await runOnTerminal(cli, client, name, { command: rest, dir, env, stdin, portForward });
   } else {
     const { runPiped } = await import("../terminal/piped.ts");
     cli.exitStatus = await runPiped(cli, client, name, { command: rest, dir: flags.dir, env: flags.env, stdin: flags.stdin });

@@ -3,6 +3,7 @@ import type { ExecOptions, ExecSession, HobClient, TtySize } from "@hob/client";
 import type { Cli } from "../cli.ts";
 import type { Environment } from "../config.ts";
 import { copy } from "./piped.ts";
+import { PortForwarder } from "./port-forward.ts";
 import { RawMode } from "./raw-mode.ts";
 import { type ForwardedSignal, onSignals, statusOfSignal } from "./signals.ts";
 
@@ -14,14 +15,23 @@ const FALLBACK_SIZE: TtySize = { cols: 80, rows: 24 };
 /** Time the shell gets to end by itself when this process is told to end. */
 const HANGUP_GRACE_MS = 2_000;
 
+export interface TerminalOptions extends Omit<ExecOptions, "tty"> {
+  /** whether ports that are opened inside are made reachable at the same local port */
+  portForward?: boolean;
+}
+
 /**
  * Runs a command on a terminal. If this process has one it becomes raw, so that every key goes to the command.
  * @returns its exit status
  */
-export async function runOnTerminal(cli: Cli, client: HobClient, name: string, options: Omit<ExecOptions, "tty">): Promise<number> {
+export async function runOnTerminal(cli: Cli, client: HobClient, name: string, options: TerminalOptions): Promise<number> {
   const env = { ...terminalVariables(cli.env), ...options.env };
   const tty = sizeOf(cli.stdout);
-  const session = await client.exec(name, { ...options, env, tty });
+  const { portForward, ...execOptions } = options;
+  // Before the command: what it opens is new then.
+  using forwarder = portForward ? new PortForwarder(cli, client, name) : undefined;
+  const session = await client.exec(name, { ...execOptions, env, tty });
+  forwarder?.watchScreen(session.stdout);
   const rawMode = options.stdin === true && cli.stdin.isTTY ? new RawMode(cli.stdin, cli.stdout) : undefined;
   const onResize = (): void => session.resize(sizeOf(cli.stdout));
   const told = Promise.withResolvers<number>();

@@ -1,8 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Sprite } from "@hob/protocol";
-import { WebSocketServer } from "ws";
+import { type WebSocket, WebSocketServer } from "ws";
 import { serveExec } from "./exec-session.ts";
+import { serveProxy } from "./proxy-session.ts";
 
 export const TEST_TOKEN = "hob/test/secret";
 
@@ -32,6 +33,8 @@ export class TestDaemon {
   readonly requests: SeenRequest[] = [];
   /** text frames that exec clients have sent */
   readonly clientFrames: string[] = [];
+  /** clients of ports/watch, to which a test may send */
+  readonly portWatchers = new Set<WebSocket>();
   faults: Faults = {};
   readonly #server: Server;
   readonly #sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 * 1024 });
@@ -48,7 +51,15 @@ export class TestDaemon {
         );
         return;
       }
-      const query = new URL(request.url ?? "", this.url).searchParams;
+      const { pathname, searchParams: query } = new URL(request.url ?? "", this.url);
+      if (pathname.endsWith("/ports/watch")) {
+        this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.portWatchers.add(webSocket.on("error", () => {})));
+        return;
+      }
+      if (pathname.endsWith("/proxy")) {
+        this.#sockets.handleUpgrade(request, socket, head, serveProxy);
+        return;
+      }
       this.#sockets.handleUpgrade(request, socket, head, (webSocket) => serveExec(webSocket, query, this.clientFrames));
     });
   }

@@ -6,6 +6,8 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type { Endpoint } from "../api/endpoint.ts";
 import { refuseRequest, refuseUpgrade } from "../api/refuse.ts";
 import type { HelperClient, HelperProcess } from "../helper/index.ts";
+import type { PortFeed } from "../ports/port-feed.ts";
+import { tellPorts } from "../ports/session-frames.ts";
 import type { ExecContainer } from "./container.ts";
 import { HttpClient } from "./http-client.ts";
 import { type ExecRequest, matchExecRoute, parseExecRequest, toExecSpec } from "./request.ts";
@@ -16,6 +18,8 @@ export interface ExecDependencies {
   readonly helper: Pick<HelperClient, "exec">;
   readonly container: ExecContainer;
   readonly log: Pick<Logger, "debug" | "info" | "warn">;
+  /** tells terminal sessions which ports are opened and closed meanwhile; default nothing */
+  readonly ports?: Pick<PortFeed, "subscribe">;
   /** the sprite's own variables, under those of the request; default none */
   readonly environment?: () => Readonly<Record<string, string>>;
 }
@@ -103,6 +107,8 @@ export class ExecEndpoint implements Endpoint {
       upgraded = true;
       const client = new WebSocketClient(webSocket, parsed.stdin);
       client.attach(this.sessions.add(process, sessionOptions(parsed), client));
+      const { ports } = this.#dependencies;
+      if (parsed.tty !== undefined && ports !== undefined) tellPorts(ports, webSocket);
     });
     // `ws` has answered a malformed handshake itself.
     if (!upgraded) process.close();

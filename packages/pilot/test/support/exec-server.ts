@@ -5,6 +5,7 @@ import { Writable } from "node:stream";
 import { pino } from "pino";
 import { type ExecEndpoint, registerExec } from "../../src/exec/index.ts";
 import type { HelperClient } from "../../src/helper/index.ts";
+import { PortFeed } from "../../src/ports/port-feed.ts";
 import type { TestContainer } from "./container.ts";
 
 export interface ExecServer extends AsyncDisposable {
@@ -36,6 +37,7 @@ export async function startExecServer(helper: HelperClient, container: TestConta
     server,
     helper,
     log,
+    ports: new PortFeed({ helper, container: { state: () => state, target: () => container.target } }),
     container: {
       state: () => state,
       target: () => container.target,
