@@ -176,16 +176,42 @@ describe("the sprite's URL", () => {
 describe("ports", () => {
   test("the SDK's watchPorts sees a port open and close", LIMIT, async () => {
     const watcher = await web().watchPorts();
-    const seen: { type: string; port?: number; ports?: PortNotification[] }[] = [];
-    watcher.on("event", (message: (typeof seen)[number]) => seen.push(message));
-    await until("the list", () => seen.length > 0);
-    assert.equal(seen[0]?.type, "port_list");
+    const next = async (type: string, port: number) => {
+      for (;;) {
+        const event = (await watcher.next()) as PortNotification | null;
+        assert.ok(event !== null, "the watch ended");
+        if (event.type === type && event.port === port) return;
+      }
+    };
+    assert.equal(((await watcher.next()) as { type?: string } | null)?.type, "port_list");
     {
       await using _ = await serve("127.0.0.1", 4100);
-      await until("port_opened", () => seen.some(({ type, port }) => type === "port_opened" && port === 4100));
+      await next("port_opened", 4100);
     }
-    await until("port_closed", () => seen.some(({ type, port }) => type === "port_closed" && port === 4100));
+    await next("port_closed", 4100);
     watcher.close();
+  });
+
+  test("a terminal session is told of ports, one without a terminal is not", LIMIT, async () => {
+    const frames: { tty: boolean; type?: string; port?: number }[] = [];
+    const sessions = await Promise.all(
+      [true, false].map(async (tty) => {
+        const session = await start(web(), "sh", ["-c", "read line"], { tty });
+        session.command.on("message", (frame: object) => frames.push({ ...frame, tty }));
+        return session;
+      }),
+    );
+    {
+      await using _ = await serve("127.0.0.1", 4150);
+      await until("port_opened", () => frames.some(({ type, port }) => type === "port_opened" && port === 4150));
+    }
+    await until("port_closed", () => frames.some(({ type, port }) => type === "port_closed" && port === 4150));
+    assert.ok(frames.every(({ tty }) => tty));
+    for (const { command, exited } of sessions) {
+      command.stdin.write("\n");
+      await exited;
+    }
+    assert.equal(String(sessions[1]?.stdout()), "");
   });
 
   test("the SDK's proxyPort reaches a server on the loopback; a closed port ends the connection", LIMIT, async () => {

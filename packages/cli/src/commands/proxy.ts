@@ -68,8 +68,7 @@ async function joinStdio(cli: Cli, name: string, target: string, flags: ProxyFla
   const inside = await (await cli.client(flags)).openProxy(name, parseTarget(target));
   const { pipeline } = await import("node:stream/promises");
   // Standard input may stay open for ever: the end of what comes from inside is the end.
-  const upload = pipeline(cli.stdin, inside).catch(() => {});
+  pipeline(cli.stdin, inside).catch(() => {});
   cli.onBrokenPipe = () => inside.destroy();
   await pipeline(inside, cli.stdout, { end: false });
-  await Promise.race([upload, Promise.resolve()]);
 }

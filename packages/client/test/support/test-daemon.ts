@@ -111,7 +111,7 @@ export class TestDaemon {
   #refusal(request: IncomingMessage): { status: number; body: string } | undefined {
     if (this.faults.refuseExec !== undefined) return this.faults.refuseExec;
     if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
-    const name = /^\/v1\/sprites\/([^/]+)\/exec/.exec(request.url ?? "")?.[1] ?? "";
+    const name = /^\/v1\/sprites\/([^/]+)\/(?:exec|proxy|ports\/watch)/.exec(request.url ?? "")?.[1] ?? "";
     return this.sprites.has(name) ? undefined : { status: 404, body: errorBody("not_found", `no sprite ${name}`, "'hob list' shows them") };
   }
 

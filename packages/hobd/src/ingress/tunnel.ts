@@ -5,11 +5,14 @@ import type { PilotLocator } from "../front-door/pilot-locator.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 
-const CONNECT_TIMEOUT_MS = 5_000;
+/**
+ * Milliseconds in which a pilot must have said that the request has arrived, for each try: what lies before a pilot
+ * loses a connection now and then, most of all when a VM has just woken. Opening has no effect by itself, so a lost try
+ * is repeated, through the locator, which starts a VM that has gone.
+ */
+const ARRIVAL_TIMEOUTS_MS = [3_000, 6_000, 15_000];
 /** A service that is started for the connection has 10 s; under emulation everything takes longer. */
 const ANSWER_TIMEOUT_MS = 30_000;
-/** Opening has no effect by itself, so a lost try is repeated, through the locator, which starts a VM that has gone. */
-const ATTEMPTS = 3;
 const REFUSAL_BYTES_MAX = 16 * 1024;
 
 /** The pilot could not be asked, as opposed to: it said no. */
@@ -20,21 +23,22 @@ class LostTunnel extends Error {}
  * @throws HobError `nothing_listens`, … as the pilot says | `pilot_unreachable` | what the locator throws
  */
 export async function openTunnel(locate: PilotLocator, record: SpriteRecord): Promise<Socket> {
-  for (let attempt = 1; ; attempt++) {
+  let lost: unknown;
+  for (const timeoutMs of ARRIVAL_TIMEOUTS_MS) {
     try {
-      return await ask(record, await locate(record));
+      return await ask(record, await locate(record), timeoutMs);
     } catch (error) {
       if (!(error instanceof LostTunnel)) throw error;
-      if (attempt < ATTEMPTS) continue;
-      throw new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, {
-        hint: "try again; if it stays so, restart the sprite",
-        cause: error,
-      });
+      lost = error;
     }
   }
+  throw new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, {
+    hint: "try again; if it stays so, restart the sprite",
+    cause: lost,
+  });
 }
 
-function ask(record: SpriteRecord, { host, port, token }: PilotEndpoint): Promise<Socket> {
+function ask(record: SpriteRecord, { host, port, token }: PilotEndpoint, timeoutMs: number): Promise<Socket> {
   const outgoing = httpRequest({
     host,
     port,
@@ -43,17 +47,15 @@ function ask(record: SpriteRecord, { host, port, token }: PilotEndpoint): Promis
     headers: { Authorization: `Bearer ${token}`, Connection: "Upgrade", Upgrade: TUNNEL_PROTOCOL },
   });
   return new Promise((resolve, reject) => {
-    let timer = setTimeout(() => outgoing.destroy(new Error("no connection in time")), CONNECT_TIMEOUT_MS);
+    let timer = setTimeout(() => outgoing.destroy(new Error("not arrived in time")), timeoutMs);
     const settle = (end: () => void) => {
       clearTimeout(timer);
       end();
     };
-    outgoing.once("socket", (socket) => {
-      socket.setNoDelay(true);
-      socket.once("connect", () => {
-        clearTimeout(timer);
-        timer = setTimeout(() => outgoing.destroy(new Error("no answer in time")), ANSWER_TIMEOUT_MS);
-      });
+    outgoing.once("socket", (socket) => socket.setNoDelay(true));
+    outgoing.once("information", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => outgoing.destroy(new Error("no answer in time")), ANSWER_TIMEOUT_MS);
     });
     outgoing.on("error", (error) => settle(() => reject(new LostTunnel(error.message, { cause: error }))));
     outgoing.once("upgrade", (_response, socket, head) => {

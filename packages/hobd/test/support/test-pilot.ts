@@ -77,6 +77,7 @@ export class TestPilot implements AsyncDisposable {
   #joinApplication(socket: Duplex, port: number): void {
     this.tunnels++;
     const inside = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    socket.write("HTTP/1.1 102 Processing\r\n\r\n");
     inside.once("connect", () => {
       socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: hob-tunnel\r\n\r\n");
       pipeline(inside, socket, () => {});

@@ -30,6 +30,8 @@ export class IngressEndpoint implements Endpoint {
   }
 
   async #open(client: Duplex, head: Buffer): Promise<void> {
+    // Tells the host that the request has arrived: what follows may take as long as a service takes to start.
+    client.write("HTTP/1.1 102 Processing\r\n\r\n");
     const hold = this.#parts.activity.hold("url", "a connection to the sprite's URL");
     try {
       const { socket } = await this.#parts.target.connect();
