@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { EOF_FRAME, type HobError } from "@hob/protocol";
 import { WebSocket } from "ws";
@@ -168,8 +168,13 @@ describe("ways into a container", { skip: containerUnavailable() ?? false }, () 
     const client = new WebSocket(url("/v1/sprites/x/proxy"));
     await once(client, "open");
     const got = received(client);
+    // In one segment: the first frame and what follows it are read together.
+    const { _socket: tcp } = client as unknown as { _socket: Socket };
+    tcp.cork();
     client.send('{"host":"localhost","port":5001}\n');
-    for (let at = 0; at < bytes.length; at += 65_536) client.send(bytes.subarray(at, at + 65_536));
+    client.send(bytes.subarray(0, 1_000));
+    tcp.uncork();
+    for (let at = 1_000; at < bytes.length; at += 65_536) client.send(bytes.subarray(at, at + 65_536));
     await waitFor(() => got.bytes().length === bytes.length, "all bytes");
     assert.equal(createHash("sha256").update(got.bytes()).digest("hex"), createHash("sha256").update(bytes).digest("hex"));
     assert.deepEqual(JSON.parse(got.texts[0] ?? ""), { status: "connected", target: "127.0.0.1:5001" });

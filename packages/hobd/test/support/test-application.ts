@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { WebSocketServer } from "ws";
 
 export interface Seen {
@@ -16,6 +16,7 @@ export class TestApplication implements AsyncDisposable {
   readonly #webSockets = new WebSocketServer({ noServer: true });
 
   constructor() {
+    const once = new WeakSet<Socket>();
     // biome-ignore lint/complexity/noExcessiveCognitiveComplexity: a table of what a path does
     this.server = createServer(async (request, response) => {
       const { method = "", url = "", headers } = request;
@@ -35,8 +36,11 @@ export class TestApplication implements AsyncDisposable {
         response.writeHead(200, { "Content-Length": "1000" });
         response.write("some", () => response.destroy());
       } else if (url === "/die") request.socket.destroy();
-      else if (url === "/drop") {
-        response.end("ok", () => setTimeout(() => request.socket.destroy(), 20));
+      else if (url === "/once") {
+        // As if the connection had been closed while the second request was on its way.
+        if (once.has(request.socket)) request.socket.destroy();
+        else response.end("ok");
+        once.add(request.socket);
       } else if (url === "/hop") {
         response.setHeader("X-Private", "1");
         response.setHeader("Proxy-Authenticate", "Basic");
