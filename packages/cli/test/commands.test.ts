@@ -239,6 +239,8 @@ describe("the command itself", () => {
       "info",
       "exec",
       "console",
+      "url",
+      "proxy",
       "bounce",
       "destroy",
       "token",

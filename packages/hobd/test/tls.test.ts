@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { connect, type TLSSocket } from "node:tls";
 import { readTlsFiles, tlsWarning } from "../src/daemon/tls-files.ts";
-import { loadConfig } from "../src/index.ts";
+import { loadConfig, reloadOnSignal } from "../src/index.ts";
 import { TestApplication } from "./support/test-application.ts";
 import { TestDaemon } from "./support/test-daemon.ts";
 
@@ -120,6 +120,20 @@ describe("a daemon with TLS", () => {
       copyFileSync(second.keyFile, files.keyFile);
       hob.daemon.reload();
       assert.equal(await served(url), "second");
+    }));
+
+  test("SIGHUP reads it anew; without TLS that signal is left alone", () =>
+    withTls(async (hob, url, files) => {
+      const source = new EventEmitter() as EventEmitter & Pick<NodeJS.Process, "on" | "off">;
+      copyFileSync(second.certFile, files.certFile);
+      copyFileSync(second.keyFile, files.keyFile);
+      {
+        using _ = reloadOnSignal(hob.daemon, source);
+        source.emit("SIGHUP");
+        assert.equal(await served(url), "second");
+      }
+      using _ = reloadOnSignal({ reload: () => assert.fail(), tlsUrl: undefined }, source);
+      assert.equal(source.listenerCount("SIGHUP"), 0);
     }));
 
   test("a connection that never says hello does not hold up the end", () =>
