@@ -15,6 +15,8 @@
 #define BUFFER_BYTES (128 * 1024)
 /* Time in which what a client sent before it closed must have been taken. */
 #define FLUSH_MS 10000
+/* Time that the other side then has to read it and to end. */
+#define DRAIN_MS 2000
 
 struct direction {
   int from, to;
@@ -82,6 +84,20 @@ static void flush_rest(struct direction *up, int target_pidfd) {
   }
 }
 
+/*
+ * Reads to the end what nobody wants any more. Closing a TCP socket with unread bytes sends a reset, tcp(7), and a reset
+ * takes from the peer's buffer what it has not read yet: the client's last words.
+ */
+static void drain(struct direction *down, int target_pidfd) {
+  int64_t deadline = now_ms() + DRAIN_MS;
+  for (int64_t left = DRAIN_MS; left > 0; left = deadline - now_ms()) {
+    struct pollfd fds[2] = {{.fd = down->from, .events = POLLIN}, {.fd = target_pidfd, .events = POLLIN}};
+    if ((poll(fds, 2, (int)left) < 0 && errno != EINTR) || fds[1].revents != 0) return;
+    ssize_t got = fds[0].revents == 0 ? -1 : recv(down->from, down->bytes, BUFFER_BYTES, MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && fds[0].revents != 0 && !is_temporary(errno))) return;
+  }
+}
+
 void relay(int conn, int peer, int target_pidfd) {
   static struct direction up, down;
   up = (struct direction){.from = conn, .to = peer};
@@ -94,7 +110,10 @@ void relay(int conn, int peer, int target_pidfd) {
                             {.fd = target_pidfd, .events = POLLIN}};
     if (poll(fds, 3, -1) < 0 && errno != EINTR) return;
     if (fds[2].revents != 0) return;
-    if ((fds[0].revents & (POLLHUP | POLLERR)) && !down.told) return flush_rest(&up, target_pidfd);
+    if ((fds[0].revents & (POLLHUP | POLLERR)) && !down.told) {
+      flush_rest(&up, target_pidfd);
+      return drain(&down, target_pidfd);
+    }
     if ((fds[0].revents & POLLIN) && !pull(&up)) return;
     if ((fds[1].revents & (POLLIN | POLLHUP | POLLERR)) && wants_input(&down) && !pull(&down)) return;
     if ((fds[0].revents & POLLOUT) && !push(&down)) return;
