@@ -39,6 +39,7 @@ enum request_type {
   REQ_MOVE_MOUNT = 16,
   REQ_NBD = 13,
   REQ_FILES = 11,
+  REQ_SOCKETS = 12,
 };
 
 enum client_frame {
@@ -63,6 +64,7 @@ enum server_frame {
   FRAME_DONE = 82,
   FRAME_EVENTS = 83,
   FRAME_FILE_ERROR = 84,
+  FRAME_LISTENERS = 100,
 };
 
 enum tag {
@@ -116,6 +118,8 @@ enum tag {
   TAG_PATTERN = 77,
   TAG_OWNER = 78,
   TAG_GROUP = 79,
+  TAG_INTERVAL_MS = 100,
+  TAG_ENDPOINT = 101,
 };
 
 #define EXIT_FLAG_CONTAINER_GONE 1
@@ -245,6 +249,8 @@ void serve_move_mount(int conn, const struct frame *frame);
 void serve_nbd(int conn, const struct frame *frame);
 /* files_request.c: one operation on files inside the container. */
 void serve_files(int conn, const struct frame *frame);
+/* sockets.c; lasts as long as its connection */
+void serve_sockets(int conn, const struct frame *frame);
 
 /* ---- netlink.c ---- */
 struct netlink {

@@ -1,7 +1,7 @@
 /**
  * Measures what docs/design.md promises, each figure beside what it is held against, in one run.
  *
- *   npm run bench [-- --json] [--quick] [--save] [create|running|lifecycle …]
+ *   npm run bench [-- --json] [--quick] [--save] [create|running|url|lifecycle …]
  *
  * --json prints the report as JSON; --quick takes few rounds; --save also writes docs/benchmarks.md.
  */
@@ -12,11 +12,13 @@ import { benchCreate } from "./bench/create.ts";
 import { describeMachine, type Report, toMarkdown } from "./bench/report.ts";
 import { benchLifecycle, benchRunning } from "./bench/running.ts";
 import type { Row } from "./bench/stats.ts";
+import { benchUrl } from "./bench/url.ts";
 import { PROJECT } from "./lib/steps.ts";
 
 const BENCHES: Record<string, (quick: boolean) => Promise<Row[]>> = {
   create: (quick) => benchCreate(quick ? 3 : 20),
   running: (quick) => benchRunning(quick ? 10 : 100),
+  url: (quick) => benchUrl(quick ? 200 : 2_000),
   lifecycle: (quick) => benchLifecycle(quick ? 2 : 10),
 };
 

@@ -241,6 +241,8 @@ describe("the command itself", () => {
       "console",
       "attach",
       "sessions",
+      "url",
+      "proxy",
       "bounce",
       "checkpoint",
       "restore",

@@ -1,4 +1,6 @@
+import type { Duplex } from "node:stream";
 import type { KillEvent, SessionItem } from "@hob/protocol/api/exec.ts";
+import type { UrlTicket } from "@hob/protocol/api/ports.ts";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { BounceResponse } from "@hob/protocol/pilot.ts";
 import type {
@@ -16,7 +18,10 @@ import type { SpriteCheckpoints } from "./checkpoints.ts";
 import type { ExecResult } from "./collect.ts";
 import type { AttachOptions, ExecOptions, ExecSession } from "./exec.ts";
 import type { SpriteFiles } from "./files.ts";
+import type { Forward, ForwardOptions } from "./forward.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
+import type { PortListener, PortWatch } from "./ports.ts";
+import type { ProxyTarget } from "./proxy.ts";
 import type { KillOptions } from "./sessions.ts";
 
 export interface HobClientOptions {
@@ -167,6 +172,26 @@ export class HobClient {
   async killSession(name: string, sessionId: string, options: KillOptions = {}): Promise<KillEvent[]> {
     const { killSession } = await import("./sessions.ts");
     return killSession(this.endpoint, spritePath(name, "exec"), sessionId, options);
+  }
+
+  /** See watchPorts of ports.ts. */
+  async watchPorts(name: string, listener: PortListener): Promise<PortWatch> {
+    return (await import("./ports.ts")).watchPorts(this.endpoint, spritePath(name), listener);
+  }
+
+  /** See createUrlTicket of ports.ts. */
+  async createUrlTicket(name: string): Promise<UrlTicket> {
+    return (await import("./ports.ts")).createUrlTicket(this.endpoint, spritePath(name));
+  }
+
+  /** See openProxy of proxy.ts. */
+  async openProxy(name: string, target: ProxyTarget): Promise<Duplex> {
+    return (await import("./proxy.ts")).openProxy(this.endpoint, spritePath(name), target);
+  }
+
+  /** See forwardPort of forward.ts. */
+  async forwardPort(name: string, options: ForwardOptions): Promise<Forward> {
+    return (await import("./forward.ts")).forwardPort(this.endpoint, spritePath(name), options);
   }
 
   /** Runs a command to its end and keeps what it wrote. For output that fits in memory. */

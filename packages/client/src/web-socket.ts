@@ -10,10 +10,11 @@ const REFUSAL_BYTES_MAX = 64 * 1024;
 
 /**
  * Opens a WebSocket. It comes back paused, so that no frame is lost before listeners are there: call resume().
+ * @param what names the operation in errors
  * @throws HobError what the server said when it refused, or `cannot_connect` | `connection_lost` | `timeout`
  */
-export function dial(endpoint: Endpoint, path: string, query: URLSearchParams, timeoutMs: number): Promise<WebSocket> {
-  const target = `${requestTarget(endpoint, path)}?${query}`;
+export function dial(endpoint: Endpoint, path: string, query: URLSearchParams, timeoutMs: number, what = "exec"): Promise<WebSocket> {
+  const target = `${requestTarget(endpoint, path)}${query.size === 0 ? "" : `?${query}`}`;
   if (target.length > LIMITS.requestTargetBytes) {
     throw new HobError(
       "invalid_request",
@@ -43,24 +44,24 @@ export function dial(endpoint: Endpoint, path: string, query: URLSearchParams, t
       socket.removeAllListeners();
       resolve(socket);
     });
-    socket.once("error", (error) => fail(dialError(endpoint, timeoutMs, error)));
+    socket.once("error", (error) => fail(dialError(endpoint, timeoutMs, error, what)));
     socket.once("unexpected-response", (request: ClientRequest, response: IncomingMessage) => {
       void readRefusal(response).then((body) => {
         request.destroy();
-        fail(errorFromAnswer("exec", response.statusCode ?? 0, body));
+        fail(errorFromAnswer(what, response.statusCode ?? 0, body));
       });
     });
   });
 }
 
-function dialError(endpoint: Endpoint, timeoutMs: number, error: Error): HobError {
+function dialError(endpoint: Endpoint, timeoutMs: number, error: Error, what: string): HobError {
   if (error.message.includes("handshake has timed out")) {
-    return new HobError("timeout", `exec: no answer within ${timeoutMs / 1000} s`, {
+    return new HobError("timeout", `${what}: no answer within ${timeoutMs / 1000} s`, {
       hint: "the daemon's log says what it is doing",
       cause: error,
     });
   }
-  return connectionError("exec", endpoint.url.origin, error);
+  return connectionError(what, endpoint.url.origin, error);
 }
 
 async function readRefusal(response: IncomingMessage): Promise<string> {

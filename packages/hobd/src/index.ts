@@ -13,7 +13,7 @@ export {
 export { type Daemon, type DaemonOverrides, type RuntimeContext, startDaemon } from "./daemon/context.ts";
 export { type DaemonInfo, type HomeLayout, homeLayout, readDaemonInfo, readTokenFile } from "./daemon/home.ts";
 export { createHomeToken, listHomeTokens, revokeHomeToken } from "./daemon/home-tokens.ts";
-export { type SignalSource, stopOnSignal } from "./daemon/signals.ts";
+export { reloadOnSignal, type SignalSource, stopOnSignal } from "./daemon/signals.ts";
 export { createRuntime, type RuntimeOptions } from "./runtime/context.ts";
 export type { MachineSpec, PilotEndpoint, SpriteRuntime } from "./runtime/sprite-runtime.ts";
 export { ORGANIZATION } from "./tokens/token-format.ts";

@@ -19,8 +19,14 @@ import { SpriteStorage } from "./durability/sprite-storage.ts";
 import { ExecEndpoint, JournalStore } from "./exec/index.ts";
 import { FilesEndpoint } from "./files/index.ts";
 import { HelperClient } from "./helper/index.ts";
+import { IngressEndpoint } from "./ingress/endpoint.ts";
+import { HttpTarget } from "./ingress/http-target.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { Resolver } from "./network/resolver.ts";
+import { InsideDialer } from "./ports/dialer.ts";
+import { PortsEndpoint } from "./ports/endpoint.ts";
+import { lookUpInside } from "./ports/name-lookup.ts";
+import { PortFeed } from "./ports/port-feed.ts";
 import { Sprite } from "./sprite.ts";
 import type { OriginResolver, ThinVolume } from "./volume/thin-volume.ts";
 import { clearMounts, TreeSwitch } from "./volume/tree-switch.ts";
@@ -58,6 +64,7 @@ export class PilotContext {
   readonly #crun: Crun;
   readonly #resolver: Resolver;
   readonly #checkpointMounts: CheckpointMounts;
+  readonly #portFeed: PortFeed;
   #stopHourly: () => void = () => {};
 
   constructor(config: BootConfig, platform: Platform, overrides: { runner?: CommandRunner } = {}) {
@@ -86,6 +93,7 @@ export class PilotContext {
     });
     this.storage.use(volume, this.treeSwitch);
     this.#resolver = new Resolver(config.network.dns);
+    this.#portFeed = new PortFeed({ helper, container });
     this.exec = this.#createExec();
     this.endpoints = this.#createEndpoints();
   }
@@ -93,14 +101,26 @@ export class PilotContext {
   #createExec(): ExecEndpoint {
     const { helper, container, log, sprite } = this;
     const journals = new JournalStore(`${PATHS.state}/sessions`);
-    return new ExecEndpoint({ helper, container, log, journals, environment: () => sprite.identity?.environment ?? {} });
+    return new ExecEndpoint({
+      helper,
+      container,
+      log,
+      journals,
+      ports: this.#portFeed,
+      environment: () => sprite.identity?.environment ?? {},
+    });
   }
 
   #createEndpoints(): Endpoint[] {
-    const { helper, container, log, uptimeMs } = this;
+    const { helper, container, log, sprite, uptimeMs, activity } = this;
+    const ownNames = () => ["sprite", ...(sprite.identity === undefined ? [] : [sprite.identity.name])];
+    const dialer = new InsideDialer({ helper, container, lookUp: lookUpInside(helper, container), ownNames });
+    const target = new HttpTarget({ targets: { current: async () => undefined }, dialer, helper, container });
     return [
       this.exec,
       new FilesEndpoint({ helper, container, log }),
+      new PortsEndpoint({ feed: this.#portFeed, dialer, activity }),
+      new IngressEndpoint({ target, activity }),
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
       ...this.storage.endpoints,

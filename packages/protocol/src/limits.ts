@@ -20,6 +20,8 @@ export const LIMITS = {
   journalsBytes: 256 * 1024 * 1024,
   /** output that a terminal session shows to those who attach without saying from where */
   scrollbackBytes: 256 * 1024,
+  /** connections into one sprite at a time, by its URL and by proxies */
+  insideConnections: 512,
   labels: 32,
   labelBytes: 128,
   idempotencyKeyBytes: 255,

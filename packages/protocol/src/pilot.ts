@@ -14,6 +14,7 @@ import { storageAssignment } from "./relay.ts";
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
+ * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
  *
  * Anything else on that port is the public API of this sprite, `/v1/sprites/NAME/…`, forwarded by the front door.
@@ -28,6 +29,7 @@ export const PILOT_ROUTES = {
   attach: "/hob/attach",
   /** upgraded: relay.ts */
   relay: "/hob/relay",
+  ingress: "/hob/ingress",
 } as const;
 
 /**
@@ -36,6 +38,9 @@ export const PILOT_ROUTES = {
  * when the first one has arrived.
  */
 export const REQUEST_ID_HEADER = "hob-request-id";
+
+/** Protocol that a connection to `PILOT_ROUTES.ingress` is upgraded to: the bytes of a TCP connection inside the sprite. */
+export const TUNNEL_PROTOCOL = "hob-tunnel";
 
 /** TCP port of the pilot inside the microVM. */
 export const PILOT_PORT = 8080;

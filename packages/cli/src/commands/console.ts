@@ -8,6 +8,8 @@ import { takeSpriteName } from "../sprite-argument.ts";
 interface ConsoleFlags extends GlobalFlags {
   sprite?: string;
   dir?: string;
+  /** false with --no-port-forward */
+  portForward: boolean;
 }
 
 const LOGIN_SHELL = ["bash", "-l"] as const;
@@ -19,7 +21,8 @@ export const register: Register = (program, cli) => {
     .description("Open a shell in a sprite; Ctrl+\\ leaves it running")
     .argument("[name]", "name of the sprite")
     .option("-s, --sprite <name>", "name of the sprite")
-    .option("--dir <dir>", "working directory inside the sprite");
+    .option("--dir <dir>", "working directory inside the sprite")
+    .option("--no-port-forward", "do not make ports that are opened inside reachable at the same local port");
   withExample(command, "hob console web");
   command.action((name: string | undefined, _flags: ConsoleFlags, self: Command) =>
     openConsole(cli, name, self.optsWithGlobals<ConsoleFlags>()),
@@ -34,5 +37,10 @@ async function openConsole(cli: Cli, operand: string | undefined, flags: Console
     });
   }
   const [{ connect }, { runOnTerminal }] = await Promise.all([import("../terminal/connection.ts"), import("../terminal/interactive.ts")]);
-  cli.exitStatus = await runOnTerminal(cli, await connect(cli, flags), name, { command: LOGIN_SHELL, dir: flags.dir, stdin: true });
+  cli.exitStatus = await runOnTerminal(cli, await connect(cli, flags), name, {
+    command: LOGIN_SHELL,
+    dir: flags.dir,
+    stdin: true,
+    portForward: flags.portForward,
+  });
 }

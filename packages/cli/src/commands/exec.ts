@@ -9,6 +9,8 @@ import { takeSpriteName } from "../sprite-argument.ts";
 interface ExecFlags extends GlobalFlags {
   sprite?: string;
   dir?: string;
+  /** false with --no-port-forward */
+  portForward: boolean;
   env?: Record<string, string>;
   file?: string[];
   tty?: boolean;
@@ -32,6 +34,7 @@ export const register: Register = (program, cli) => {
     .option("--file <source:destination>", "copy a file of this machine into the sprite first; may be repeated", collectText)
     .option("-t, --tty", "run on a terminal")
     .option("--detach", "leave the command running and print the id of its session")
+    .option("--no-port-forward", "with -t: do not make ports that are opened inside reachable at the same local port")
     .option("--no-stdin", "give the command an empty standard input");
   withExample(
     command,
@@ -58,7 +61,7 @@ async function exec(cli: Cli, words: readonly string[], flags: ExecFlags): Promi
     await runDetached(cli, connection, name, options, flags.tty === true);
   } else if (flags.tty) {
     const { runOnTerminal } = await import("../terminal/interactive.ts");
-    cli.exitStatus = await runOnTerminal(cli, connection, name, options);
+    cli.exitStatus = await runOnTerminal(cli, connection, name, { ...options, portForward: flags.portForward });
   } else {
     const { runPiped } = await import("../terminal/piped.ts");
     cli.exitStatus = await runPiped(cli, connection, name, options);

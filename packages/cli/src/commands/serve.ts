@@ -7,6 +7,9 @@ import { type Register, withExample } from "../program.ts";
 
 interface ServeFlags extends GlobalFlags {
   listen?: string;
+  tlsCert?: string;
+  tlsKey?: string;
+  tlsListen?: string;
   domain?: string;
   maxRunning?: string;
   store?: string;
@@ -21,6 +24,9 @@ export const register: Register = (program, cli) => {
     .command("serve")
     .description("Run the daemon in the foreground; Ctrl+C stops it")
     .option("--listen <host:port>", "address to listen on (default: HOB_LISTEN, else 127.0.0.1:7788)")
+    .option("--tls-cert <file>", "certificate, PEM, with its chain; serves API and URLs with TLS too (default: HOB_TLS_CERT)")
+    .option("--tls-key <file>", "its private key, PEM (default: HOB_TLS_KEY)")
+    .option("--tls-listen <host:port>", "address for TLS (default: HOB_TLS_LISTEN, else port 7443 at the host of --listen)")
     .option("--domain <domain>", "sprites answer at NAME.DOMAIN (default: HOB_DOMAIN, else sprites.localhost)")
     .option("--max-running <n>", "sprites that may run at once (default: HOB_MAX_RUNNING, else as memory allows)")
     .option("--store <store>", "where sprites' data is kept for good: dir:PATH or s3://BUCKET/PREFIX?… (default: HOB_STORE, else the home)")
@@ -34,8 +40,20 @@ export const register: Register = (program, cli) => {
 
 async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
   const { loadConfig } = await import("@hob/hobd");
-  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store } = flags;
-  const config = loadConfig(cli.env, { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store });
+  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store, tlsCert, tlsKey, tlsListen } = flags;
+  const config = loadConfig(cli.env, {
+    home,
+    listen,
+    domain,
+    maxRunning,
+    idleTimeout,
+    coldAfter,
+    createRate,
+    store,
+    tlsCert,
+    tlsKey,
+    tlsListen,
+  });
   const { createRuntime } = await import("../runtime.ts");
   await serveInForeground(
     cli,
@@ -47,13 +65,15 @@ async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
 
 /** Runs a daemon until a signal has stopped it. */
 export async function serveInForeground(cli: Cli, config: DaemonConfig, overrides: DaemonOverrides, json: boolean): Promise<void> {
-  const { startDaemon, stopOnSignal } = await import("@hob/hobd");
+  const { reloadOnSignal, startDaemon, stopOnSignal } = await import("@hob/hobd");
   const start = performance.now();
   const daemon = await startDaemon(config, overrides);
   const stopped = stopOnSignal(daemon);
+  using _ = reloadOnSignal(daemon);
   // The reader of the ready line may go away; the daemon stays.
   cli.onBrokenPipe = undefined;
-  if (json) cli.print(JSON.stringify({ url: daemon.url, token: daemon.token ?? null }));
+  const tls = daemon.tlsUrl === undefined ? {} : { tls_url: daemon.tlsUrl };
+  if (json) cli.print(JSON.stringify({ url: daemon.url, ...tls, token: daemon.token ?? null }));
   else sayReady(cli, daemon, performance.now() - start);
   await stopped;
   if (!json) cli.note("Stopped.");
@@ -62,6 +82,7 @@ export async function serveInForeground(cli: Cli, config: DaemonConfig, override
 function sayReady(cli: Cli, daemon: Daemon, tookMs: number): void {
   const { bold, dim, green } = cli.style;
   cli.print(`${green("Hob is ready")} at ${bold(daemon.url)} ${dim(`(${formatDuration(tookMs)})`)}`);
+  if (daemon.tlsUrl !== undefined) cli.print(`  tls    ${daemon.tlsUrl}`);
   cli.print(
     `  token  ${daemon.home.token}${daemon.token === undefined ? " (not valid any more: 'hob token create' makes a new one)" : ""}`,
   );

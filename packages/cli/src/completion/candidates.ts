@@ -17,7 +17,7 @@ const SPRITE_OPERANDS: ReadonlySet<string> = new Set(["name", "names", "words"])
 const NEW_NAME_COMMANDS: ReadonlySet<string> = new Set(["create"]);
 /** Operands that are a file of this machine, or of a sprite: `NAME:PATH`. */
 const FILE_OPERANDS: ReadonlySet<string> = new Set(["source", "destination"]);
-const PATH_OPTIONS: ReadonlySet<string> = new Set(["--home", "--file"]);
+const PATH_OPTIONS: ReadonlySet<string> = new Set(["--home", "--file", "--tls-cert", "--tls-key"]);
 
 const NOTHING: Completion = { candidates: [], files: false };
 
@@ -84,7 +84,10 @@ async function candidatesAt(place: Place, current: string, spriteNames: () => Pr
   if (openOption !== undefined) return { candidates: choices(openOption.argChoices), files: PATH_OPTIONS.has(openOption.long ?? "") };
   if (place.afterDashes) return NOTHING;
   if (current.startsWith("-")) return { candidates: optionCandidates(command), files: false };
-  if (command.commands.length > 0) return { candidates: commandCandidates(command), files: false };
+  if (command.commands.length > 0 && place.operands === 0) {
+    const names = command.registeredArguments.length > 0 && !place.named ? (await sprites()).candidates : [];
+    return { candidates: [...commandCandidates(command), ...names], files: false };
+  }
   const operand = operandAt(command, place.operands);
   if (operand === undefined) return NOTHING;
   if (operand.argChoices !== undefined) return { candidates: choices(operand.argChoices), files: false };

@@ -5,6 +5,7 @@ import type { Environment } from "../config.ts";
 import { attachCommand, type Connection, comeBack, withWayBack } from "./connection.ts";
 import { DetachKey } from "./detach-key.ts";
 import { copy } from "./piped.ts";
+import { PortForwarder } from "./port-forward.ts";
 import { RawMode } from "./raw-mode.ts";
 import { type ForwardedSignal, onSignals, statusOfSignal } from "./signals.ts";
 
@@ -16,21 +17,25 @@ const FALLBACK_SIZE: TtySize = { cols: 80, rows: 24 };
 /** Time the shell gets to end by itself when this process is told to end. */
 const HANGUP_GRACE_MS = 2_000;
 
+export interface TerminalOptions extends Omit<ExecOptions, "tty" | "resume"> {
+  /** whether ports that are opened inside are made reachable at the same local port */
+  portForward?: boolean;
+}
+
 /**
  * Runs a command on a terminal. If this process has one it becomes raw, so that every key goes to the command.
  * @returns its exit status, or 0 when the person has left it running
  */
-export async function runOnTerminal(
-  cli: Cli,
-  connection: Connection,
-  name: string,
-  options: Omit<ExecOptions, "tty" | "resume">,
-): Promise<number> {
+export async function runOnTerminal(cli: Cli, connection: Connection, name: string, options: TerminalOptions): Promise<number> {
   const env = { ...terminalVariables(cli.env), ...options.env };
   const tty = sizeOf(cli.stdout);
   const resume = comeBack(cli, connection);
-  const session = await connection.client.exec(name, { ...options, env, tty, resume });
-  return converse(cli, name, session, { stdin: options.stdin === true, size: tty });
+  const { portForward, ...execOptions } = options;
+  // Before the command: what it opens is new then.
+  using forwarder = portForward ? new PortForwarder(cli, connection.client, name) : undefined;
+  const session = await connection.client.exec(name, { ...execOptions, env, tty, resume });
+  forwarder?.watchScreen(session.stdout);
+  return await converse(cli, name, session, { stdin: options.stdin === true, size: tty });
 }
 
 export interface Conversation {

@@ -4,6 +4,7 @@ import type { Sprite } from "@hob/protocol";
 import { type WebSocket, WebSocketServer } from "ws";
 import { BrokenSessions } from "./broken-sessions.ts";
 import { serveExec } from "./exec-session.ts";
+import { serveProxy } from "./proxy-session.ts";
 
 export const TEST_TOKEN = "hob/test/secret";
 
@@ -36,6 +37,8 @@ export class TestDaemon {
   /** answers of the routes of sessions, by method and the rest of the path */
   readonly sessionAnswers = new Map<string, { status: number; body: string }>();
   readonly broken = new BrokenSessions();
+  /** clients of ports/watch, to which a test may send */
+  readonly portWatchers = new Set<WebSocket>();
   faults: Faults = {};
   readonly #server: Server;
   readonly #sockets = new WebSocketServer({ noServer: true, maxPayload: 1024 * 1024 });
@@ -52,7 +55,15 @@ export class TestDaemon {
         );
         return;
       }
-      const { searchParams, pathname } = new URL(request.url ?? "", this.url);
+      const { pathname, searchParams } = new URL(request.url ?? "", this.url);
+      if (pathname.endsWith("/ports/watch")) {
+        this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.portWatchers.add(webSocket.on("error", () => {})));
+        return;
+      }
+      if (pathname.endsWith("/proxy")) {
+        this.#sockets.handleUpgrade(request, socket, head, serveProxy);
+        return;
+      }
       this.#sockets.handleUpgrade(request, socket, head, (webSocket) => this.#serve(webSocket, pathname, searchParams));
     });
   }
@@ -112,7 +123,7 @@ export class TestDaemon {
   #refusal(request: IncomingMessage): { status: number; body: string } | undefined {
     if (this.faults.refuseExec !== undefined) return this.faults.refuseExec;
     if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
-    const [, name = "", id] = /^\/v1\/sprites\/([^/]+)\/exec(?:\/(\d+))?/.exec(request.url ?? "") ?? [];
+    const [, name = "", id] = /^\/v1\/sprites\/([^/]+)\/(?:exec|proxy|ports\/watch)(?:\/(\d+))?/.exec(request.url ?? "") ?? [];
     if (id !== undefined && !this.broken.input.has(id)) return { status: 404, body: errorBody("not_found", `session not found: ${id}`) };
     return this.sprites.has(name) ? undefined : { status: 404, body: errorBody("not_found", `no sprite ${name}`, "'hob list' shows them") };
   }

@@ -10,6 +10,7 @@ import {
 import { Hono } from "hono";
 import type { Sleeper } from "../activity/sleeper.ts";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
+import type { SignIn } from "../ingress/sign-in.ts";
 import type { SpriteSettingsPatch, TokenRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { checkSprite } from "./check-sprite.ts";
@@ -24,6 +25,7 @@ import { presentSprite } from "./present.ts";
 import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
 import { requireSprite, type SpriteContext, spriteNotFound } from "./sprite-context.ts";
 import { addTokens } from "./token-routes.ts";
+import { addUrlTicket } from "./url-ticket.ts";
 import { watchSprites } from "./watch-sprites.ts";
 
 export interface ApiParts {
@@ -34,6 +36,7 @@ export interface ApiParts {
   tokens: TokenRegistry;
   authenticator: Authenticator;
   pilot: PilotRequester;
+  signIn: SignIn;
   /** aborted when the daemon stops: ends streams that have no end of their own */
   stopping: AbortSignal;
 }
@@ -63,6 +66,8 @@ export function createApi(parts: ApiParts): Hono<Env> {
   addCollection(app, parts);
   addSprite(app, parts);
   addLifecycle(app, parts);
+  addUrlTicket(app, parts);
+  app.all("/v1/sprites/:name/url/ticket", methodNotAllowed("POST"));
   return app;
 }
 

@@ -8,11 +8,11 @@ const REGION = "local";
 /** The address a sprite's own web server is reached at. A loopback name (RFC 6761 section 6.3) with the default domain. */
 export type SpriteUrl = (name: string) => string;
 
-/** `http://NAME.DOMAIN:PORT` */
+/** `http://NAME.DOMAIN:PORT`, the port left out where it is the scheme's own. */
 export const spriteUrlOf =
-  (domain: string, port: number): SpriteUrl =>
+  (domain: string, port: number, scheme: "http" | "https" = "http"): SpriteUrl =>
   (name) =>
-    `http://${name}.${domain}${port === 80 ? "" : `:${port}`}`;
+    `${scheme}://${name}.${domain}${port === (scheme === "http" ? 80 : 443) ? "" : `:${port}`}`;
 
 const time = (unixMs: number): string => new Date(unixMs).toISOString();
 const optionalTime = (unixMs: number | null): string | null => (unixMs === null ? null : time(unixMs));

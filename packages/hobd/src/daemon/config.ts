@@ -8,17 +8,21 @@ const DAY_SECONDS = 24 * 60 * 60;
 
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 
+const listenAddress = z.object({
+  host: z.string().min(1).max(255),
+  /** 0 picks a free one */
+  port: z.number().int().min(0).max(65_535),
+});
+
 const DOMAIN_PATTERN = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
 /** Settings of one daemon, complete and checked. */
 export const daemonConfig = z.object({
   /** state directory, absolute; see home.ts for what is in it */
   home: z.string().refine((path) => isAbsolute(path), "an absolute path"),
-  listen: z.object({
-    host: z.string().min(1).max(255),
-    /** 0 picks a free one */
-    port: z.number().int().min(0).max(65_535),
-  }),
+  listen: listenAddress,
+  /** files in PEM form, absolute, and the second address at which API and URLs are served with them; left out: no TLS */
+  tls: z.object({ certFile: z.string(), keyFile: z.string(), listen: listenAddress }).optional(),
   /** sprites answer at NAME.DOMAIN; a name that ends in .localhost needs no DNS (RFC 6761 section 6.3) */
   domain: z.string().max(189).regex(DOMAIN_PATTERN, "a lower-case domain name"),
   /** sprites that may run at once; left out: as many as the host's memory allows */
@@ -42,6 +46,9 @@ export type DaemonConfig = z.infer<typeof daemonConfig>;
 export interface RawConfig {
   home?: string | undefined;
   listen?: string | undefined;
+  tlsCert?: string | undefined;
+  tlsKey?: string | undefined;
+  tlsListen?: string | undefined;
   domain?: string | undefined;
   maxRunning?: string | undefined;
   idleTimeout?: string | undefined;
@@ -55,6 +62,9 @@ export interface RawConfig {
 export const CONFIG_VARIABLES = {
   home: "HOB_HOME",
   listen: "HOB_LISTEN",
+  tlsCert: "HOB_TLS_CERT",
+  tlsKey: "HOB_TLS_KEY",
+  tlsListen: "HOB_TLS_LISTEN",
   domain: "HOB_DOMAIN",
   maxRunning: "HOB_MAX_RUNNING",
   idleTimeout: "HOB_IDLE_TIMEOUT",
@@ -66,6 +76,7 @@ export const CONFIG_VARIABLES = {
 
 export const CONFIG_DEFAULTS = {
   listen: "127.0.0.1:7788",
+  tlsPort: 7443,
   domain: "sprites.localhost",
   idleTimeout: "30s",
   coldAfter: "24h",
@@ -88,9 +99,11 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, fl
   const raw = (key: keyof RawConfig) => flags[key] || env[CONFIG_VARIABLES[key]] || undefined;
   const maxRunning = raw("maxRunning");
   const home = resolve(raw("home") ?? defaultHome(env));
+  const listen = parseListen(raw("listen") ?? CONFIG_DEFAULTS.listen);
   const result = daemonConfig.safeParse({
     home,
-    listen: parseListen(raw("listen") ?? CONFIG_DEFAULTS.listen),
+    listen,
+    ...tlsConfig(raw("tlsCert"), raw("tlsKey"), raw("tlsListen"), listen.host),
     domain: raw("domain") ?? CONFIG_DEFAULTS.domain,
     maxRunning: maxRunning === undefined ? undefined : /^\d+$/.test(maxRunning) ? Number(maxRunning) : Number.NaN,
     idleTimeoutSeconds: parseSeconds("idleTimeout", raw("idleTimeout") ?? CONFIG_DEFAULTS.idleTimeout),
@@ -121,6 +134,18 @@ function parseSeconds(setting: "idleTimeout" | "coldAfter", text: string): numbe
 
 /** Reads a rate such as `10` or `10/min`; not a number where it is none, which the schema refuses. */
 const parseRate = (text: string): number => Number(/^(\d{1,9})(?:\/min)?$/.exec(text.trim())?.[1] ?? Number.NaN);
+
+/** Without an address of its own, TLS is served at that of plain HTTP, on another port. */
+function tlsConfig(cert: string | undefined, key: string | undefined, listen: string | undefined, host: string): Pick<DaemonConfig, "tls"> {
+  if (cert === undefined && key === undefined && listen === undefined) return {};
+  if (cert === undefined || key === undefined) {
+    throw new HobError("invalid_config", `read setting ${cert === undefined ? "tls-cert" : "tls-key"}: it is missing`, {
+      hint: "TLS needs both --tls-cert and --tls-key",
+    });
+  }
+  const address = listen === undefined ? { host, port: CONFIG_DEFAULTS.tlsPort } : parseListen(listen);
+  return { tls: { certFile: resolve(cert), keyFile: resolve(key), listen: address } };
+}
 
 /** Reads `HOST:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT`; without a host it is 127.0.0.1. */
 export function parseListen(text: string): DaemonConfig["listen"] {

@@ -17,6 +17,11 @@ import { type SpriteContext, SpriteEvents } from "../api/sprite-context.ts";
 import { FrontDoor } from "../front-door/front-door.ts";
 import { createPilotLocator, createPilotRequester } from "../front-door/pilot-locator.ts";
 import { Upstream } from "../front-door/upstream.ts";
+import { UrlAccess } from "../ingress/access.ts";
+import { ApplicationExchange } from "../ingress/exchange.ts";
+import { Ingress } from "../ingress/ingress.ts";
+import { OwnRoutes } from "../ingress/own-routes.ts";
+import { SignIn } from "../ingress/sign-in.ts";
 import { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
@@ -25,10 +30,11 @@ import { Authenticator } from "../tokens/authenticator.ts";
 import { ORGANIZATION } from "../tokens/token-format.ts";
 import { type DaemonConfig, localUrl } from "./config.ts";
 import { ensureFirstToken } from "./first-token.ts";
-import { ensureHostId, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
+import { ensureHostId, ensureUrlKey, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
 import { lockHome } from "./home-lock.ts";
 import { HttpServer } from "./http-server.ts";
 import { createLogger, RotatingFile } from "./log.ts";
+import { TlsListener } from "./tls-listener.ts";
 
 /** Milliseconds that creates under way and the runtime have when the daemon stops. */
 const CREATES_STOP_MS = 10_000;
@@ -57,10 +63,14 @@ export interface DaemonOverrides {
 /** A daemon that answers. */
 export interface Daemon {
   readonly url: string;
+  /** where it answers with TLS; undefined without */
+  readonly tlsUrl: string | undefined;
   /** the token in HOME/token; undefined when it has been revoked */
   readonly token: string | undefined;
   readonly home: HomeLayout;
   readonly log: Logger;
+  /** Reads the certificate anew. What is wrong with it is logged, and the one before stays. */
+  reload(): void;
   /** Stops accepting, ends sessions, saves the VMs, closes the registry; bounded. Later calls give the same promise. */
   stop(): Promise<void>;
 }
@@ -75,24 +85,26 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const home = homeLayout(config.home);
   await using undo = new AsyncDisposableStack();
   const { log, registry } = openHome(home, config, undo);
-  const server = new HttpServer(log);
+  const server = new HttpServer(log, config.domain);
   undo.defer(() => server.stop());
   const listening = await server.listen(config.listen);
+  const tls =
+    config.tls === undefined ? undefined : undo.use(await TlsListener.start(server, config.tls, { domain: config.domain, log, now }));
   const url = localUrl(listening);
   const token = await ensureFirstToken(home, registry.tokens, now, log);
   // From here on the CLI finds this daemon; what it asks is held until the sprites are recovered.
   writeDaemonInfo(home, { pid: process.pid, url, version: HOB_VERSION, started_at: new Date(now()).toISOString() });
   const storage = await openStorage(home, config, overrides, log);
   const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, storage, log });
-  const urlOf = spriteUrlOf(config.domain, listening.port);
+  const urlOf = spriteUrlOf(config.domain, tls?.address.port ?? listening.port, tls === undefined ? "http" : "https");
   const limit = runningLimit(config, overrides);
   const context = spriteContext({ registry, runtime, urlOf, log, now, limit, createRate: config.createRate });
   const sleeper = createSleeper(context, config, home);
-  await startParts({ context, sleeper, server, registry, undo });
-  log.info({ url, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
+  await startParts({ context, sleeper, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
+  log.info({ url, tls: tls?.address, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
   const running = undo.move();
   let stopped: Promise<void> | undefined;
-  return { url, token, home, log, stop: () => (stopped ??= stopDaemon(running, log)) };
+  return { url, tlsUrl: tls?.url, token, home, log, reload: () => tls?.reload(), stop: () => (stopped ??= stopDaemon(running, log)) };
 }
 
 /** Lock first: nothing is written into a directory that another daemon uses. */
@@ -165,10 +177,11 @@ interface Parts {
   server: HttpServer;
   registry: Registry;
   undo: AsyncDisposableStack;
+  signIn: SignIn;
 }
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
-async function startParts({ context, sleeper, server, registry, undo }: Parts): Promise<void> {
+async function startParts({ context, sleeper, server, registry, undo, signIn }: Parts): Promise<void> {
   const { runtime, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
@@ -181,10 +194,23 @@ async function startParts({ context, sleeper, server, registry, undo }: Parts): 
   const locate = createPilotLocator(context);
   const upstream = undo.use(new Upstream(locate, context.uses));
   const frontDoor = new FrontDoor({ sprites, authenticator, upstream, log });
+  const exchange = undo.use(new ApplicationExchange(locate));
+  const access = new UrlAccess({ sprites, authenticator, signIn });
+  const ingress = new Ingress({ access, exchange, ownRoutes: new OwnRoutes(sprites, signIn), log });
   const stopping = new AbortController();
   const pilot = createPilotRequester(locate, context.uses);
-  const api = createApi({ context, creator, destroyer, sleeper, authenticator, tokens: registry.tokens, pilot, stopping: stopping.signal });
-  server.serve({ api: api.fetch as Parameters<HttpServer["serve"]>[0]["api"], frontDoor });
+  const api = createApi({
+    context,
+    creator,
+    destroyer,
+    sleeper,
+    authenticator,
+    tokens: registry.tokens,
+    pilot,
+    signIn,
+    stopping: stopping.signal,
+  });
+  server.serve({ api: api.fetch as Parameters<HttpServer["serve"]>[0]["api"], frontDoor, ingress });
   undo.defer(async () => {
     stopping.abort();
     await server.stop();

@@ -1,8 +1,10 @@
-import { randomUUID } from "node:crypto";
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import { randomBytes, randomUUID } from "node:crypto";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { HobError } from "@hob/protocol";
 import { z } from "zod";
+
+const URL_KEY_BYTES = 32;
 
 /**
  * What is in a home directory, all of it readable by its owner only:
@@ -11,6 +13,7 @@ import { z } from "zod";
  * | --- | --- |
  * | hob.db (-wal, -shm) | the registry: sprites, idempotency keys, tokens (SQLite) |
  * | token | the first API token, for the CLI of the same user |
+ * | url.key | signs the cookies of browsers that are signed in at sprites' URLs |
  * | lock | held by the daemon that uses this directory; see home-lock.ts |
  * | hobd.json | where that daemon is: pid, url, version; gone after a clean stop |
  * | hobd.log, hobd.log.1 | its log, and the part before; bounded |
@@ -22,6 +25,7 @@ export interface HomeLayout {
   readonly directory: string;
   readonly database: string;
   readonly token: string;
+  readonly urlKey: string;
   readonly lock: string;
   readonly info: string;
   readonly log: string;
@@ -34,6 +38,7 @@ export const homeLayout = (directory: string): HomeLayout => ({
   directory,
   database: join(directory, "hob.db"),
   token: join(directory, "token"),
+  urlKey: join(directory, "url.key"),
   lock: join(directory, "lock"),
   info: join(directory, "hobd.json"),
   log: join(directory, "hobd.log"),
@@ -110,6 +115,17 @@ export function ensureHostId(layout: HomeLayout): string {
 }
 
 export const writeTokenFile = (layout: HomeLayout, token: string): void => writeFileAtomic(layout.token, `${token}\n`);
+
+/** 32 random bytes, the same at every start; made at the first. Without the file every browser has to sign in again. */
+export function ensureUrlKey(layout: HomeLayout): Buffer {
+  const kept = homeOperation("read", layout.urlKey, () =>
+    existsSync(layout.urlKey) ? Buffer.from(readFileSync(layout.urlKey, "utf8").trim(), "hex") : undefined,
+  );
+  if (kept?.length === URL_KEY_BYTES) return kept;
+  const key = randomBytes(URL_KEY_BYTES);
+  writeFileAtomic(layout.urlKey, `${key.toString("hex")}\n`);
+  return key;
+}
 
 /** Whole or not at all, also when the machine stops in the middle: temporary file, fsync, rename, fsync of the directory. */
 function writeFileAtomic(path: string, text: string): void {

@@ -32,3 +32,13 @@ export function stopOnSignal(daemon: Pick<Daemon, "stop" | "log">, source: Signa
     for (const remove of listeners) remove();
   });
 }
+
+/** Reads the certificate anew at every SIGHUP, as daemons do. Without TLS the signal keeps its meaning: the terminal has gone. */
+export function reloadOnSignal(
+  daemon: Pick<Daemon, "reload" | "tlsUrl">,
+  source: Pick<NodeJS.Process, "on" | "off"> = process,
+): Disposable {
+  const listener = () => daemon.reload();
+  if (daemon.tlsUrl !== undefined) source.on("SIGHUP", listener);
+  return { [Symbol.dispose]: () => void source.off("SIGHUP", listener) };
+}

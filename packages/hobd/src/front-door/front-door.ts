@@ -1,4 +1,4 @@
-import { type IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -8,6 +8,7 @@ import { logError, sendError } from "../api/error-answer.ts";
 import { requireSprite } from "../api/sprite-context.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
+import { bareResponse } from "./bare-response.ts";
 import { hasPrefixedFrames, relayExecFrames } from "./exec-frames.ts";
 import { responseHeaders } from "./headers.ts";
 import { splice } from "./splice.ts";
@@ -68,6 +69,7 @@ export class FrontDoor {
     this.#sessions.add(socket);
     socket.once("close", () => this.#sessions.delete(socket));
     const response = bareResponse(request, socket);
+    response.setHeader(SPRITE_VERSION_HEADER, SPRITE_VERSION);
     try {
       const answer = await this.#ask(request, response, target, true);
       if (answer.kind === "response") return await forward(answer, response);
@@ -115,18 +117,6 @@ export class FrontDoor {
 }
 
 const pathAtPilot = (record: SpriteRecord, target: SpriteTarget): string => `/v1/sprites/${record.name}${target.rest}`;
-
-/** A response on a socket that the HTTP server has let go of, for all answers to an upgrade that are not 101. */
-function bareResponse(request: IncomingMessage, socket: Duplex): ServerResponse {
-  const response = new ServerResponse(request);
-  response.shouldKeepAlive = false;
-  response.setHeader(SPRITE_VERSION_HEADER, SPRITE_VERSION);
-  response.assignSocket(socket as Socket);
-  response.once("finish", () => socket.end());
-  // Nobody reads this socket any more; reading shows when the client has gone.
-  response.once("finish", () => socket.resume());
-  return response;
-}
 
 /** The answer goes out as it comes in. Headers first: a stream may have no byte of body for a long time. */
 async function forward({ request, response: answer }: Extract<Answer, { kind: "response" }>, response: ServerResponse): Promise<void> {

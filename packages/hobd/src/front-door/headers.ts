@@ -3,7 +3,7 @@ import { EXEC_FRAMES_HEADER, PREFIXED, REQUEST_ID_HEADER } from "@hob/protocol";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 
 /** Headers of one connection only (RFC 9110 section 7.6.1), never forwarded. */
-const HOP_BY_HOP: ReadonlySet<string> = new Set([
+export const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
   "proxy-authenticate",
@@ -48,7 +48,7 @@ export function requestHeaders(request: IncomingMessage, endpoint: PilotEndpoint
 }
 
 /** How the body is delimited is decided here and not copied, so that both sides agree on where the request ends. */
-function framing(request: IncomingMessage): string[] {
+export function framing(request: IncomingMessage): string[] {
   const length = request.headers["content-length"];
   if (request.headers["transfer-encoding"] !== undefined) return ["Transfer-Encoding", "chunked"];
   if (length !== undefined) return ["Content-Length", length];
@@ -59,7 +59,7 @@ function framing(request: IncomingMessage): string[] {
 export const responseHeaders = (response: IncomingMessage): string[] => withoutHeaders(response, PRIVATE);
 
 /** Raw headers without the given names and without those that the message's own Connection header names. */
-function withoutHeaders(message: IncomingMessage, names: ReadonlySet<string>): string[] {
+export function withoutHeaders(message: IncomingMessage, names: ReadonlySet<string>): string[] {
   const named = new Set((message.headers.connection ?? "").split(",").map((name) => name.trim().toLowerCase()));
   const kept: string[] = [];
   for (let i = 0; i + 1 < message.rawHeaders.length; i += 2) {

@@ -149,7 +149,7 @@ export class Upstream implements Disposable {
  * Streams the body; `pipe` stops reading the client while the pilot does not take more. Not `pipeline`: it would
  * destroy the client's connection, and with it the answer, when a pilot answers without reading the whole body.
  */
-function sendBody(client: IncomingMessage, outgoing: ClientRequest): void {
+export function sendBody(client: IncomingMessage, outgoing: ClientRequest): void {
   client.pipe(outgoing);
   client.once("error", (error) => outgoing.destroy(error));
   client.once("close", () => {

@@ -44,6 +44,14 @@ export class Authenticator implements AsyncDisposable {
     return { tokenId: record.id };
   }
 
+  /** Whether a token that was seen before may still be acted for. Counts as a use of it. */
+  async isActive(tokenId: string): Promise<boolean> {
+    const record = await this.#tokens.findToken(tokenId);
+    if (record === undefined || record.revokedAt !== null) return false;
+    this.#lastUsed.set(tokenId, this.#now());
+    return true;
+  }
+
   /** Writes the gathered times of last use; keeps them for the next try when that fails. */
   async flush(): Promise<void> {
     const batch = new Map(this.#lastUsed);

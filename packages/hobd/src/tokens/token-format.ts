@@ -39,3 +39,7 @@ export function secretMatches(secret: string, storedHash: string): boolean {
   const given = Buffer.from(hashSecret(secret), "hex");
   return stored.length === given.length && timingSafeEqual(stored, given);
 }
+
+/** Whether an Authorization header carries what has the shape of a token of Hob: nobody else's business, valid or not. */
+export const looksLikeToken = (authorization: string | undefined): boolean =>
+  parseToken(/^bearer +(\S+) *$/i.exec(authorization ?? "")?.[1] ?? "") !== undefined;

@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
-import { pipeline } from "node:stream/promises";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { type Duplex, pipeline } from "node:stream";
+import { pipeline as pipelineDone } from "node:stream/promises";
+import { PILOT_ROUTES } from "@hob/protocol";
 import { WebSocketServer } from "ws";
 
 /** What one request looked like when it arrived. */
@@ -25,6 +27,10 @@ export class TestPilot implements AsyncDisposable {
   readBytes = 0;
   /** answers 401 to other tokens when set */
   acceptedToken: string | undefined;
+  /** where tunnels to the sprite's URL lead; undefined: nothing listens */
+  applicationPort: number | undefined;
+  /** that were opened */
+  tunnels = 0;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
@@ -37,6 +43,7 @@ export class TestPilot implements AsyncDisposable {
     });
     this.#server.on("upgrade", (request, socket, head) => {
       this.#note(request);
+      if (request.url === PILOT_ROUTES.ingress) return this.#openTunnel(request, socket);
       if (request.url?.includes("/refuse")) {
         socket.end('HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{"error":"nope"}'.slice(0, -1));
         return;
@@ -53,6 +60,31 @@ export class TestPilot implements AsyncDisposable {
         });
       });
     });
+  }
+
+  /** What a pilot does: joins the connection with the application's, or says why not. */
+  #openTunnel(request: IncomingMessage, socket: Duplex): void {
+    const refuse = (status: number, error: string) => {
+      const body = JSON.stringify({ error, message: `<b>as the test asked</b>` });
+      socket.end(`HTTP/1.1 ${status} Refused\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    };
+    if (this.acceptedToken !== undefined && request.headers.authorization !== `Bearer ${this.acceptedToken}`) {
+      refuse(401, "unauthorized");
+    } else if (this.applicationPort === undefined) refuse(502, "nothing_listens");
+    else this.#joinApplication(socket, this.applicationPort);
+  }
+
+  #joinApplication(socket: Duplex, port: number): void {
+    this.tunnels++;
+    const inside = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    socket.write("HTTP/1.1 102 Processing\r\n\r\n");
+    inside.once("connect", () => {
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: hob-tunnel\r\n\r\n");
+      pipeline(inside, socket, () => {});
+      pipeline(socket, inside, () => {});
+    });
+    inside.on("error", () => socket.destroy());
+    socket.on("error", () => inside.destroy());
   }
 
   static async start(): Promise<TestPilot> {
@@ -136,7 +168,7 @@ const ROUTES: Record<string, Route> = {
   async firehose(_request, response, url) {
     let left = Number(url.searchParams.get("bytes"));
     const pilot = this;
-    await pipeline(async function* () {
+    await pipelineDone(async function* () {
       for (; left > 0; left -= CHUNK.length) {
         const chunk = CHUNK.subarray(0, Math.min(left, CHUNK.length));
         pilot.sentBytes += chunk.length;

@@ -7,6 +7,8 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type { Endpoint } from "../api/endpoint.ts";
 import { refuseRequest, refuseUpgrade } from "../api/refuse.ts";
 import type { HelperClient, HelperProcess } from "../helper/index.ts";
+import type { PortFeed } from "../ports/port-feed.ts";
+import { tellPorts } from "../ports/session-frames.ts";
 import { attachPoint } from "./attach-point.ts";
 import type { ExecContainer } from "./container.ts";
 import { HttpClient } from "./http-client.ts";
@@ -22,6 +24,8 @@ export interface ExecDependencies {
   readonly container: ExecContainer;
   readonly log: Pick<Logger, "debug" | "info" | "warn">;
   readonly journals: JournalStore;
+  /** tells terminal sessions which ports are opened and closed meanwhile; default nothing */
+  readonly ports?: Pick<PortFeed, "subscribe">;
   /** the sprite's own variables, under those of the request; default none */
   readonly environment?: () => Readonly<Record<string, string>>;
 }
@@ -133,6 +137,8 @@ export class ExecEndpoint implements Endpoint {
       const session = this.#addSession(process, parsed);
       new WebSocketClient(webSocket, session, parsed.stdin).attach();
       session.start();
+      const { ports } = this.#dependencies;
+      if (parsed.tty !== undefined && ports !== undefined) tellPorts(ports, webSocket);
     });
     // `ws` has answered a malformed handshake itself.
     if (!upgraded) process.close();

@@ -6,6 +6,7 @@ import { type ExecSpec, encodeExec } from "./exec-request.ts";
 import { encodeFileRequest, type FileRequest, FileStream } from "./files.ts";
 import { encodeFrame, type FrameDecoder } from "./frames.ts";
 import { HelperProcess } from "./process.ts";
+import { connectInside, type InsideConnection, type Listener, type ListenerWatch, type SocketAddress, watchListeners } from "./sockets.ts";
 import {
   encodeEntropy,
   encodeMount,
@@ -173,6 +174,16 @@ export class HelperClient {
   /** Connects, reconnects or disconnects `/dev/nbdN`, read-only. ENODEV (19) in `details.errno`: the kernel has no nbd. */
   async nbd(index: number, action: NbdAction): Promise<void> {
     await this.#call(encodeNbd(index, action));
+  }
+
+  /** See {@link connectInside}. */
+  connectInside(initPid: number, endpoints: readonly SocketAddress[], timeoutMs?: number): Promise<InsideConnection> {
+    return connectInside(this.#socketPath, initPid, endpoints, timeoutMs);
+  }
+
+  /** See {@link watchListeners}. */
+  watchListeners(initPid: number, intervalMs: number, onList: (listeners: Listener[]) => void): Promise<ListenerWatch> {
+    return watchListeners(this.#socketPath, initPid, intervalMs, onList);
   }
 
   async #call(request: Buffer, timeoutMs = ANSWER_TIMEOUT_MS): Promise<Buffer> {

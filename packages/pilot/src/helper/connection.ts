@@ -6,10 +6,13 @@ import { SERVER_FRAME } from "./wire.ts";
 /** Time to reach the helper; it is local and resident, so anything longer is a fault. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** @throws HobError `helper_unreachable` */
-export function connectHelper(socketPath: string): Promise<Socket> {
+/**
+ * @param allowHalfOpen whether this side still sends after the helper has ended its own
+ * @throws HobError `helper_unreachable`
+ */
+export function connectHelper(socketPath: string, allowHalfOpen = false): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect(socketPath);
+    const socket = connect({ path: socketPath, allowHalfOpen });
     const timer = setTimeout(() => socket.destroy(new Error(`no answer in ${CONNECT_TIMEOUT_MS} ms`)), CONNECT_TIMEOUT_MS);
     const onError = (error: Error) => {
       clearTimeout(timer);

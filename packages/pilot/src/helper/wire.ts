@@ -16,6 +16,7 @@ export const REQUEST = {
   moveMount: 16,
   nbd: 13,
   files: 11,
+  sockets: 12,
 } as const;
 
 export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36, end: 37 } as const;
@@ -33,6 +34,7 @@ export const SERVER_FRAME = {
   done: 82,
   events: 83,
   fileError: 84,
+  listeners: 100,
 } as const;
 
 export const TAG = {
@@ -86,6 +88,8 @@ export const TAG = {
   pattern: 77,
   owner: 78,
   group: 79,
+  intervalMs: 100,
+  endpoint: 101,
 } as const;
 
 /** Values of `TAG.operation`. */
@@ -117,6 +121,8 @@ export const HELPER_LIMITS = {
   /** arguments, and as many environment variables, of one exec */
   strings: 8192,
   entropyBytes: 4096,
+  /** addresses that one connect tries */
+  endpoints: 16,
 } as const;
 
 /** Bit of the second byte of EXIT: the process died because its container ended. */

@@ -12,6 +12,7 @@ import { withErrorAnswers } from "../../src/api/server.ts";
 import { type ExecEndpoint, JournalStore, registerExec } from "../../src/exec/index.ts";
 import type { StoreOptions } from "../../src/exec/journal/index.ts";
 import type { HelperClient } from "../../src/helper/index.ts";
+import { PortFeed } from "../../src/ports/port-feed.ts";
 import type { TestContainer } from "./container.ts";
 
 export interface ExecServer extends AsyncDisposable {
@@ -54,6 +55,7 @@ export async function startExecServer(
     helper,
     log,
     journals: new JournalStore(directory, options),
+    ports: new PortFeed({ helper, container: { state: () => state, target: () => container.target } }),
     container: {
       state: () => state,
       target: () => container.target,

@@ -1,0 +1,163 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Server } from "node:net";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { TestDaemon } from "../../client/test/support/test-daemon.ts";
+import { parsePortMapping, parseTarget } from "../src/port-arguments.ts";
+import { ScreenWatch } from "../src/terminal/screen-watch.ts";
+import { ended, HOB, TestHome } from "./support/run-hob.ts";
+import { TestTerminal } from "./support/terminal.ts";
+
+let daemon: TestDaemon;
+let home: TestHome;
+let server: Server;
+const port = () => (server.address() as AddressInfo).port;
+
+before(async () => {
+  daemon = await TestDaemon.start();
+  daemon.add("web");
+  home = new TestHome().connect(daemon);
+  // What it gets goes back when the sender has ended, so that half-closed connections are seen to work.
+  server = createServer({ allowHalfOpen: true }, async (socket) => {
+    socket.on("error", () => {});
+    const got = await socket.toArray();
+    socket.end(`got ${Buffer.concat(got)}`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+});
+after(async () => {
+  home[Symbol.dispose]();
+  server.close();
+  await daemon.close();
+});
+
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + 15_000; !(await holds()); await sleep(10)) assert.ok(Date.now() < deadline, `not in time: ${what}`);
+}
+
+describe("what is written for ports", () => {
+  test("mappings", () => {
+    assert.deepEqual(parsePortMapping("8080"), { local: 8080, remote: 8080 });
+    assert.deepEqual(parsePortMapping("0:80"), { local: 0, remote: 80 });
+    for (const text of ["", "0", "x", "1:0", "65536", "1:2:3", ":80", "80:"]) {
+      assert.throws(() => parsePortMapping(text), { code: "usage" }, text);
+    }
+  });
+
+  test("targets", () => {
+    assert.deepEqual(parseTarget("localhost:22"), { host: "localhost", port: 22 });
+    assert.deepEqual(parseTarget(":22"), { host: "localhost", port: 22 });
+    assert.deepEqual(parseTarget("22"), { host: "localhost", port: 22 });
+    assert.deepEqual(parseTarget("[::1]:22"), { host: "::1", port: 22 });
+    for (const text of ["", "a:", "::1:22", "a:0", "a:b", "[x]:1"]) assert.throws(() => parseTarget(text), { code: "usage" }, text);
+  });
+
+  test("whether a full-screen program has the screen, also where a sequence is cut in two", () => {
+    const screen = new ScreenWatch();
+    const see = (text: string) => {
+      screen.see(Buffer.from(text));
+      return screen.isFullScreen;
+    };
+    assert.deepEqual([see("$ vi\r\n\x1b[?10"), see("49h"), see("text"), see("\x1b[?1049l\x1b[?25h")], [false, true, true, false]);
+    assert.deepEqual([see("\x1b[?25;1049h"), see("\x1b[?47l")], [true, false]);
+  });
+});
+
+describe("hob proxy", () => {
+  async function start(...args: string[]) {
+    const child = home.start(["proxy", "web", ...args]);
+    const end = ended(child);
+    const [line] = (await once(child.stdout, "data")) as [Buffer];
+    return { child, end, local: Number(/^127\.0\.0\.1:(\d+) -> web:/.exec(String(line))?.[1]) };
+  }
+
+  test("a local port leads inside, each direction to its end; Ctrl+C ends it", async () => {
+    const { child, end, local } = await start(`0:${port()}`);
+    for (const text of ["one", "x".repeat(300_000)]) {
+      const socket = connect({ port: local, host: "127.0.0.1", allowHalfOpen: true });
+      socket.end(text);
+      assert.equal(Buffer.concat(await socket.toArray()).toString(), `got ${text}`);
+    }
+    child.kill("SIGINT");
+    assert.equal((await end).status, 0);
+    const gone = connect(local, "127.0.0.1");
+    assert.match(String(await once(gone, "error").catch((error) => error)), /ECONNREFUSED/);
+  });
+
+  test("a port inside on which nothing listens: the connection ends, and why is said", async () => {
+    const { child, end, local } = await start("0:1");
+    const socket = connect(local, "127.0.0.1");
+    socket.on("error", () => {});
+    await once(socket, "close");
+    child.kill("SIGTERM");
+    const { stderr, status } = await end;
+    assert.match(stderr, /hob: port 1: connect: nothing listens there/);
+    assert.equal(status, 143);
+  });
+
+  test("standard input and output", async () => {
+    const { stdout, status } = await home.run(["proxy", "web", "-W", `localhost:${port()}`], { input: "hello" });
+    assert.deepEqual([stdout.toString(), status], ["got hello", 0]);
+  });
+
+  test("what is wrong is said at once", async () => {
+    const taken = await home.run(["proxy", "web", String(port())]);
+    assert.match(taken.stderr, /EADDRINUSE[\s\S]*hint: choose another local port/);
+    assert.match((await home.run(["proxy", "nosuch", "80"])).stderr, /nosuch/);
+    for (const args of [["proxy"], ["proxy", "web"], ["proxy", "web", "x"], ["proxy", "web", "80", "-W", "a:1"]]) {
+      assert.equal((await home.run(args)).status, 2, args.join(" "));
+    }
+  });
+});
+
+describe("ports of a terminal session", () => {
+  test("are reachable at the same local port while they are open, and said on a line of their own", async () => {
+    const before = daemon.portWatchers.size;
+    using terminal = new TestTerminal([HOB, "console", "web"], home.env);
+    terminal.type("echo re''ady\r");
+    await terminal.waitFor(/ready\r\n/);
+    await until("the watch", () => daemon.portWatchers.size > before);
+    const tell = (frame: object) => {
+      for (const watcher of daemon.portWatchers) watcher.send(JSON.stringify(frame));
+    };
+    tell({ type: "port_list", ports: [{ type: "port_opened", port: 1, address: "::", pid: 1 }] });
+    tell({ type: "port_opened", port: port(), address: "127.0.0.1", pid: 2 });
+    await terminal.waitFor(new RegExp(`hob: port ${port()} of web is open, but the local port is taken: 'hob proxy web LOCAL:${port()}'`));
+    const free = createServer().listen(0, "127.0.0.1");
+    await once(free, "listening");
+    const freePort = (free.address() as AddressInfo).port;
+    free.close();
+    await once(free, "close");
+    tell({ type: "port_opened", port: freePort, address: "::", pid: 3 });
+    await terminal.waitFor(new RegExp(`\r\n[^\r]*hob: port ${freePort} of web is at http://127.0.0.1:${freePort}`));
+    tell({ type: "port_closed", port: freePort, address: "::", pid: 3 });
+    const isOpen = async () => {
+      const socket = connect(freePort, "127.0.0.1");
+      const opened = await once(socket, "connect").then(
+        () => true,
+        () => false,
+      );
+      socket.destroy();
+      return opened;
+    };
+    await until("the port is closed", async () => !(await isOpen()));
+    terminal.type("exit 3\r");
+    assert.equal(await terminal.exited, 3);
+  });
+});
+
+describe("hob url", () => {
+  test("shows it, and changes who may see it", async () => {
+    const url = daemon.sprites.get("web")?.url;
+    assert.equal((await home.run(["url", "web"])).stdout.toString(), `${url}\n`);
+    assert.deepEqual(JSON.parse((await home.run(["url", "web", "--json"])).stdout.toString()), { url, auth: "sprite" });
+    const { stdout, stderr } = await home.run(["url", "update", "web", "--auth", "public"]);
+    assert.match(stdout.toString(), /is open to everybody/, stderr);
+    assert.equal((await home.run(["url", "update", "web", "--auth", "nobody"])).status, 2);
+    assert.equal((await home.run(["url", "update", "web"])).status, 2);
+    const completed = (await home.run(["__complete", "--", "url", ""])).stdout.toString();
+    assert.match(completed, /^web\b/m);
+    assert.match(completed, /^update\b/m);
+  });
+});
