@@ -25,6 +25,12 @@ export const ERROR_CATALOGUE = {
   helper_failed: { status: 500, retryable: false, summary: "the native helper could not do what the pilot asked of it" },
   helper_unreachable: { status: 503, retryable: true, summary: "the native helper does not answer; it is being restarted" },
   volume_unusable: { status: 500, retryable: false, summary: "the sprite's data disk cannot be used as it is" },
+  precondition_failed: { status: 412, retryable: false, summary: "the object in the store is not what the writer expected" },
+  ownership_lost: { status: 409, retryable: false, summary: "another host has taken the sprite over; this one may write it no more" },
+  data_damaged: { status: 500, retryable: false, summary: "an object of the store is missing, or is not what its checksum says" },
+  store_failed: { status: 502, retryable: false, summary: "the object store refused a request: credentials, permission or configuration" },
+  store_unsupported: { status: 501, retryable: false, summary: "the object store lacks a feature that Hob depends on" },
+  store_unavailable: { status: 503, retryable: true, summary: "the object store does not answer, or answers with an error of its own" },
   container_stopped: { status: 503, retryable: true, summary: "the sprite's inner container does not run at the moment" },
   // Never on the wire: met by the CLI and the daemon's own start.
   missing_tool: { status: 500, retryable: false, summary: "a program that Hob needs is not installed" },

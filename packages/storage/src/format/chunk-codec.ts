@@ -1,0 +1,54 @@
+import { promisify } from "node:util";
+import { constants, zstdCompress, zstdDecompress } from "node:zlib";
+import { Encoding } from "../map/chunk-ref.ts";
+import { damaged } from "./damage.ts";
+import { sha256 } from "./hash.ts";
+import { BLOCK_BYTES } from "./limits.ts";
+
+const compress = promisify(zstdCompress);
+const decompress = promisify(zstdDecompress);
+
+/** zstd's fastest level that is not negative: an upload competes with the sprite for its processor. */
+const LEVEL = 1;
+
+export interface StoredChunk {
+  encoding: Encoding;
+  bytes: Buffer;
+}
+
+const ZEROS = Buffer.alloc(BLOCK_BYTES);
+
+export const isZeroBlock = (data: Buffer): boolean => data.equals(ZEROS);
+
+/** A block of zeros that is the caller's own. */
+export const zeroBlock = (): Buffer => Buffer.alloc(BLOCK_BYTES);
+
+/** The stored form of one block. Runs on libuv's threads. */
+export async function encodeChunk(data: Buffer): Promise<StoredChunk> {
+  const packed = await compress(data, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL } });
+  return packed.length < BLOCK_BYTES ? { encoding: Encoding.zstd, bytes: packed } : { encoding: Encoding.raw, bytes: data };
+}
+
+/**
+ * The block of a stored chunk, checked against its hash; never more than one block is allocated for it.
+ *
+ * @throws HobError `data_damaged` in the name of `key`
+ */
+export async function decodeChunk(key: string, chunk: StoredChunk, hash: string): Promise<Buffer> {
+  const data = chunk.encoding === Encoding.raw ? chunk.bytes : await unpack(key, chunk.bytes);
+  if (data.length !== BLOCK_BYTES) throw damaged(key, `holds a chunk of ${data.length} bytes`);
+  if (sha256(data) !== hash) throw damaged(key, `holds a chunk whose content is not that of its hash ${hash}`);
+  return data;
+}
+
+async function unpack(key: string, bytes: Buffer): Promise<Buffer> {
+  try {
+    return await decompress(bytes, { maxOutputLength: BLOCK_BYTES });
+  } catch (cause) {
+    throw damaged(key, "holds a chunk that cannot be decompressed", cause);
+  }
+}
+
+/** What the format allows for the length of a stored chunk. */
+export const isStoredLength = (encoding: number, length: number): boolean =>
+  encoding === Encoding.raw ? length === BLOCK_BYTES : encoding === Encoding.zstd && length >= 1 && length < BLOCK_BYTES;

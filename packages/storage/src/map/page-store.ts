@@ -1,0 +1,67 @@
+import { damaged } from "../format/damage.ts";
+import { sha256 } from "../format/hash.ts";
+import { OrgKeys } from "../format/keys.ts";
+import { decodePage, encodePage, MAX_PAGE_BYTES, type Page, storedBlocks } from "../format/page.ts";
+import type { CallOptions, ObjectStore } from "../store/object-store.ts";
+import { Lru } from "../util/lru.ts";
+
+export interface PageStoreOptions {
+  store: ObjectStore;
+  org: string;
+  /** decoded pages kept; one takes 10 to 50 KB. Default 256 */
+  cachedPages?: number;
+}
+
+/** The pages of one organization: loaded with verification, cached, and saved. */
+export class PageStore {
+  readonly store: ObjectStore;
+  readonly keys: OrgKeys;
+  readonly #cache: Lru<string, Page>;
+  readonly #loading = new Map<string, Promise<Page>>();
+
+  constructor(options: PageStoreOptions) {
+    this.store = options.store;
+    this.keys = new OrgKeys(options.org);
+    this.#cache = new Lru(options.cachedPages ?? 256);
+  }
+
+  /**
+   * The page of this name.
+   *
+   * @param blocks what the parent says of it
+   * @throws HobError `data_damaged`, and what the store throws
+   */
+  async load(name: string, level: number, blocks?: number): Promise<Page> {
+    const page = this.#cache.get(name) ?? (await this.#fetchOnce(name));
+    if (page.level !== level) throw damaged(this.keys.page(name), `is of level ${page.level} where one of level ${level} belongs`);
+    const stored = storedBlocks(page);
+    if (blocks !== undefined && blocks !== stored) throw damaged(this.keys.page(name), `holds ${stored} blocks, its parent says ${blocks}`);
+    return page;
+  }
+
+  async save(page: Page, options: CallOptions = {}): Promise<{ name: string; sizeBytes: number }> {
+    const { name, bytes } = encodePage(page);
+    await this.store.put(this.keys.page(name), bytes, options);
+    this.#cache.set(name, page);
+    return { name, sizeBytes: bytes.length };
+  }
+
+  /** Loads of one page at the same time are one request. */
+  #fetchOnce(name: string): Promise<Page> {
+    const running = this.#loading.get(name);
+    if (running !== undefined) return running;
+    const load = this.#fetch(name).finally(() => this.#loading.delete(name));
+    this.#loading.set(name, load);
+    return load;
+  }
+
+  async #fetch(name: string): Promise<Page> {
+    const key = this.keys.page(name);
+    const object = await this.store.get(key, { maxBytes: MAX_PAGE_BYTES });
+    if (object === undefined) throw damaged(key, "is missing");
+    if (sha256(object.data) !== name) throw damaged(key, "does not match the checksum that it is named by");
+    const page = decodePage(key, object.data);
+    this.#cache.set(name, page);
+    return page;
+  }
+}

@@ -1,0 +1,47 @@
+import { randomBytes } from "node:crypto";
+import { HobError } from "@hob/protocol";
+import type { CallOptions, ObjectStore, StoreCapabilities } from "./object-store.ts";
+
+/**
+ * Tries whether a store honours the conditions of `put`: stores that do not know the headers ignore them, and answer as if
+ * all were well.
+ */
+export async function probeConditionalWrites(store: ObjectStore, options: CallOptions = {}): Promise<StoreCapabilities> {
+  const key = `probe/${randomBytes(12).toString("hex")}`;
+  const put = (text: string, condition?: { ifNoneMatch: "*" } | { ifMatch: string }): Promise<{ etag: string }> =>
+    store.put(key, Buffer.from(text), { ...options, ...(condition === undefined ? {} : { condition }) });
+  try {
+    const first = await put("1");
+    if (await succeeds(() => put("2", { ifNoneMatch: "*" }))) return lacks("If-None-Match: * replaces an object that exists");
+    if (!(await succeeds(() => put("3", { ifMatch: first.etag })))) return lacks("If-Match with the right etag is refused");
+    if (await succeeds(() => put("4", { ifMatch: first.etag }))) return lacks("If-Match with an old etag replaces the object");
+    return { conditionalWrites: true };
+  } finally {
+    await store.delete(key, options).catch(() => undefined);
+  }
+}
+
+const lacks = (reason: string): StoreCapabilities => ({ conditionalWrites: false, reason });
+
+async function succeeds(write: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await write();
+    return true;
+  } catch (error) {
+    if (error instanceof HobError && (error.code === "precondition_failed" || error.code === "store_unsupported")) return false;
+    throw error;
+  }
+}
+
+/** @throws HobError `store_unsupported` when two hosts could own one sprite in this store */
+export async function requireConditionalWrites(store: ObjectStore, options: CallOptions = {}): Promise<void> {
+  const { conditionalWrites, reason } = await store.probe(options);
+  if (conditionalWrites) return;
+  throw new HobError(
+    "store_unsupported",
+    `${store.description} cannot keep sprites: it lacks conditional writes (${reason ?? "unknown"})`,
+    {
+      hint: "two hosts could write one sprite unnoticed; use a store with If-Match and If-None-Match on PUT, or a directory",
+    },
+  );
+}
