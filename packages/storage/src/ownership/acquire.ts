@@ -79,6 +79,7 @@ function nextHead(options: AcquireOptions, head: HeadDocument, time: string): He
 
 /** Goes on with an ownership that `acquire` gave, in another process. @throws HobError `ownership_lost`, `not_found` */
 export async function resumeOwnership(options: OwnershipOptions & { epoch: number }): Promise<Ownership> {
+  await requireConditionalWrites(options.store);
   const keys = new OrgKeys(options.org).sprite(options.sprite);
   const present = await readHead(options.store, keys.head);
   if (present === undefined) throw new HobError("not_found", `sprite ${options.sprite} is not in ${options.store.description}`);

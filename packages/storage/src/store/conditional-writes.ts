@@ -1,13 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { HobError } from "@hob/protocol";
-import type { CallOptions, ObjectStore, StoreCapabilities } from "./object-store.ts";
+import type { CallOptions, ObjectStore, ProbeOptions, StoreCapabilities } from "./object-store.ts";
 
 /**
  * Tries whether a store honours the conditions of `put`: stores that do not know the headers ignore them, and answer as if
  * all were well.
  */
-export async function probeConditionalWrites(store: ObjectStore, options: CallOptions = {}): Promise<StoreCapabilities> {
-  const key = `probe/${randomBytes(12).toString("hex")}`;
+export async function probeConditionalWrites(store: ObjectStore, options: ProbeOptions = {}): Promise<StoreCapabilities> {
+  const key = `${options.prefix ?? ""}probe/${randomBytes(12).toString("hex")}`;
   const put = (text: string, condition?: { ifNoneMatch: "*" } | { ifMatch: string }): Promise<{ etag: string }> =>
     store.put(key, Buffer.from(text), { ...options, ...(condition === undefined ? {} : { condition }) });
   try {
@@ -33,10 +33,21 @@ async function succeeds(write: () => Promise<unknown>): Promise<boolean> {
   }
 }
 
-/** @throws HobError `store_unsupported` when two hosts could own one sprite in this store */
+/** Stores that were found to have them. */
+const capable = new WeakSet<ObjectStore>();
+
+/**
+ * Tries it once for each store.
+ *
+ * @throws HobError `store_unsupported` when two hosts could own one sprite in this store
+ */
 export async function requireConditionalWrites(store: ObjectStore, options: CallOptions = {}): Promise<void> {
+  if (capable.has(store)) return;
   const { conditionalWrites, reason } = await store.probe(options);
-  if (conditionalWrites) return;
+  if (conditionalWrites) {
+    capable.add(store);
+    return;
+  }
   throw new HobError(
     "store_unsupported",
     `${store.description} cannot keep sprites: it lacks conditional writes (${reason ?? "unknown"})`,

@@ -36,12 +36,17 @@ export interface ObjectStore {
   /** Objects whose key starts with `prefix`, by key in the order of their bytes. */
   list(prefix: string, options?: ListOptions): Promise<ListPage>;
 
-  /** Finds out by trying whether conditional writes are honoured. Writes and removes objects below `probe/`. */
-  probe(options?: CallOptions): Promise<StoreCapabilities>;
+  /** Finds out by trying whether conditional writes are honoured. Writes and removes objects below `PREFIXprobe/`. */
+  probe(options?: ProbeOptions): Promise<StoreCapabilities>;
 }
 
 export interface CallOptions {
   signal?: AbortSignal;
+}
+
+export interface ProbeOptions extends CallOptions {
+  /** below which this client may write: empty, or a key and `/` */
+  prefix?: string;
 }
 
 export interface GetOptions extends CallOptions {

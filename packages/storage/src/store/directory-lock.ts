@@ -1,0 +1,57 @@
+import { DatabaseSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
+import { HobError } from "@hob/protocol";
+import { Semaphore } from "../util/concurrency.ts";
+
+/** A holder compares, renames and syncs a folder: one that takes longer than this is stuck on its disk. */
+const PATIENCE_MS = 30_000;
+
+/**
+ * Mutual exclusion between processes on one machine, given back by the kernel when the holder dies, however it does. Node
+ * has no binding for file locks; SQLite takes them for a transaction that writes nothing.
+ */
+export class DirectoryLock {
+  readonly #path: string;
+  readonly #inProcess = new Semaphore(1);
+  #database: DatabaseSync | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** @throws HobError `store_unavailable` when another process does not give it back, and what `work` throws */
+  async run<R>(work: () => Promise<R>): Promise<R> {
+    return await this.#inProcess.run(async () => {
+      this.#database ??= new DatabaseSync(this.#path, { timeout: 0 });
+      await this.#begin(this.#database);
+      try {
+        return await work();
+      } finally {
+        this.#database.exec("ROLLBACK");
+      }
+    });
+  }
+
+  async #begin(database: DatabaseSync): Promise<void> {
+    const deadline = Date.now() + PATIENCE_MS;
+    for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
+      try {
+        database.exec("BEGIN IMMEDIATE");
+        return;
+      } catch (cause) {
+        if (!isBusy(cause)) throw new HobError("store_failed", `cannot lock ${this.#path}`, { cause });
+        if (Date.now() > deadline)
+          throw new HobError("store_unavailable", `another process holds ${this.#path} for more than ${PATIENCE_MS / 1000} s`, { cause });
+        await delay(Math.random() * pauseMs);
+      }
+    }
+  }
+
+  close(): void {
+    this.#database?.close();
+    this.#database = undefined;
+  }
+}
+
+/** SQLITE_BUSY, https://sqlite.org/rescode.html#busy */
+const isBusy = (error: unknown): boolean => error instanceof Error && "errcode" in error && error.errcode === 5;

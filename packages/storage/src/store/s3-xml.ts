@@ -1,0 +1,51 @@
+import { HobError } from "@hob/protocol";
+import type { ListedObject } from "./object-store.ts";
+
+/** The few elements that are read from S3's XML. Names are not nested in themselves, so no tree is needed. */
+
+export interface S3ListAnswer {
+  objects: ListedObject[];
+  truncated: boolean;
+}
+
+/** An answer of ListObjectsV2 that was asked for with `encoding-type=url`. @throws HobError `store_failed` */
+export function parseListAnswer(xml: string): S3ListAnswer {
+  if (!/<ListBucketResult[\s>]/.test(xml)) throw new HobError("store_failed", "the object store answered a list with something else");
+  const objects = [...xml.matchAll(/<Contents>(.*?)<\/Contents>/gs)].map(([, content = ""]): ListedObject => {
+    const key = decodeKey(element(content, "Key") ?? "");
+    const sizeBytes = Number(element(content, "Size"));
+    const modifiedAt = new Date(element(content, "LastModified") ?? "");
+    if (key === "" || !Number.isSafeInteger(sizeBytes) || Number.isNaN(modifiedAt.getTime()))
+      throw new HobError("store_failed", "the object store listed an object without key, size or time");
+    return { key, sizeBytes, modifiedAt };
+  });
+  return { objects, truncated: element(xml, "IsTruncated") === "true" };
+}
+
+/** Code and message of an error answer; empty when it is none. */
+export function parseErrorAnswer(xml: string): { code: string; message: string } {
+  return { code: element(xml, "Code") ?? "", message: element(xml, "Message") ?? "" };
+}
+
+function element(xml: string, name: string): string | undefined {
+  const found = new RegExp(`<${name}>([^<]*)</${name}>`).exec(xml);
+  return found?.[1] === undefined ? undefined : unescapeXml(found[1]);
+}
+
+const ENTITIES: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'" };
+
+const unescapeXml = (text: string): string =>
+  text.replaceAll(/&(?:#x([0-9a-fA-F]{1,6})|#([0-9]{1,7})|(\w+));/g, (whole, hex?: string, decimal?: string, name?: string) => {
+    if (name !== undefined) return ENTITIES[name] ?? whole;
+    const code = hex === undefined ? Number(decimal) : Number.parseInt(hex, 16);
+    return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
+  });
+
+/** Keys that are not valid in an URL were not written by Hob; they stay as they are. */
+function decodeKey(text: string): string {
+  try {
+    return decodeURIComponent(text.replaceAll("+", " "));
+  } catch {
+    return text;
+  }
+}

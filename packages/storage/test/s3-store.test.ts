@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { after, describe, it } from "node:test";
+import { probeConditionalWrites, requireConditionalWrites } from "../src/store/conditional-writes.ts";
+import { openStore } from "../src/store/open-store.ts";
+import { S3Store } from "../src/store/s3-store.ts";
+import { startFaultyProxy } from "./support/faulty-proxy.ts";
+import { startRadosGateway } from "./support/rados-gateway.ts";
+import { rejectsWith, storeContract } from "./support/store-contract.ts";
+
+const gateway = await startRadosGateway();
+after(() => gateway[Symbol.asyncDispose]());
+const config = await gateway.bucket("hob-contract");
+
+const probed = new S3Store(config);
+await probed.probe();
+storeContract("S3 (Ceph's RADOS gateway)", () => probed);
+
+describe("the S3 store", () => {
+  it("is opened by its description, with credentials of the environment", async () => {
+    const environment = {
+      HOME: "/nonexistent",
+      AWS_ACCESS_KEY_ID: gateway.credentials.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: gateway.credentials.secretAccessKey,
+    };
+    const store = await openStore(
+      `s3://hob-contract/some/prefix?endpoint=${encodeURIComponent(gateway.endpoint)}&path_style=true`,
+      environment,
+    );
+    await store.put("x", Buffer.from("by description"));
+    assert.equal((await new S3Store(config).get("some/prefix/x"))?.data.toString(), "by description");
+  });
+
+  it("says what is wrong with credentials and bucket", async () => {
+    const wrong = new S3Store({ ...config, credentials: { ...config.credentials, secretAccessKey: "wrong" } });
+    await assert.rejects(wrong.get("x"), rejectsWith("store_failed"));
+    await assert.rejects(wrong.put("x", Buffer.from("x")), /403 SignatureDoesNotMatch/);
+    const nowhere = new S3Store({ ...config, bucket: "hob-missing" });
+    await assert.rejects(nowhere.get("x"), /404 NoSuchBucket/);
+    await assert.rejects(nowhere.list(""), rejectsWith("store_failed"));
+    await assert.rejects(nowhere.put("x", Buffer.from("x"), { condition: { ifNoneMatch: "*" } }), rejectsWith("store_failed"));
+  });
+
+  it("says that nobody answers", async () => {
+    const deaf = new S3Store({ ...config, endpoint: "http://127.0.0.1:1", attempts: 2 });
+    await assert.rejects(deaf.get("x"), rejectsWith("store_unavailable"));
+  });
+
+  it("tries again after 5xx, a lost connection and a cut answer", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    // The signature covers the host's name, and the gateway takes the one that it is told.
+    const store = new S3Store({ ...config, endpoint: proxy.endpoint });
+    const data = Buffer.alloc(300_000, "faults");
+    for (const fault of ["503", "drop", "drop-after", "cut-answer"] as const) {
+      let left = 2;
+      proxy.decide = () => (left-- > 0 ? fault : "none");
+      await store.put(`faults/${fault}`, data);
+      left = 2;
+      assert.ok((await store.get(`faults/${fault}`))?.data.equals(data), fault);
+      left = 2;
+      assert.equal((await store.list(`faults/${fault}`)).objects.length, 1);
+      left = 2;
+      await store.delete(`faults/${fault}`);
+      left = 0;
+      assert.equal(await store.head(`faults/${fault}`), undefined);
+    }
+  });
+
+  it("gives up in the end, and in time", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    proxy.decide = () => "hang";
+    const store = new S3Store({ ...config, endpoint: proxy.endpoint, timeoutMs: 100, attempts: 2 });
+    await assert.rejects(store.get("x"), /did not answer in time/);
+    assert.equal(proxy.seen.length, 2);
+  });
+
+  it("ends at once when it is aborted", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    proxy.decide = () => "hang";
+    const store = new S3Store({ ...config, endpoint: proxy.endpoint });
+    const controller = new AbortController();
+    const get = store.get("x", { signal: controller.signal });
+    controller.abort(new Error("not needed any more"));
+    await assert.rejects(get, /not needed any more/);
+  });
+
+  it("reports a conditional write once, also when its answer was lost", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    const store = new S3Store({ ...config, endpoint: proxy.endpoint });
+    proxy.decide = () => "drop-after";
+    await assert.rejects(store.put("lost", Buffer.from("written"), { condition: { ifNoneMatch: "*" } }), rejectsWith("store_unavailable"));
+    assert.equal(proxy.seen.length, 1);
+    proxy.decide = () => "none";
+    assert.equal((await store.get("lost"))?.data.toString(), "written");
+  });
+
+  it("is refused where the store ignores conditions", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    proxy.withoutConditions = config.credentials;
+    const store = new S3Store({ ...config, endpoint: proxy.endpoint });
+    const found = await probeConditionalWrites(store);
+    assert.equal(found.conditionalWrites, false);
+    await assert.rejects(requireConditionalWrites(store), rejectsWith("store_unsupported"));
+    assert.deepEqual((await store.list("probe/")).objects, []);
+  });
+
+  it("lets the server refuse a body that was damaged on the way", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    proxy.damageBodies = true;
+    const store = new S3Store({ ...config, endpoint: proxy.endpoint, attempts: 1 });
+    await assert.rejects(store.put("damaged", Buffer.alloc(1000, "x")), rejectsWith("store_failed"));
+    assert.equal(await new S3Store(config).head("damaged"), undefined);
+  });
+
+  it("has etags that are MD5, as S3's are", async () => {
+    const { etag } = await new S3Store(config).put("md5", Buffer.from("hello"));
+    assert.equal(etag, `"${createHash("md5").update("hello").digest("hex")}"`);
+  });
+});
