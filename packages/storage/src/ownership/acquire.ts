@@ -18,6 +18,8 @@ export async function acquire(options: AcquireOptions): Promise<Ownership> {
   const keys = new OrgKeys(options.org).sprite(options.sprite);
   for (let attempt = 1; attempt <= HEAD_ATTEMPTS; attempt++) {
     const present = await readHead(options.store, keys.head);
+    if (options.create === true && present !== undefined)
+      throw new HobError("conflict", `sprite ${options.sprite} is in ${options.store.description} already`);
     const written = await tryToAcquire(options, keys, present);
     if (written !== undefined) return new Ownership(options, keys, written);
   }

@@ -17,6 +17,8 @@ export interface OwnershipOptions {
 export interface AcquireOptions extends OwnershipOptions {
   /** what a head that does not exist yet begins with; without it a sprite without a head is `not_found` */
   initial?: InitialState;
+  /** the sprite must not be in the store yet; else `conflict` */
+  create?: boolean;
   /** take it from another owner; without it that is a `conflict` */
   takeOver?: boolean;
 }

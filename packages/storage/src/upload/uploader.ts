@@ -134,12 +134,12 @@ class UploadRun {
 
   async #take(batch: readonly BlockChange[]): Promise<void> {
     const fresh = new Map<string, Buffer>();
-    const wanted: { block: number; hash: string }[] = [];
+    const settled: { block: number; ref: ChunkRef | null | undefined; hash: string }[] = [];
     for (const { block, data } of batch) {
-      const hash = await this.#known(block, data);
-      if (hash === undefined) continue;
-      wanted.push({ block, hash });
-      if (!this.#pending.has(hash)) fresh.set(hash, data as Buffer);
+      const hash = this.#hashOf(block, data);
+      const ref = hash === undefined ? null : await this.#known(block, hash);
+      settled.push({ block, ref, hash: hash ?? "" });
+      if (ref === undefined && hash !== undefined && !this.#pending.has(hash)) fresh.set(hash, data as Buffer);
     }
     const chunks = await mapLimit(
       [...fresh],
@@ -147,28 +147,32 @@ class UploadRun {
       async ([hash, data]): Promise<[string, StoredChunk]> => [hash, await encodeChunk(data)],
     );
     for (const [hash, chunk] of chunks) this.#pending.set(hash, await this.#packs.add(hash, chunk));
-    for (const { block, hash } of wanted) this.#changes.set(block, this.#pending.get(hash) as PendingRef);
+    // In the order of the source: the last change of a block counts.
+    for (const { block, ref, hash } of settled) this.#changes.set(block, ref === undefined ? (this.#pending.get(hash) as PendingRef) : ref);
   }
 
-  /** Deals with a change that needs no upload; else returns the hash of its content. */
-  async #known(block: number, data: Buffer | undefined): Promise<string | undefined> {
+  /** undefined for zeros */
+  #hashOf(block: number, data: Buffer | undefined): string | undefined {
     checkBlocks(block, 1);
-    this.#stats.blocks++;
     if (data !== undefined && data.length !== BLOCK_BYTES)
       throw new HobError("invalid_request", `block ${block} comes with ${data.length} bytes, a block has ${BLOCK_BYTES}`);
-    if (data !== undefined) this.#stats.bytesRead += data.length;
-    if (data === undefined || isZeroBlock(data)) {
-      this.#stats.zeroBlocks++;
-      this.#changes.set(block, null);
-      return undefined;
-    }
-    const hash = sha256(data);
+    this.#stats.blocks++;
+    this.#stats.bytesRead += data?.length ?? 0;
+    if (data !== undefined && !isZeroBlock(data)) return sha256(data);
+    this.#stats.zeroBlocks++;
+    return undefined;
+  }
+
+  /** The chunk of this content if it is in the store. */
+  async #known(block: number, hash: string): Promise<ChunkRef | undefined> {
     const present = await this.#map.lookup(block);
-    const reused = present?.hash === hash ? present : this.#options.recent.get(hash);
-    if (reused !== undefined) this.#changes.set(block, reused);
-    if (reused !== undefined && reused === present) this.#stats.unchangedBlocks++;
-    else if (reused !== undefined || this.#pending.has(hash)) this.#stats.reusedBlocks++;
-    return reused === undefined ? hash : undefined;
+    if (present?.hash === hash) {
+      this.#stats.unchangedBlocks++;
+      return present;
+    }
+    const recent = this.#options.recent.get(hash);
+    if (recent !== undefined || this.#pending.has(hash)) this.#stats.reusedBlocks++;
+    return recent;
   }
 
   /** Packs are in the store before a page names them. */
