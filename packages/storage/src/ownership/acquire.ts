@@ -3,7 +3,7 @@ import { encodeDocument, FORMAT_VERSION, type HeadDocument } from "../format/doc
 import { checkStorageName, OrgKeys, type SpriteKeys } from "../format/keys.ts";
 import { type ReadHead, readHead } from "../heads.ts";
 import { requireConditionalWrites } from "../store/conditional-writes.ts";
-import { HEAD_ATTEMPTS, newWriteId, ownershipLost, readHeadAgain } from "./head-writes.ts";
+import { checkUploadAge, HEAD_ATTEMPTS, newWriteId, ownershipLost, readHeadAgain } from "./head-writes.ts";
 import { Ownership } from "./ownership.ts";
 import type { AcquireOptions, OwnershipOptions } from "./types.ts";
 
@@ -15,6 +15,7 @@ import type { AcquireOptions, OwnershipOptions } from "./types.ts";
  */
 export async function acquire(options: AcquireOptions): Promise<Ownership> {
   await requireConditionalWrites(options.store);
+  checkUploadAge(options.sprite, options.startedAt, options.now);
   const keys = new OrgKeys(options.org).sprite(options.sprite);
   for (let attempt = 1; attempt <= HEAD_ATTEMPTS; attempt++) {
     const present = await readHead(options.store, keys.head);
@@ -49,7 +50,16 @@ function firstHead(options: AcquireOptions, time: string): HeadDocument {
     throw new HobError("not_found", `sprite ${options.sprite} is not in ${options.store.description}`, {
       hint: "`hob list` shows what is there",
     });
-  const { volumeBytes, root = null, storedBlocks = 0, origin, attributes } = options.initial;
+  const {
+    volumeBytes,
+    root = null,
+    storedBlocks = 0,
+    parent = null,
+    checkpoints = [],
+    lastCheckpoint = 0,
+    origin,
+    attributes,
+  } = options.initial;
   return {
     format: "hob-head",
     version: FORMAT_VERSION,
@@ -62,9 +72,9 @@ function firstHead(options: AcquireOptions, time: string): HeadDocument {
     volumeBytes,
     root,
     storedBlocks,
-    parent: null,
-    checkpoints: [],
-    lastCheckpoint: 0,
+    parent,
+    checkpoints,
+    lastCheckpoint,
     ...(origin === undefined ? {} : { origin }),
     ...(attributes === undefined ? {} : { attributes }),
   };

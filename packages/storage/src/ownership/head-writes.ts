@@ -4,6 +4,7 @@ import type { HeadDocument } from "../format/documents.ts";
 import { type ReadHead, readHead } from "../heads.ts";
 import type { ObjectStore } from "../store/object-store.ts";
 import { type RetryOptions, retrying } from "../util/retry.ts";
+import { MAX_UPLOAD_AGE_MS } from "./types.ts";
 
 /** Reads and writes of the head before a disturbed store is given up; some 15 s. */
 export const HEAD_ATTEMPTS = 8;
@@ -26,4 +27,13 @@ export function ownershipLost(sprite: string, head: HeadDocument | undefined): H
     hint: "this host's copy is out of date; remove it and start the sprite where it is now",
     ...(head === undefined ? {} : { details: { owner: head.owner, epoch: head.epoch } }),
   });
+}
+
+/** @throws HobError `conflict` when `gc` may have taken the upload for abandoned */
+export function checkUploadAge(sprite: string, startedAt: number | undefined, now: (() => Date) | undefined): void {
+  const ageMs = startedAt === undefined ? 0 : (now?.() ?? new Date()).getTime() - startedAt;
+  if (ageMs > MAX_UPLOAD_AGE_MS)
+    throw new HobError("conflict", `the upload for sprite ${sprite} took ${Math.round(ageMs / 3_600_000)} hours`, {
+      hint: "upload in smaller steps",
+    });
 }

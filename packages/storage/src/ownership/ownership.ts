@@ -4,8 +4,8 @@ import { sha256 } from "../format/hash.ts";
 import type { SpriteKeys } from "../format/keys.ts";
 import { type ReadHead, readCheckpoint } from "../heads.ts";
 import { retrying } from "../util/retry.ts";
-import { newWriteId, ownershipLost, readHeadAgain, retryHead } from "./head-writes.ts";
-import { type HeadChange, MAX_UPLOAD_AGE_MS, type NewCheckpoint, type OwnershipOptions, type PublishOptions } from "./types.ts";
+import { checkUploadAge, newWriteId, ownershipLost, readHeadAgain, retryHead } from "./head-writes.ts";
+import type { HeadChange, NewCheckpoint, OwnershipOptions, PublishOptions } from "./types.ts";
 
 /**
  * The right to write one sprite's storage. Calls are carried out one after the other. Once it is lost, every call throws
@@ -141,7 +141,7 @@ export class Ownership {
   }
 
   async #publish(change: (head: HeadDocument) => HeadChange, options: PublishOptions): Promise<HeadDocument> {
-    this.#checkAge(options.startedAt);
+    checkUploadAge(this.sprite, options.startedAt, this.#options.now);
     const writeId = newWriteId();
     return await retrying(retryHead(options.signal), async (attempt) => {
       // A try before may have succeeded without an answer, and an earlier publish too.
@@ -169,14 +169,6 @@ export class Ownership {
     }
     this.#present = present;
     return present.head;
-  }
-
-  #checkAge(startedAt: number | undefined): void {
-    const ageMs = startedAt === undefined ? 0 : (this.#options.now?.() ?? new Date()).getTime() - startedAt;
-    if (ageMs > MAX_UPLOAD_AGE_MS)
-      throw new HobError("conflict", `the upload for sprite ${this.sprite} took ${Math.round(ageMs / 3_600_000)} hours`, {
-        hint: "upload in smaller steps",
-      });
   }
 
   #alone<R>(work: () => Promise<R>): Promise<R> {

@@ -19,6 +19,8 @@ export interface AcquireOptions extends OwnershipOptions {
   initial?: InitialState;
   /** the sprite must not be in the store yet; else `conflict` */
   create?: boolean;
+  /** of the upload that made the root of `initial` */
+  startedAt?: number;
   /** take it from another owner; without it that is a `conflict` */
   takeOver?: boolean;
 }
@@ -27,6 +29,10 @@ export interface InitialState {
   volumeBytes: number;
   root?: MapRoot;
   storedBlocks?: number;
+  parent?: string | null;
+  /** documents that are in the store already */
+  checkpoints?: HeadDocument["checkpoints"];
+  lastCheckpoint?: number;
   origin?: Origin;
   attributes?: Record<string, string>;
 }

@@ -32,6 +32,8 @@ export interface UploaderOptions {
   packTargetBytes?: number;
   /** PUTs of packs at the same time. Default 2 */
   concurrentPuts?: number;
+  /** false: chunks of the base are sent again, because they are known to be lost. Default true */
+  trustBase?: boolean;
   now?: () => number;
 }
 
@@ -59,10 +61,10 @@ export class Uploader {
    *   what the source throws
    */
   async upload(base: MapRoot, changes: AsyncIterable<BlockChange>, options: UploadOptions = {}): Promise<UploadResult> {
-    const { store, org, packTargetBytes = PACK_TARGET_BYTES, concurrentPuts = 2, now = Date.now } = this.#options;
+    const { store, org, packTargetBytes = PACK_TARGET_BYTES, concurrentPuts = 2, trustBase = true, now = Date.now } = this.#options;
     const map = new ChunkMap({ store, org, root: base, pages: this.#pages });
     const target = Math.min(packTargetBytes, MAX_PACK_BYTES - 2 * BLOCK_BYTES);
-    const run = new UploadRun({ ...options, map, store, recent: this.#recent, target, concurrentPuts, startedAt: now(), now });
+    const run = new UploadRun({ ...options, map, store, recent: this.#recent, target, concurrentPuts, trustBase, startedAt: now(), now });
     return await run.run(changes);
   }
 }
@@ -73,6 +75,7 @@ interface RunOptions extends UploadOptions {
   recent: RecentChunks;
   target: number;
   concurrentPuts: number;
+  trustBase: boolean;
   startedAt: number;
   now: () => number;
 }
@@ -165,7 +168,7 @@ class UploadRun {
 
   /** The chunk of this content if it is in the store. */
   async #known(block: number, hash: string): Promise<ChunkRef | undefined> {
-    const present = await this.#map.lookup(block);
+    const present = this.#options.trustBase ? await this.#map.lookup(block) : undefined;
     if (present?.hash === hash) {
       this.#stats.unchangedBlocks++;
       return present;
