@@ -1,0 +1,302 @@
+import { HobError } from "@hob/protocol";
+import { exportSprite } from "../../src/maintenance/export.ts";
+import { fsck } from "../../src/maintenance/fsck.ts";
+import { collectGarbage, GC_GRACE_MS } from "../../src/maintenance/gc.ts";
+import { importSprite } from "../../src/maintenance/import.ts";
+import type { MapRoot } from "../../src/map/chunk-ref.ts";
+import { forkSprite } from "../../src/ownership/fork.ts";
+import type { ObjectStore } from "../../src/store/object-store.ts";
+import { RetryingStore } from "../../src/store/retrying-store.ts";
+import { applyTo, changesOf, type Model } from "./blocks.ts";
+import { type Fault, FaultyStore } from "./faulty-store.ts";
+import { Random } from "./random.ts";
+import { blockAt, type Contents, newUploader, PLACES, TortureSprite, take, verifyState } from "./torture-sprite.ts";
+
+export interface TortureOptions {
+  seed: number;
+  operations: number;
+  store: ObjectStore;
+  /** lets time pass for the objects of the store */
+  advance: (ms: number) => void | Promise<void>;
+  /** probability of a fault at each request; default 0.1 */
+  faultRate?: number;
+  log?: (line: string) => void;
+}
+
+export interface TortureReport {
+  seed: number;
+  operations: Record<string, number>;
+  faults: number;
+  /** operations that ended with an error of the store; what they had changed or not was found out */
+  uncertain: number;
+  verifiedStates: number;
+}
+
+const ORG = "torture";
+const MAX_SPRITES = 5;
+const MAX_CHECKPOINTS = 6;
+
+/**
+ * Random updates, checkpoints, restores, deletes, forks, crashes, take-overs, exports and garbage collections on a store that
+ * fails. After each, what was acknowledged is read back.
+ *
+ * @throws Error with the seed when anything acknowledged is lost
+ */
+export async function torture(options: TortureOptions): Promise<TortureReport> {
+  const run = new Torture(options);
+  try {
+    return await run.run();
+  } catch (error) {
+    throw new Error(`torture with seed ${options.seed}: ${error instanceof Error ? error.message : error}`, { cause: error });
+  }
+}
+
+class Torture {
+  readonly #options: TortureOptions;
+  readonly #random: Random;
+  readonly #faulty: FaultyStore;
+  readonly #store: ObjectStore;
+  readonly #sprites: TortureSprite[] = [];
+  readonly #contents: Contents = new Map([[null, new Map()]]);
+  readonly #report: TortureReport;
+  #created = 0;
+  #calm = false;
+
+  constructor(options: TortureOptions) {
+    this.#options = options;
+    this.#random = new Random(options.seed);
+    this.#report = { seed: options.seed, operations: {}, faults: 0, uncertain: 0, verifiedStates: 0 };
+    this.#faulty = new FaultyStore(options.store);
+    this.#faulty.decide = () => this.#fault();
+    this.#store = new RetryingStore(this.#faulty, { attempts: 3, firstPauseMs: 1, longestPauseMs: 2 });
+  }
+
+  async run(): Promise<TortureReport> {
+    const operations: Record<string, (sprite: TortureSprite) => Promise<void>> = {
+      write: (sprite) => this.#write(sprite),
+      writeAgain: (sprite) => this.#write(sprite),
+      checkpoint: (sprite) => this.#checkpoint(sprite),
+      checkpointAgain: (sprite) => this.#checkpoint(sprite),
+      restore: (sprite) => this.#restore(sprite),
+      delete: (sprite) => this.#delete(sprite),
+      fork: (sprite) => this.#fork(sprite),
+      destroy: (sprite) => this.#destroy(sprite),
+      crash: (sprite) => this.#crash(sprite),
+      takeOver: (sprite) => this.#takeOver(sprite),
+      gc: (sprite) => this.#gc(sprite),
+      move: (sprite) => this.#move(sprite),
+    };
+    await this.#create();
+    for (let number = 0; number < this.#options.operations; number++) {
+      if (this.#sprites.length === 0) await this.#create();
+      const name = this.#random.pick(Object.keys(operations));
+      this.#report.operations[name] = (this.#report.operations[name] ?? 0) + 1;
+      await operations[name]?.(this.#random.pick(this.#sprites));
+      this.#options.log?.(`${number} ${name}`);
+      if (this.#sprites.length > 0) await this.#verify(this.#random.pick(this.#sprites));
+    }
+    for (const sprite of this.#sprites) await this.#verify(sprite);
+    const { damage } = await this.#calmly(() => fsck({ store: this.#store, org: ORG }));
+    if (damage.length > 0) throw new Error(`LOSS: fsck finds ${JSON.stringify(damage[0])}`);
+    return this.#report;
+  }
+
+  #fault(): Fault {
+    if (this.#calm || !this.#random.chance(this.#options.faultRate ?? 0.1)) return "none";
+    this.#report.faults++;
+    return this.#random.pick(["before", "after", "late"] as const);
+  }
+
+  /** Without faults: for looking at what has happened. */
+  async #calmly<R>(work: () => Promise<R>): Promise<R> {
+    const before = this.#calm;
+    this.#calm = true;
+    try {
+      return await work();
+    } finally {
+      this.#calm = before;
+    }
+  }
+
+  /** Whether it was done for sure; false when the store was away, and it may have been done or not. */
+  async #attempt(work: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (!(error instanceof HobError) || error.code !== "store_unavailable") throw error;
+      this.#report.uncertain++;
+      return false;
+    }
+  }
+
+  #changes(): [number, number][] {
+    const count = 1 + this.#random.below(12);
+    return Array.from({ length: count }, () => [
+      blockAt(this.#random.below(PLACES)),
+      this.#random.chance(0.2) ? 0 : this.#random.below(40),
+    ]);
+  }
+
+  #content(root: MapRoot): Model {
+    const model = this.#contents.get(root);
+    if (model === undefined) throw new Error(`LOSS: a state that nobody made: ${root}`);
+    return model;
+  }
+
+  /** Takes over what the head says after an operation of unknown end. */
+  async #settle(sprite: TortureSprite): Promise<void> {
+    const head = await this.#calmly(() => sprite.owned.refresh());
+    this.#content(head.root);
+    sprite.root = head.root;
+    const checkpoints = new Map<string, MapRoot>();
+    for (const { id } of head.checkpoints) checkpoints.set(id, (await this.#calmly(() => sprite.owned.readCheckpoint(id))).root);
+    sprite.checkpoints = checkpoints;
+  }
+
+  async #create(): Promise<void> {
+    const id = `s${++this.#created}`;
+    const owned = await this.#calmly(() => take(this.#store, ORG, id, "host", true));
+    this.#sprites.push(new TortureSprite(this.#store, ORG, owned));
+  }
+
+  async #write(sprite: TortureSprite): Promise<void> {
+    const changes = this.#changes();
+    const before = sprite.root;
+    let root: MapRoot = null;
+    const done = await this.#attempt(async () => {
+      const result = await sprite.uploader.upload(before, changesOf(changes));
+      root = result.root;
+      this.#contents.set(root, applyTo(this.#content(before), changes));
+      await sprite.owned.publish({ root, storedBlocks: result.storedBlocks }, { startedAt: result.startedAt });
+    });
+    if (done) sprite.root = root;
+    else await this.#settle(sprite);
+  }
+
+  async #checkpoint(sprite: TortureSprite): Promise<void> {
+    if (sprite.checkpoints.size >= MAX_CHECKPOINTS) return await this.#delete(sprite);
+    const id = `v${sprite.nextCheckpoint++}`;
+    const { root, storedBlocks } = sprite.owned.head;
+    const checkpoint = { id, comment: "", createdAt: new Date().toISOString(), root, storedBlocks, automatic: false };
+    if (await this.#attempt(() => sprite.owned.addCheckpoint(checkpoint, { parent: id }))) sprite.checkpoints.set(id, root);
+    else await this.#settle(sprite);
+  }
+
+  async #restore(sprite: TortureSprite): Promise<void> {
+    if (sprite.checkpoints.size === 0) return;
+    const [id, root] = this.#random.pick([...sprite.checkpoints]);
+    if (await this.#attempt(() => sprite.owned.publish({ root, parent: id, storedBlocks: this.#content(root).size }))) sprite.root = root;
+    else await this.#settle(sprite);
+  }
+
+  async #delete(sprite: TortureSprite): Promise<void> {
+    if (sprite.checkpoints.size === 0) return;
+    const id = this.#random.pick([...sprite.checkpoints.keys()]);
+    if (await this.#attempt(() => sprite.owned.deleteCheckpoint(id))) sprite.checkpoints.delete(id);
+    else await this.#settle(sprite);
+  }
+
+  async #fork(sprite: TortureSprite): Promise<void> {
+    if (this.#sprites.length >= MAX_SPRITES) return await this.#destroy(sprite);
+    const id = `s${++this.#created}`;
+    const [checkpoint, root] = sprite.checkpoints.size > 0 ? this.#random.pick([...sprite.checkpoints]) : [undefined, sprite.root];
+    const options = {
+      store: this.#store,
+      org: ORG,
+      source: sprite.id,
+      sprite: id,
+      owner: "host",
+      ...(checkpoint === undefined ? {} : { checkpoint }),
+    };
+    await this.#attempt(async () => {
+      const fork = new TortureSprite(this.#store, ORG, await forkSprite(options));
+      fork.root = root;
+      this.#sprites.push(fork);
+    });
+  }
+
+  async #destroy(sprite: TortureSprite): Promise<void> {
+    while (!(await this.#attempt(() => sprite.owned.destroy()))) {
+      // Its head may be gone already: then it is done.
+      const head = await this.#calmly(() => this.#store.head(sprite.owned.keys.head));
+      if (head === undefined) break;
+    }
+    this.#sprites.splice(this.#sprites.indexOf(sprite), 1);
+  }
+
+  /** An upload that is never published, of a process that starts again as the same host. */
+  async #crash(sprite: TortureSprite): Promise<void> {
+    const stop = new AbortController();
+    const { root } = sprite;
+    const upload = this.#attempt(() => sprite.uploader.upload(root, changesOf(this.#changes()), { signal: stop.signal })).catch(
+      () => false,
+    );
+    for (let turns = this.#random.below(30); turns > 0; turns--) await new Promise(setImmediate);
+    stop.abort(new Error("killed"));
+    await upload;
+    sprite.owned = await this.#calmly(() => take(this.#store, ORG, sprite.id, "host", false));
+    sprite.uploader = newUploader(this.#store, ORG);
+    if (sprite.owned.head.root !== sprite.root) throw new Error(`LOSS: ${sprite.id} came back with another state`);
+  }
+
+  /** Another host takes the sprite while the old one writes: the old one must not get through. */
+  async #takeOver(sprite: TortureSprite): Promise<void> {
+    const old = sprite.owned;
+    sprite.owned = await this.#calmly(() => take(this.#store, ORG, sprite.id, `host-${this.#random.below(100)}`, false));
+    const result = await this.#calmly(() => newUploader(this.#store, ORG).upload(sprite.root, changesOf(this.#changes())));
+    const refused = await this.#calmly(() =>
+      old.publish({ root: result.root }).then(
+        () => "published",
+        (error) => error.code,
+      ),
+    );
+    if (refused !== "ownership_lost") throw new Error(`LOSS: a host that has lost ${sprite.id} wrote its head: ${refused}`);
+  }
+
+  async #gc(sprite: TortureSprite): Promise<void> {
+    await this.#options.advance(this.#random.chance(0.5) ? GC_GRACE_MS + 1000 : GC_GRACE_MS / 3);
+    // What was found again by its hash must not have been sent before the time that has just passed.
+    for (const one of this.#sprites) one.uploader = newUploader(this.#store, ORG);
+    await Promise.all([this.#attempt(() => collectGarbage({ store: this.#store, org: ORG })), this.#write(sprite)]);
+  }
+
+  /** Exports a sprite and imports it as another. */
+  async #move(sprite: TortureSprite): Promise<void> {
+    if (this.#sprites.length >= MAX_SPRITES) return;
+    const id = `s${++this.#created}`;
+    await this.#attempt(async () => {
+      const source = exportSprite({ store: this.#store, org: ORG, sprite: sprite.id });
+      const { ownership } = await importSprite({ store: this.#store, org: ORG, sprite: id, owner: "host", source });
+      const moved = new TortureSprite(this.#store, ORG, ownership);
+      moved.nextCheckpoint = sprite.nextCheckpoint;
+      this.#contents.set(ownership.head.root, this.#content(sprite.root));
+      for (const [name, root] of sprite.checkpoints) {
+        const copy = await this.#calmly(() => ownership.readCheckpoint(name));
+        this.#contents.set(copy.root, this.#content(root));
+      }
+      await this.#settle(moved);
+      if (moved.checkpoints.size !== sprite.checkpoints.size) throw new Error(`LOSS: ${id} has not all checkpoints of ${sprite.id}`);
+      this.#sprites.push(moved);
+    });
+  }
+
+  async #verify(sprite: TortureSprite): Promise<void> {
+    await this.#calmly(async () => {
+      const head = await sprite.owned.refresh();
+      if (head.root !== sprite.root) throw new Error(`LOSS: ${sprite.id} does not have its newest state`);
+      const listed = head.checkpoints.map(({ id }) => id).join();
+      if (listed !== [...sprite.checkpoints.keys()].join()) throw new Error(`LOSS: ${sprite.id} lists ${listed}`);
+      await this.#verifyState(`${sprite.id}`, sprite.root);
+      for (const [id, root] of sprite.checkpoints) {
+        if ((await sprite.owned.readCheckpoint(id)).root !== root) throw new Error(`LOSS: ${sprite.id} ${id} has another root`);
+        await this.#verifyState(`${sprite.id} ${id}`, root);
+      }
+    });
+  }
+
+  async #verifyState(what: string, root: MapRoot): Promise<void> {
+    await verifyState(this.#store, ORG, what, root, this.#content(root));
+    this.#report.verifiedStates++;
+  }
+}
