@@ -17,7 +17,7 @@ function show(report: TortureReport): void {
 }
 
 describe("torture of the storage", () => {
-  for (const seed of [1, 2, 3, Date.now() % 1_000_000]) {
+  for (const seed of [1, Date.now() % 1_000_000]) {
     it(`loses nothing that was acknowledged (seed ${seed})`, async () => {
       const store = new MemoryStore();
       let passed = 0;
@@ -25,7 +25,7 @@ describe("torture of the storage", () => {
       const advance = (ms: number): void => {
         passed += ms;
       };
-      const report = await torture({ seed: seedOf(seed), operations: 80, store, advance });
+      const report = await torture({ seed: seedOf(seed), operations: 60, store, advance });
       assert.ok(report.faults > 0);
       show(report);
     });
@@ -42,7 +42,7 @@ describe("torture of the storage", () => {
           if (stats.isFile()) await utimes(path, stats.atime, new Date(stats.mtimeMs - ms));
         }
       };
-      show(await torture({ seed: seedOf(7), operations: 40, store, advance }));
+      show(await torture({ seed: seedOf(7), operations: 30, store, advance }));
     } finally {
       store.close();
       await rm(root, { recursive: true, force: true });

@@ -68,7 +68,7 @@ class Torture {
     this.#report = { seed: options.seed, operations: {}, faults: 0, uncertain: 0, verifiedStates: 0 };
     this.#faulty = new FaultyStore(options.store);
     this.#faulty.decide = () => this.#fault();
-    this.#store = new RetryingStore(this.#faulty, { attempts: 3, firstPauseMs: 1, longestPauseMs: 2 });
+    this.#store = new RetryingStore(this.#faulty, { attempts: 2, firstPauseMs: 1, longestPauseMs: 2 });
   }
 
   async run(): Promise<TortureReport> {
@@ -168,6 +168,8 @@ class Torture {
       const result = await sprite.uploader.upload(before, changesOf(changes));
       root = result.root;
       this.#contents.set(root, applyTo(this.#content(before), changes));
+      // Time for others between the upload and the head.
+      for (let turns = this.#random.below(10); turns > 0; turns--) await new Promise(setImmediate);
       await sprite.owned.publish({ root, storedBlocks: result.storedBlocks }, { startedAt: result.startedAt });
     });
     if (done) sprite.root = root;
@@ -258,7 +260,16 @@ class Torture {
     await this.#options.advance(this.#random.chance(0.5) ? GC_GRACE_MS + 1000 : GC_GRACE_MS / 3);
     // What was found again by its hash must not have been sent before the time that has just passed.
     for (const one of this.#sprites) one.uploader = newUploader(this.#store, ORG);
-    await Promise.all([this.#attempt(() => collectGarbage({ store: this.#store, org: ORG })), this.#write(sprite)]);
+    let done = false;
+    const gc = this.#attempt(() => collectGarbage({ store: this.#store, org: ORG })).finally(() => {
+      done = true;
+    });
+    // Writes at every moment of the collection, up to its end.
+    const work = this.#sprites.map(async (one) => {
+      if (one === sprite) await this.#checkpoint(one);
+      for (let writes = 0; writes < 50 && !done; writes++) await this.#write(one);
+    });
+    await Promise.all([gc, ...work]);
   }
 
   /** Exports a sprite and imports it as another. */
