@@ -9,7 +9,7 @@ import { createRuntime, type MachineSpec, type PilotEndpoint, type SpriteRuntime
 import { SpriteStorage } from "@hob/hobd/object-store/sprite-storage.ts";
 import { buildImages } from "@hob/images";
 import { type Identity, MACHINE_LIMITS } from "@hob/protocol";
-import { openStore } from "@hob/storage";
+import { openStore } from "@hob/storage/store/open-store.ts";
 import { pino } from "pino";
 import { PROJECT } from "../lib/steps.ts";
 

@@ -21,7 +21,6 @@ export * from "./read/types.ts";
 export { probeConditionalWrites, requireConditionalWrites } from "./store/conditional-writes.ts";
 export { listAll } from "./store/list-all.ts";
 export * from "./store/object-store.ts";
-export { openStore, parseStoreDescription } from "./store/open-store.ts";
 export { PrefixStore } from "./store/prefix-store.ts";
 export { RetryingStore } from "./store/retrying-store.ts";
 export { SpriteStore, type SpriteStoreOptions } from "./store/sprite-store.ts";

@@ -159,7 +159,7 @@ describe("an export", () => {
     const out = new RecordWriter();
     const huge = Buffer.concat([out.magic(), Buffer.from([3, 0xff, 0xff, 0xff, 0xff])]);
     await assert.rejects(importInto(new MemoryStore(), huge), /claims 4294967295 bytes/);
-    await assert.rejects(importInto(new MemoryStore(), Buffer.from("HOBEXP99........")), rejectsWith("store_unsupported"));
+    await assert.rejects(importInto(new MemoryStore(), Buffer.from("HOBEXPT9........")), rejectsWith("store_unsupported"));
   });
 
   it("ends with an error when the store is damaged", async () => {

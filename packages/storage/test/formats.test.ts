@@ -56,7 +56,8 @@ function decodesOrRefuses(decode: () => unknown): boolean {
     decode();
     return true;
   } catch (error) {
-    assert.ok(error instanceof HobError && error.code === "data_damaged", String(error));
+    // A digit of the magic number may have become that of a newer version.
+    assert.ok(error instanceof HobError && ["data_damaged", "store_unsupported"].includes(error.code), String(error));
     return false;
   }
 }

@@ -1,9 +1,20 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, describe, it } from "node:test";
+import { exportSprite } from "../src/maintenance/export.ts";
+import { fsck } from "../src/maintenance/fsck.ts";
+import { collectGarbage } from "../src/maintenance/gc.ts";
+import { importSprite } from "../src/maintenance/import.ts";
+import { acquire } from "../src/ownership/acquire.ts";
+import { forkSprite } from "../src/ownership/fork.ts";
+import { BlockReader } from "../src/read/block-reader.ts";
 import { probeConditionalWrites, requireConditionalWrites } from "../src/store/conditional-writes.ts";
 import { openStore } from "../src/store/open-store.ts";
+import { PrefixStore } from "../src/store/prefix-store.ts";
+import { RetryingStore } from "../src/store/retrying-store.ts";
 import { S3Store } from "../src/store/s3-store.ts";
+import { Uploader } from "../src/upload/uploader.ts";
+import { applyTo, changesOf, differences } from "./support/blocks.ts";
 import { startFaultyProxy } from "./support/faulty-proxy.ts";
 import { startRadosGateway } from "./support/rados-gateway.ts";
 import { rejectsWith, storeContract } from "./support/store-contract.ts";
@@ -115,5 +126,40 @@ describe("the S3 store", () => {
   it("has etags that are MD5, as S3's are", async () => {
     const { etag } = await new S3Store(config).put("md5", Buffer.from("hello"));
     assert.equal(etag, `"${createHash("md5").update("hello").digest("hex")}"`);
+  });
+
+  it("carries a sprite's whole life through faults", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    let number = 0;
+    const faults = ["none", "503", "none", "none", "drop", "none", "none", "drop-after", "none", "none", "none", "none", "none"] as const;
+    proxy.decide = () => faults[number++ % faults.length] ?? "none";
+    const store = new RetryingStore(new PrefixStore(new S3Store({ ...config, endpoint: proxy.endpoint }), "life"));
+    const volume = { volumeBytes: 2 ** 30 };
+    const owned = await acquire({ store, org: "org", sprite: "s1", owner: "host-1", initial: volume });
+    const changes = Array.from({ length: 40 }, (_, block): [number, number] => [block * 300, block + 1]);
+    const { root, storedBlocks, startedAt } = await new Uploader({ store, org: "org", packTargetBytes: 500_000 }).upload(
+      null,
+      changesOf(changes),
+    );
+    const checkpoint = { id: "v1", comment: "", createdAt: new Date().toISOString(), root, storedBlocks, automatic: false };
+    await owned.addCheckpoint(checkpoint, { root, storedBlocks }, { startedAt });
+    const fork = await forkSprite({ store, org: "org", source: "s1", checkpoint: "v1", sprite: "f1", owner: "host-1" });
+    const other = await acquire({ store, org: "org", sprite: "s1", owner: "host-2", takeOver: true });
+    await assert.rejects(owned.publish({ root: null }), rejectsWith("ownership_lost"));
+    await other.destroy();
+    assert.equal((await collectGarbage({ store, org: "org" })).sprites, 1);
+    const reader = new BlockReader({ store, org: "org", root: fork.head.root });
+    assert.deepEqual(
+      await differences(
+        reader,
+        applyTo(new Map(), changes),
+        changes.map(([block]) => block),
+      ),
+      [],
+    );
+    assert.deepEqual((await fsck({ store, org: "org" })).damage, []);
+    const source = exportSprite({ store, org: "org", sprite: "f1" });
+    const { ownership } = await importSprite({ store, org: "other", sprite: "i1", owner: "host-1", source });
+    assert.equal(ownership.head.storedBlocks, 40);
   });
 });

@@ -1,7 +1,8 @@
 import { totalmem } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HOB_VERSION, MACHINE_LIMITS } from "@hob/protocol";
-import { openStore, requireConditionalWrites } from "@hob/storage";
+import { requireConditionalWrites } from "@hob/storage";
+import { openStore } from "@hob/storage/store/open-store.ts";
 import type { Logger } from "pino";
 import { diskIsShort } from "../activity/disk-room.ts";
 import { Sleeper } from "../activity/sleeper.ts";

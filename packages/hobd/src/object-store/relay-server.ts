@@ -1,12 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { HobError, RELAY, type RelayList, toHobError } from "@hob/protocol";
-import { MAX_OBJECT_BYTES, type PutCondition } from "@hob/storage";
+import { MAX_OBJECT_BYTES, type ObjectStore, type PutCondition } from "@hob/storage";
 import type { Logger } from "pino";
 import { readBody } from "./body.ts";
-import type { GrantedStore } from "./grant.ts";
 
 export interface RelayServerParts {
-  store: GrantedStore;
+  /** confined to what the sprite may do: SpriteStore */
+  store: ObjectStore;
   log: Logger;
   /** another host owns the sprite now: what this one writes is refused from here on */
   onOwnershipLost: () => void;
@@ -14,7 +14,7 @@ export interface RelayServerParts {
 
 /**
  * Answers a pilot's requests for objects on connections that this host has dialled. The peer is a guest: every request is
- * checked by the grant, and one connection carries one request at a time.
+ * checked by the store, and one connection carries one request at a time.
  */
 export function createRelayServer(parts: RelayServerParts): Server {
   const server = createServer({ keepAliveTimeout: 0, requestTimeout: 0 }, (request, response) => {
@@ -37,7 +37,7 @@ async function answer({ store }: RelayServerParts, request: IncomingMessage, res
 }
 
 interface Exchange {
-  store: GrantedStore;
+  store: ObjectStore;
   key: string;
   request: IncomingMessage;
   response: ServerResponse;
@@ -47,35 +47,35 @@ interface Exchange {
 const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> = {
   async GET({ store, key, request, response, signal }) {
     const range = parseRange(request.headers.range);
-    const found = await store.get(key, range, signal);
+    const found = await store.get(key, { ...(range === undefined ? {} : { range }), signal });
     if (found === undefined) throw new HobError("not_found", `object ${key}: there is none`);
     response.writeHead(range === undefined ? 200 : 206, { ETag: found.etag, "Content-Length": found.data.length }).end(found.data);
   },
   async HEAD({ store, key, response, signal }) {
-    const found = await store.head(key, signal);
+    const found = await store.head(key, { signal });
     if (found === undefined) return void response.writeHead(404).end();
     const headers = { ETag: found.etag, "Content-Length": found.sizeBytes, [RELAY.modifiedHeader]: found.modifiedAt.getTime() };
     response.writeHead(200, headers).end();
   },
   async PUT({ store, key, request, response, signal }) {
     const data = await readBody(request, MAX_OBJECT_BYTES);
-    const { etag } = await store.put(key, data, parseCondition(request), signal);
+    const { etag } = await store.put(key, data, { ...parseCondition(request), signal });
     sendJson(response, 200, { etag });
   },
   async DELETE({ store, key, response, signal }) {
-    await store.delete(key, signal);
+    await store.delete(key, { signal });
     response.writeHead(204).end();
   },
 };
 
-async function sendList(store: GrantedStore, query: URLSearchParams, response: ServerResponse, signal: AbortSignal): Promise<void> {
+async function sendList(store: ObjectStore, query: URLSearchParams, response: ServerResponse, signal: AbortSignal): Promise<void> {
   const limit = query.get("limit");
-  const page = await store.list(
-    query.get("prefix") ?? "",
-    query.get("after") ?? undefined,
-    limit === null ? undefined : Number(limit),
+  const after = query.get("after");
+  const page = await store.list(query.get("prefix") ?? "", {
+    ...(after === null ? {} : { after }),
+    ...(limit === null ? {} : { limit: Number(limit) }),
     signal,
-  );
+  });
   const list: RelayList = {
     objects: page.objects.map(({ key, sizeBytes, modifiedAt }) => ({ key, sizeBytes, modifiedMs: modifiedAt.getTime() })),
     ...(page.next === undefined ? {} : { next: page.next }),
@@ -111,8 +111,8 @@ function parseRange(header: string | undefined): { offset: number; length: numbe
   return { offset: Number(first), length };
 }
 
-function parseCondition({ headers }: IncomingMessage): PutCondition | undefined {
+function parseCondition({ headers }: IncomingMessage): { condition?: PutCondition } {
   const match = headers["if-match"];
-  if (match !== undefined) return { ifMatch: match };
-  return headers["if-none-match"] === "*" ? { ifNoneMatch: "*" } : undefined;
+  if (match !== undefined) return { condition: { ifMatch: match } };
+  return headers["if-none-match"] === "*" ? { condition: { ifNoneMatch: "*" } } : {};
 }

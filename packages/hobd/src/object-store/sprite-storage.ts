@@ -1,8 +1,7 @@
 import { HobError, type StorageAssignment } from "@hob/protocol";
-import { acquire, type ObjectStore, OrgKeys, readHead } from "@hob/storage";
+import { acquire, type ObjectStore, OrgKeys, readHead, SpriteStore } from "@hob/storage";
 import type { Logger } from "pino";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
-import { GrantedStore } from "./grant.ts";
 import { OwnershipFile, type OwnershipRecord } from "./ownership-file.ts";
 import { RelayDialer } from "./relay-dialer.ts";
 import { createRelayServer } from "./relay-server.ts";
@@ -84,8 +83,8 @@ export class SpriteStorage {
   connect(assignment: StorageAssignment, start: string, endpoint: () => PilotEndpoint, onLost: () => void): Disposable {
     const { store, log } = this.#parts;
     const { organization, spriteId, owner, epoch } = assignment;
-    const granted = new GrantedStore(store, { organization, spriteId, owner, epoch, readOnly: false });
-    const server = createRelayServer({ store: granted, log: log.child({ sprite: spriteId }), onOwnershipLost: onLost });
+    const confined = new SpriteStore(store, { org: organization, sprite: spriteId, owner, epoch });
+    const server = createRelayServer({ store: confined, log: log.child({ sprite: spriteId }), onOwnershipLost: onLost });
     return new RelayDialer(endpoint, start, server, log);
   }
 

@@ -1,5 +1,7 @@
 import { HobError } from "@hob/protocol";
 
+export const FORMAT_VERSION = 1;
+
 /** The error of everything that is not what the format says. `key` is the object, `what` completes "KEY …". */
 export const damaged = (key: string, what: string, cause?: unknown): HobError =>
   new HobError("data_damaged", `${key} ${what}`, {
@@ -7,3 +9,17 @@ export const damaged = (key: string, what: string, cause?: unknown): HobError =>
     details: { object: key },
     ...(cause === undefined ? {} : { cause }),
   });
+
+export const newerVersion = (key: string, version: number): HobError =>
+  new HobError("store_unsupported", `${key} has version ${version} of the storage format, this program knows ${FORMAT_VERSION}`, {
+    hint: "use the version of Hob that wrote it, or a newer one",
+  });
+
+/** Whether an object begins with this magic number, whose last digit is the version. @throws HobError `store_unsupported` */
+export function beginsWith(key: string, bytes: Buffer, magic: Buffer): boolean {
+  const begin = bytes.subarray(0, magic.length);
+  const version = begin.at(-1) ?? 0;
+  const sameKind = begin.length === magic.length && begin.subarray(0, -1).equals(magic.subarray(0, -1));
+  if (sameKind && version > 0x31 && version <= 0x39) throw newerVersion(key, version - 0x30);
+  return sameKind && version === 0x31;
+}

@@ -1,9 +1,9 @@
 import { HobError } from "@hob/protocol";
 import { z } from "zod";
-import { damaged } from "./damage.ts";
+import { damaged, FORMAT_VERSION, newerVersion } from "./damage.ts";
 import { BLOCK_BYTES, MAX_BLOCKS, MAX_CHECKPOINTS, MAX_DOCUMENT_BYTES } from "./limits.ts";
 
-export const FORMAT_VERSION = 1;
+export { FORMAT_VERSION };
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
 const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/);
@@ -100,11 +100,6 @@ export function decodeDocument<T extends AnyDocument>(key: string, bytes: Uint8A
   if (typeof version === "number" && version > FORMAT_VERSION) throw newerVersion(key, version);
   throw damaged(key, `is not a document of the expected form: ${firstIssue(checked.error)}`);
 }
-
-export const newerVersion = (key: string, version: number): HobError =>
-  new HobError("store_unsupported", `${key} has version ${version} of the storage format, this program knows ${FORMAT_VERSION}`, {
-    hint: "use the version of Hob that wrote it, or a newer one",
-  });
 
 function parseJson(key: string, bytes: Uint8Array): unknown {
   if (bytes.length > MAX_DOCUMENT_BYTES) throw damaged(key, `is longer than a document may be: ${bytes.length} bytes`);

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Encoding } from "../map/chunk-ref.ts";
 import { isStoredLength, type StoredChunk } from "./chunk-codec.ts";
-import { damaged } from "./damage.ts";
+import { beginsWith, damaged } from "./damage.ts";
 import { HASH_BYTES, sha256 } from "./hash.ts";
 import { MAX_PACK_BYTES, MAX_PACK_CHUNKS } from "./limits.ts";
 
@@ -105,8 +105,7 @@ export function decodePackIndex(key: string, index: Buffer, footer: PackFooter):
 
 /** The entries of a whole pack. Checks structure, not the pack's name. @throws HobError `data_damaged` */
 export function decodePack(key: string, bytes: Buffer): PackEntry[] {
-  if (bytes.length < PACK_HEADER_BYTES + PACK_FOOTER_BYTES || !bytes.subarray(0, MAGIC.length).equals(MAGIC))
-    throw damaged(key, "is not a pack");
+  if (bytes.length < PACK_HEADER_BYTES + PACK_FOOTER_BYTES || !beginsWith(key, bytes, MAGIC)) throw damaged(key, "is not a pack");
   const footer = decodePackFooter(key, bytes.subarray(bytes.length - PACK_FOOTER_BYTES), bytes.length);
   return decodePackIndex(key, bytes.subarray(footer.indexOffset, bytes.length - PACK_FOOTER_BYTES), footer);
 }

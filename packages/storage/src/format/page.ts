@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { ChunkRef, Encoding } from "../map/chunk-ref.ts";
 import { isStoredLength } from "./chunk-codec.ts";
-import { damaged } from "./damage.ts";
+import { beginsWith, damaged } from "./damage.ts";
 import { HASH_BYTES, sha256 } from "./hash.ts";
 import { MAP_FANOUT, MAP_LEVELS, MAX_PACK_BYTES } from "./limits.ts";
 import { PACK_HEADER_BYTES } from "./pack.ts";
@@ -96,11 +96,10 @@ function encodeInner(page: InnerPage, indexes: readonly number[]): Buffer {
 /**
  * A page, with every rule of the format checked but its name.
  *
- * @throws HobError `data_damaged`
+ * @throws HobError `data_damaged`, `store_unsupported` when it is newer than this program
  */
 export function decodePage(key: string, bytes: Buffer): Page {
-  if (bytes.length < HEADER_BYTES || bytes.length > MAX_PAGE_BYTES || !bytes.subarray(0, 8).equals(MAGIC))
-    throw damaged(key, "is not a page");
+  if (bytes.length < HEADER_BYTES || bytes.length > MAX_PAGE_BYTES || !beginsWith(key, bytes, MAGIC)) throw damaged(key, "is not a page");
   const level = bytes.readUInt8(8);
   const count = bytes.readUInt16LE(10);
   const packs = bytes.readUInt16LE(12);

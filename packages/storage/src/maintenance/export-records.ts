@@ -2,14 +2,15 @@ import { createHash, type Hash } from "node:crypto";
 import { HobError } from "@hob/protocol";
 import { z } from "zod";
 import { isStoredLength } from "../format/chunk-codec.ts";
-import { checkpointSchema, FORMAT_VERSION, headSchema, newerVersion, spriteSchema } from "../format/documents.ts";
+import { beginsWith, newerVersion } from "../format/damage.ts";
+import { checkpointSchema, FORMAT_VERSION, headSchema, spriteSchema } from "../format/documents.ts";
 import { HASH_BYTES } from "../format/hash.ts";
 import { MAX_BLOCKS, MAX_CHECKPOINTS } from "../format/limits.ts";
 import type { Encoding } from "../map/chunk-ref.ts";
 
 /** The records of an export (docs/formats/storage.md, "Export"). */
 
-export const EXPORT_MAGIC = Buffer.from("HOBEXP01", "latin1");
+export const EXPORT_MAGIC = Buffer.from("HOBEXPT1", "latin1");
 export const MAX_RECORD_BYTES = 4 * 1024 * 1024;
 const RECORD_HEADER_BYTES = 5;
 const BLOCK_HEADER_BYTES = 8 + HASH_BYTES;
@@ -115,9 +116,7 @@ export class RecordReader {
   /** @throws HobError `invalid_request` when the stream is no export, `store_unsupported` when it is a newer one */
   async begin(): Promise<void> {
     const magic = await this.#take(EXPORT_MAGIC.length);
-    if (magic.equals(EXPORT_MAGIC)) return;
-    if (magic.subarray(0, 6).equals(EXPORT_MAGIC.subarray(0, 6))) throw newerVersion("the export", Number(magic.toString("latin1", 6)));
-    throw malformed("it does not begin like one");
+    if (!beginsWith("the export", magic, EXPORT_MAGIC)) throw malformed("it does not begin like one");
   }
 
   /** @throws HobError `invalid_request`; when the stream ends before END, too */

@@ -1,48 +1,44 @@
 import { HobError } from "@hob/protocol";
 import { encodeDocument, FORMAT_VERSION, type HeadDocument } from "../format/documents.ts";
-import { checkStorageName, OrgKeys, type SpriteKeys } from "../format/keys.ts";
-import { type ReadHead, readHead } from "../heads.ts";
+import { checkStorageName, OrgKeys } from "../format/keys.ts";
+import { readHead } from "../heads.ts";
 import { requireConditionalWrites } from "../store/conditional-writes.ts";
-import { checkUploadAge, HEAD_ATTEMPTS, newWriteId, ownershipLost, readHeadAgain } from "./head-writes.ts";
+import { retrying } from "../util/retry.ts";
+import { checkUploadAge, newWriteId, ownershipLost, retryHead } from "./head-writes.ts";
 import { Ownership } from "./ownership.ts";
 import type { AcquireOptions, OwnershipOptions } from "./types.ts";
 
 /**
  * Takes a sprite: its epoch grows by one, and whoever owned it before can publish nothing more.
  *
- * @throws HobError `conflict` when another owns it and `takeOver` is not set, `not_found`, `store_unsupported` when the
+ * @throws HobError `conflict` when another owns it and `takeOver` is not set, or it exists and `create` is, `not_found`, `store_unsupported` when the
  *   store has no conditional writes, `data_damaged`, and what the store throws
  */
 export async function acquire(options: AcquireOptions): Promise<Ownership> {
-  await requireConditionalWrites(options.store);
-  checkUploadAge(options.sprite, options.startedAt, options.now);
-  const keys = new OrgKeys(options.org).sprite(options.sprite);
-  for (let attempt = 1; attempt <= HEAD_ATTEMPTS; attempt++) {
-    const present = await readHead(options.store, keys.head);
+  const { store, org, sprite, now = () => new Date() } = options;
+  await requireConditionalWrites(store);
+  checkUploadAge(sprite, options.startedAt, options.now);
+  const keys = new OrgKeys(org).sprite(sprite);
+  /** writes that may have succeeded without an answer */
+  const mine = new Set<string>();
+  return await retrying(retryHead(), async () => {
+    const present = await readHead(store, keys.head);
+    if (present !== undefined && mine.has(present.head.writeId)) return new Ownership(options, keys, present);
     if (options.create === true && present !== undefined)
-      throw new HobError("conflict", `sprite ${options.sprite} is in ${options.store.description} already`);
-    const written = await tryToAcquire(options, keys, present);
-    if (written !== undefined) return new Ownership(options, keys, written);
-  }
-  throw new HobError("conflict", `cannot take sprite ${options.sprite}: other hosts keep taking it too`, { hint: "let one host run it" });
-}
-
-/** undefined when another was faster. */
-async function tryToAcquire(options: AcquireOptions, keys: SpriteKeys, present: ReadHead | undefined): Promise<ReadHead | undefined> {
-  const time = (options.now?.() ?? new Date()).toISOString();
-  const head = present === undefined ? firstHead(options, time) : nextHead(options, present.head, time);
-  try {
+      throw new HobError("conflict", `sprite ${sprite} is in ${store.description} already`);
+    const time = now().toISOString();
+    const head = present === undefined ? firstHead(options, time) : nextHead(options, present.head, time);
     const condition = present === undefined ? ({ ifNoneMatch: "*" } as const) : { ifMatch: present.etag };
-    const { etag } = await options.store.put(keys.head, encodeDocument(head), { condition });
-    return { head, etag };
-  } catch (error) {
-    if (!isUncertain(error)) throw error;
-    // The write may have succeeded without an answer.
-    const after = await readHeadAgain(options.store, keys.head);
-    if (after?.head.writeId === head.writeId) return after;
-    if (error instanceof HobError && error.code === "precondition_failed") return undefined;
-    throw error;
-  }
+    mine.add(head.writeId);
+    try {
+      const { etag } = await store.put(keys.head, encodeDocument(head), { condition });
+      return new Ownership(options, keys, { head, etag });
+    } catch (error) {
+      if (!(error instanceof HobError) || error.code !== "precondition_failed") throw error;
+      // Another host was faster, or this one without knowing it: the next try sees which.
+      throw new HobError("store_unavailable", `the head of sprite ${sprite} changed while it was taken`, { cause: error });
+    }
+  });
 }
 
 function firstHead(options: AcquireOptions, time: string): HeadDocument {
@@ -98,5 +94,3 @@ export async function resumeOwnership(options: OwnershipOptions & { epoch: numbe
   if (present.head.owner !== options.owner || present.head.epoch !== options.epoch) throw ownershipLost(options.sprite, present.head);
   return new Ownership(options, keys, present);
 }
-
-const isUncertain = (error: unknown): boolean => error instanceof HobError && (error.code === "precondition_failed" || error.retryable);

@@ -7,7 +7,7 @@ import { type RetryOptions, retrying } from "../util/retry.ts";
 import { MAX_UPLOAD_AGE_MS } from "./types.ts";
 
 /** Reads and writes of the head before a disturbed store is given up; some 15 s. */
-export const HEAD_ATTEMPTS = 8;
+const HEAD_ATTEMPTS = 8;
 
 export const retryHead = (signal?: AbortSignal): RetryOptions => ({
   attempts: HEAD_ATTEMPTS,

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { HobError } from "@hob/protocol";
+import { retrying } from "../util/retry.ts";
 import type { CallOptions, ObjectStore, ProbeOptions, StoreCapabilities } from "./object-store.ts";
 
 /**
@@ -10,11 +11,20 @@ export async function probeConditionalWrites(store: ObjectStore, options: ProbeO
   const key = `${options.prefix ?? ""}probe/${randomBytes(12).toString("hex")}`;
   const put = (text: string, condition?: { ifNoneMatch: "*" } | { ifMatch: string }): Promise<{ etag: string }> =>
     store.put(key, Buffer.from(text), { ...options, ...(condition === undefined ? {} : { condition }) });
+  const patient = <R>(work: () => Promise<R>): Promise<R> =>
+    retrying({ attempts: 6, firstPauseMs: 100, longestPauseMs: 2000, signal: options.signal }, work);
+  // Each step may be done again when its answer is lost: what is to be refused stays so, and what is to succeed begins anew.
+  const replaceNew = async (): Promise<boolean> => {
+    const { etag } = await put("3");
+    return await succeeds(() => put("4", { ifMatch: etag }));
+  };
   try {
-    const first = await put("1");
-    if (await succeeds(() => put("2", { ifNoneMatch: "*" }))) return lacks("If-None-Match: * replaces an object that exists");
-    if (!(await succeeds(() => put("3", { ifMatch: first.etag })))) return lacks("If-Match with the right etag is refused");
-    if (await succeeds(() => put("4", { ifMatch: first.etag }))) return lacks("If-Match with an old etag replaces the object");
+    const first = await patient(() => put("1"));
+    if (await patient(() => succeeds(() => put("2", { ifNoneMatch: "*" }))))
+      return lacks("If-None-Match: * replaces an object that exists");
+    if (!(await patient(replaceNew))) return lacks("If-Match with the right etag is refused");
+    if (await patient(() => succeeds(() => put("5", { ifMatch: first.etag }))))
+      return lacks("If-Match with an old etag replaces the object");
     return { conditionalWrites: true };
   } finally {
     await store.delete(key, options).catch(() => undefined);
