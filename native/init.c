@@ -98,8 +98,12 @@ static void __attribute__((noreturn)) power_off(struct service *pilot, const sig
   }
   if (waiting > 0) fprintf(stderr, "hob-init: the pilot did not end within %d ms\n", SHUTDOWN_MS);
   sync();
-  reboot(RB_POWER_OFF);
-  /* Without the right to power off there is nothing left to do; PID 1 that ends makes the kernel panic. */
+  /*
+   * A reset and not RB_POWER_OFF: the microvm machine has nothing that a kernel could switch itself off with, and would
+   * go on with a kernel that has halted. Its VMM takes a reset for the end (-no-reboot).
+   */
+  reboot(RB_AUTOBOOT);
+  /* Without the right to do that there is nothing left to do; PID 1 that ends makes the kernel panic. */
   fprintf(stderr, "hob-init: power off: %s\n", strerror(errno));
   for (;;) pause();
 }

@@ -1,7 +1,7 @@
 /**
  * Measures what docs/design.md promises, each figure beside what it is held against, in one run.
  *
- *   npm run bench [-- --json] [--quick] [--save] [create|running|url|lifecycle …]
+ *   npm run bench [-- --json] [--quick] [--save] [create|running|url|sleeping|lifecycle …]
  *
  * --json prints the report as JSON; --quick takes few rounds; --save also writes docs/benchmarks.md.
  */
@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import { benchCreate } from "./bench/create.ts";
 import { describeMachine, type Report, toMarkdown } from "./bench/report.ts";
 import { benchLifecycle, benchRunning } from "./bench/running.ts";
+import { benchSleeping } from "./bench/sleeping.ts";
 import type { Row } from "./bench/stats.ts";
 import { benchUrl } from "./bench/url.ts";
 import { PROJECT } from "./lib/steps.ts";
@@ -19,6 +20,7 @@ const BENCHES: Record<string, (quick: boolean) => Promise<Row[]>> = {
   create: (quick) => benchCreate(quick ? 3 : 20),
   running: (quick) => benchRunning(quick ? 10 : 100),
   url: (quick) => benchUrl(quick ? 200 : 2_000),
+  sleeping: () => benchSleeping(),
   lifecycle: (quick) => benchLifecycle(quick ? 2 : 10),
 };
 

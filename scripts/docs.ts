@@ -1,12 +1,19 @@
 /**
- * Writes the documents that are made from code: docs/errors.md from the error catalogue.
+ * Writes the documents that are made from code: docs/errors.md from the error catalogue, docs/openapi.json and
+ * docs/conformance.md from the route descriptions and the tests.
  * `--check` writes nothing and fails when a document is not what the code says.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { ERROR_CATALOGUE } from "@hob/protocol";
+import { ERROR_CATALOGUE, HOB_VERSION } from "@hob/protocol";
+import { API_ROUTES, openApiDocument } from "@hob/protocol/api/index.ts";
+import { conformancePage, findCoverage } from "./lib/conformance.ts";
 import { PROJECT } from "./lib/steps.ts";
 
-const DOCUMENTS = [{ path: "docs/errors.md", text: errorsPage() }];
+const DOCUMENTS = [
+  { path: "docs/errors.md", text: errorsPage() },
+  { path: "docs/openapi.json", text: `${JSON.stringify(openApiDocument(API_ROUTES, HOB_VERSION), null, 2)}\n` },
+  { path: "docs/conformance.md", text: conformancePage(findCoverage()) },
+];
 
 function errorsPage(): string {
   const rows = Object.entries(ERROR_CATALOGUE).map(

@@ -2,8 +2,12 @@
  * All tests: static checks, unit tests of every package, then the end-to-end suites on real VMs.
  * Arguments choose: `npm test -- unit`, `npm test -- e2e`, `npm test -- e2e exec` (files whose name contains "exec").
  */
-import { globSync } from "node:fs";
+import { globSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { runSteps, type ScriptStep, toolSteps } from "./lib/steps.ts";
+
+const SDK_COVERAGE = "test/e2e/sdk-coverage.test.ts";
 
 const [kind, pattern = ""] = process.argv.slice(2);
 
@@ -26,15 +30,27 @@ const run = (concurrency: number, files: readonly string[]): string[] => [
  * more, and named at the end.
  */
 const endToEnd = (): ScriptStep[] =>
-  testFiles("test/e2e/**/*.test.ts").map((file) => ({ title: `end-to-end: ${file}`, argv: run(1, [file]), attempts: 2 }));
+  [...testFiles("test/e2e/**/*.test.ts")]
+    .sort((a, b) => Number(a === SDK_COVERAGE) - Number(b === SDK_COVERAGE))
+    .map((file) => ({ title: `end-to-end: ${file}`, argv: run(1, [file]), attempts: 2 }));
+
+/** A run of all suites notes which methods of the SDK they call; the last file looks at that. */
+function recordSdkCalls(): void {
+  if (pattern !== "" || kind === "unit") return;
+  const directory = mkdtempSync(join(tmpdir(), "hob-test-"));
+  process.env.HOB_SDK_CALLS = join(directory, "sdk-calls");
+  writeFileSync(process.env.HOB_SDK_CALLS, "");
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+}
 
 const steps = {
   tools: toolSteps(),
   images: [{ title: "images", argv: [process.execPath, "bin/hob", "image", "build"] }],
-  unit: [{ title: "unit tests", argv: run(2, testFiles("packages/*/test/**/*.test.ts")) }],
+  unit: [{ title: "unit tests", argv: run(2, testFiles("{packages/*,scripts}/test/**/*.test.ts")) }],
   e2e: endToEnd(),
 };
 
+recordSdkCalls();
 if (kind === "unit") process.exitCode = await runSteps(steps.unit);
 else if (kind === "e2e") process.exitCode = await runSteps([...steps.images, ...steps.e2e]);
 else process.exitCode = await runSteps([...steps.tools, ...steps.unit, ...steps.images, ...steps.e2e]);

@@ -25,7 +25,7 @@ export class Series {
 export interface Row {
   what: string;
   value: number;
-  unit: "ms" | "MB/s" | "MB" | "x";
+  unit: "ms" | "MB/s" | "MB" | "x" | "%";
   n: number;
   /** what it is held against, measured in the same run */
   beside?: { what: string; value: number };

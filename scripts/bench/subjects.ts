@@ -28,22 +28,23 @@ export async function timeMs(work: () => Promise<unknown>): Promise<number> {
 /** A real daemon in a process and a home of its own, and the official SDK as its client. */
 export class BenchDaemon {
   readonly client: SpritesClient;
-  readonly #home: string;
+  readonly home: string;
   readonly #process: ChildProcess;
   readonly #url: string;
   readonly #token: string;
 
   private constructor(home: string, child: ChildProcess, { url, token }: { url: string; token: string }) {
-    this.#home = home;
+    this.home = home;
     this.#process = child;
     this.#url = url;
     this.#token = token;
     this.client = new SpritesClient(token, { baseURL: url });
   }
 
-  static async start(): Promise<BenchDaemon> {
-    const home = await mkdtemp(join(tmpdir(), "hob-bench-"));
-    const argv = [join(PROJECT, "bin/hob"), "serve", "--json", "--listen", "127.0.0.1:0", "--home", home];
+  /** @param home one that was paused; default: a new one. Sprites sleep when they are told to. */
+  static async start(home?: string): Promise<BenchDaemon> {
+    home ??= await mkdtemp(join(tmpdir(), "hob-bench-"));
+    const argv = [join(PROJECT, "bin/hob"), "serve", "--json", "--listen", "127.0.0.1:0", "--idle-timeout", "0", "--home", home];
     const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
     for await (const line of createInterface({ input: child.stdout })) {
       return new BenchDaemon(home, child, JSON.parse(line) as { url: string; token: string });
@@ -81,11 +82,21 @@ export class BenchDaemon {
     return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? Number.NaN) / 1024;
   }
 
-  async stop(): Promise<void> {
+  get pid(): number {
+    return this.#process.pid ?? 0;
+  }
+
+  /** Ends the daemon and leaves its home. */
+  async pause(): Promise<void> {
+    if (this.#process.exitCode !== null) return;
     const gone = new Promise((resolve) => this.#process.once("exit", resolve));
     this.#process.kill("SIGTERM");
     await gone;
-    await rm(this.#home, { recursive: true, force: true });
+  }
+
+  async stop(): Promise<void> {
+    await this.pause();
+    await rm(this.home, { recursive: true, force: true });
   }
 }
 

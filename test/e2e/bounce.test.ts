@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { BounceResponse } from "@hob/protocol";
+import { covers } from "./support/covers.ts";
 import { outputOf, start } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
 
@@ -16,6 +17,7 @@ async function bounce(): Promise<BounceResponse> {
 }
 
 test("the container is new; kernel, pilot and files stay", LIMIT, async () => {
+  covers("POST /v1/sprites/{name}/bounce");
   const seen = "cat /proc/sys/kernel/random/boot_id; cut -d' ' -f1 /proc/uptime; stat -c %Z /proc/1";
   await outputOf(box(), "echo home > ~/note; echo root | sudo tee /srv/note; echo tmp > /tmp/note; (setsid sleep 1000 >/dev/null 2>&1 &)");
   const [bootBefore, uptimeBefore, startedBefore] = (await outputOf(box(), seen)).split("\n");
@@ -59,4 +61,15 @@ test("bounces asked for at once happen one after the other", LIMIT, async () => 
     [200, 200, 200],
   );
   assert.equal(await outputOf(box(), "echo up"), "up");
+});
+
+test("the yardsticks of npm run bench: crun in the VM, and plain bytes out of it", LIMIT, async () => {
+  covers("POST /v1/sprites/{name}/diagnostics/crun-exec", "GET /v1/sprites/{name}/diagnostics/stream");
+  const at = "/v1/sprites/box/diagnostics";
+  const { ms } = (await (await suite.daemon.fetch(`${at}/crun-exec`, { method: "POST" })).json()) as { ms: number };
+  assert.ok(ms > 0);
+  const zeros = Buffer.from(await (await suite.daemon.fetch(`${at}/stream?bytes=100000`)).arrayBuffer());
+  assert.ok(zeros.equals(Buffer.alloc(100_000)));
+  for (const bytes of ["-1", "x", String(2 ** 31)])
+    assert.equal((await suite.daemon.fetch(`${at}/stream?bytes=${bytes}`)).status, 400, bytes);
 });

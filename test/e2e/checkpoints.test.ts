@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkpoint, completed, messagesOf } from "./support/checkpoints.ts";
+import { covers } from "./support/covers.ts";
 import { outputOf, rootShell, run, shell, start } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
 import { until } from "./support/wait.ts";
@@ -24,6 +25,10 @@ const shown = (ids: readonly string[]): Promise<void> =>
     const listed = (await outputOf(box(), "ls /.sprite/checkpoints")).split("\n").filter((name) => name !== "");
     return listed.sort().join() === [...ids].sort().join();
   });
+
+covers("POST /v1/sprites/{name}/checkpoint", "GET /v1/sprites/{name}/checkpoints", "GET /v1/sprites/{name}/checkpoints/{id}");
+covers("DELETE /v1/sprites/{name}/checkpoints/{id}", "POST /v1/sprites/{name}/checkpoints/{id}/restore");
+covers("POST /v1/sprites/{name}/restore/undo");
 
 test("a checkpoint: its messages, its place in the list, its tree inside", LIMIT, async () => {
   await outputOf(box(), "echo first > ~/note && rm -f ~/.profile && sudo rm /etc/motd");

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { APIError, type SpriteStateEvent } from "@fly/sprites";
+import { APIError, parseAPIError, type SpriteStateEvent, SpritesClient } from "@fly/sprites";
 import type { Sprite as SpriteInfo } from "@hob/protocol";
 import { covers } from "./support/covers.ts";
 import { outputOf } from "./support/exec.ts";
@@ -47,6 +47,18 @@ describe("through the official SDK", () => {
     await assert.rejects(sdk().updateSprite("none", { labels: [] }));
     await assert.rejects(sdk().updateURLSettings("none", { auth: "public" }));
     await assert.rejects(sdk().listSprites({ maxResults: 0.5 }));
+    const refused = await suite.daemon.fetch("/v1/sprites?max_results=0");
+    const error = parseAPIError(refused.status, await refused.text());
+    assert.deepEqual([error?.statusCode, error?.errorCode], [400, "invalid_request"]);
+  });
+
+  test("without a control connection, which is not offered, commands run even so", LIMIT, async () => {
+    const box = sdk().sprite("box");
+    assert.deepEqual([box.useControlMode(), box.hasControlConnection()], [false, false]);
+    await assert.rejects(box.getControlConnection());
+    box.closeControlConnection();
+    const command = new SpritesClient(suite.daemon.token, { baseURL: suite.daemon.url, controlMode: true }).sprite("box").spawn("true");
+    assert.deepEqual([await command.wait(), command.exitCode()], [0, 0]);
   });
 
   test("check says that it is well, without waking it", LIMIT, async () => {

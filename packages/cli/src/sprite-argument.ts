@@ -5,7 +5,7 @@ import { findSpriteFile } from "./sprite-file.ts";
  * The sprite that a command line names, with what is left of its operands: by -s, else by the first operand, else by the
  * file that `hob use` has written here or above.
  *
- * @param needed operands that the command has besides the name: with no more than these, none of them is the name
+ * @param needed operands that the command has besides the name: with no more than these, a sprite of the folder is meant
  * @throws HobError `usage`
  */
 export function takeSpriteName(
@@ -16,15 +16,15 @@ export function takeSpriteName(
 ): { name: string; rest: string[] } {
   if (flag !== undefined) return { name: flag, rest: [...operands] };
   const [name, ...rest] = operands;
-  if (name !== undefined && operands.length > needed) return { name, rest };
-  const found = findSpriteFile(process.cwd());
+  const found = operands.length <= needed ? findSpriteFile(process.cwd()) : undefined;
   if (found !== undefined) return { name: found.sprite, rest: [...operands] };
+  if (name !== undefined) return { name, rest };
   throw new HobError("usage", "no sprite named", { hint: `${usage}, or choose one for this folder: hob use NAME` });
 }
 
 /** The sprite and the checkpoint that a command line names. @throws HobError `usage` */
 export function takeCheckpoint(operands: readonly string[], flag: string | undefined, usage: string): { name: string; id: string } {
-  const { name, rest } = takeSpriteName(operands, flag, usage);
+  const { name, rest } = takeSpriteName(operands, flag, usage, 1);
   const [id, extra] = rest;
   if (id === undefined) throw new HobError("usage", "no checkpoint named", { hint: usage });
   if (extra !== undefined) throw new HobError("usage", `what is '${extra}'?`, { hint: usage });

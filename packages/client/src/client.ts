@@ -30,8 +30,19 @@ export interface HobClientOptions {
   token?: string | undefined;
 }
 
+/** The longest that a timer of Node.js knows: 24 days. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /** Bounds on waiting, milliseconds. Create, delete and bounce start or stop a machine, under emulation perhaps. */
-const TIMEOUT_MS = { create: 180_000, remove: 60_000, bounce: 120_000, restart: 180_000, wake: 60_000, plain: 30_000 } as const;
+const TIMEOUT_MS = {
+  create: 180_000,
+  remove: 60_000,
+  bounce: 120_000,
+  restart: 180_000,
+  wake: 60_000,
+  plain: 30_000,
+  watch: LONGEST_MS,
+} as const;
 
 /** Largest page the API serves. */
 const PAGE_SIZE_MAX = 500;
@@ -108,9 +119,9 @@ export class HobClient {
 
   /** The sprites as they are and then every change, without an end. */
   async *watch(options: Pick<ListOptions, "prefix" | "signal"> = {}): AsyncGenerator<SpriteWatchLine, void, undefined> {
-    const { streamJson } = await import("./stream.ts");
+    const { callLines } = await import("./ndjson-stream.ts");
     const query = { prefix: options.prefix, max_results: String(PAGE_SIZE_MAX) };
-    yield* streamJson<SpriteWatchLine>(this.endpoint, "GET", "/v1/sprites", { query, signal: options.signal });
+    yield* callLines<SpriteWatchLine>(this.endpoint, "GET", "/v1/sprites", { query, timeoutMs: TIMEOUT_MS.watch, signal: options.signal });
   }
 
   /** Why a sprite is awake, and until when; does not wake it. */

@@ -1,13 +1,10 @@
 import type { IncomingMessage } from "node:http";
 import { HobError } from "@hob/protocol/errors.ts";
-import { connectionError, errorFromAnswer } from "./errors.ts";
+import { connectionError } from "./errors.ts";
 import { authorization, type Endpoint, requestTarget } from "./http.ts";
 
 /** Milliseconds until the server has begun to answer. A sleeping sprite may have to be booted for it. */
 const ANSWER_TIMEOUT_MS = 180_000;
-/** A line of NDJSON is an event, not a document. */
-const LINE_CHARACTERS_MAX = 4 * 1024 * 1024;
-const ERROR_BYTES_MAX = 64 * 1024;
 
 export interface StreamOptions {
   query?: Readonly<Record<string, string | undefined>>;
@@ -49,58 +46,4 @@ export async function openStream(endpoint: Endpoint, method: string, path: strin
     });
     outgoing.end(body);
   });
-}
-
-/**
- * The objects of an NDJSON answer as they come. Ends the request when the reader stops.
- * @throws HobError what the server said; `connection_lost` when the answer ends in the middle; `bad_answer`
- */
-export async function* streamJson<T>(
-  endpoint: Endpoint,
-  method: string,
-  path: string,
-  options: StreamOptions = {},
-): AsyncGenerator<T, void, undefined> {
-  const headers = { accept: "application/x-ndjson", ...options.headers };
-  const answer = await openStream(endpoint, method, path, { ...options, headers });
-  const what = `${method} ${path}`;
-  const status = answer.statusCode ?? 0;
-  try {
-    if (status < 200 || status > 299) throw errorFromAnswer(what, status, await errorBody(answer));
-    for await (const line of linesOf(answer, what)) if (line.trim() !== "") yield parseLine<T>(line, what);
-  } catch (thrown) {
-    throw connectionError(what, endpoint.url.origin, thrown);
-  } finally {
-    answer.destroy();
-  }
-}
-
-async function* linesOf(answer: IncomingMessage, what: string): AsyncGenerator<string> {
-  let rest = "";
-  answer.setEncoding("utf8");
-  for await (const chunk of answer) {
-    const lines = `${rest}${chunk}`.split("\n");
-    rest = lines.pop() ?? "";
-    if (rest.length > LINE_CHARACTERS_MAX) throw new HobError("bad_answer", `${what}: a line is too long`);
-    yield* lines;
-  }
-  yield rest;
-}
-
-function parseLine<T>(line: string, what: string): T {
-  try {
-    return JSON.parse(line) as T;
-  } catch (cause) {
-    throw new HobError("bad_answer", `${what}: a line is not JSON`, { cause });
-  }
-}
-
-async function errorBody(answer: IncomingMessage): Promise<string> {
-  let text = "";
-  answer.setEncoding("utf8");
-  for await (const chunk of answer) {
-    text += chunk;
-    if (text.length > ERROR_BYTES_MAX) break;
-  }
-  return text;
 }

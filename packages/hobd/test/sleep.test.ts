@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { HobError } from "@hob/protocol";
 import { WebSocket } from "ws";
 import { describeUse, SpriteUses } from "../src/activity/use.ts";
+import { CreateRate } from "../src/api/create-rate.ts";
 import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
 
 const IDLE = { idleTimeoutSeconds: 0.2 };
@@ -77,8 +79,10 @@ describe("sleep by itself", () => {
   test("a request that comes while its pilot decides keeps it awake, also if it is over by then", async () => {
     const deciding = Promise.withResolvers<void>();
     const decide = Promise.withResolvers<void>();
+    let asked = 0;
     await using hob = await TestDaemon.start(IDLE, {
       onPrepareSleep: () => {
+        asked++;
         deciding.resolve();
         return decide.promise;
       },
@@ -88,6 +92,7 @@ describe("sleep by itself", () => {
     assert.equal((await hob.fetch("/v1/sprites/one/echo")).status, 200);
     decide.resolve();
     await until("it sleeps later", () => sleeps(hob, "one") === 1);
+    assert.ok(asked >= 2, "the first decision did not stand");
     const { last_wake } = await activity(hob, "one");
     assert.equal(last_wake.reason, "start", "it did not sleep in between");
   });
@@ -135,6 +140,18 @@ describe("sleep by itself", () => {
     stop.abort();
     await reading;
   });
+});
+
+test("the memory of a sprite that sleeps for long is dropped; the next request finds it even so", async () => {
+  await using hob = await TestDaemon.start({ ...IDLE, coldAfterSeconds: 0.3 });
+  await hob.create("one");
+  await isAsleep(hob, "one");
+  const { cold_at } = await activity(hob, "one");
+  const { last_warming_at } = await bodyOf(await hob.fetch("/v1/sprites/one"));
+  if (cold_at !== null) assert.equal(Date.parse(cold_at), Date.parse(last_warming_at) + 300);
+  await until("it is cold", async () => (await status(hob, "one")) === "cold");
+  assert.equal((await activity(hob, "one")).cold_at, null);
+  assert.equal((await hob.fetch("/v1/sprites/one/echo")).status, 200);
 });
 
 describe("on request", () => {
@@ -195,6 +212,49 @@ describe("room", () => {
       ["retry-after", "x-ratelimit-limit", "x-ratelimit-remaining"].map((name) => refused.headers.get(name)),
       ["30", "1", "0"],
     );
+  });
+});
+
+describe("rate of creates", () => {
+  test("so many a minute for each token; what finds no room does not count; time gives them back", () => {
+    let now = 1_000_000;
+    const rate = new CreateRate(2, () => now);
+    rate.take("a");
+    rate.take("a").undo();
+    now += 20_000;
+    rate.take("a");
+    assert.throws(
+      () => rate.take("a"),
+      (error: HobError) => {
+        assert.deepEqual([error.code, error.status], ["sprite_creation_rate_limited", 429]);
+        const { limit, window_seconds, current_count, retry_after_seconds } = error.details;
+        assert.deepEqual([limit, window_seconds, current_count, retry_after_seconds], [2, 60, 2, 40]);
+        return true;
+      },
+    );
+    rate.take("b");
+    now += 40_000;
+    rate.take("a");
+    assert.throws(() => rate.take("a"));
+  });
+
+  test("without a limit none is kept", () => {
+    const rate = new CreateRate(0, Date.now);
+    for (let i = 0; i < 1_000; i++) rate.take("a").undo();
+  });
+
+  test("over the API: headers and body; an idempotent repetition is no create", async () => {
+    await using hob = await TestDaemon.start({ createRate: 1 });
+    assert.equal((await hob.create("one", {}, { "Idempotency-Key": "k" })).status, 201);
+    assert.equal((await hob.create("one", {}, { "Idempotency-Key": "k" })).status, 201);
+    const refused = await hob.create("two");
+    const body = await bodyOf(refused);
+    assert.deepEqual([refused.status, body.error, body.limit, body.window_seconds], [429, "sprite_creation_rate_limited", 1, 60]);
+    const header = (name: string) => Number(refused.headers.get(name));
+    assert.equal(header("retry-after"), body.retry_after_seconds);
+    assert.deepEqual([header("x-ratelimit-limit"), header("x-ratelimit-remaining")], [1, 0]);
+    assert.ok(header("x-ratelimit-reset") >= Date.now() / 1_000);
+    assert.equal((await hob.create("one")).status, 400, "a taken name is told first");
   });
 });
 

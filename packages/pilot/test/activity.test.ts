@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, test } from "node:test";
+import type { PrepareSleepResponse } from "@hob/protocol";
+import { Hono } from "hono";
+import { pino } from "pino";
 import { Activity } from "../src/activity/activity.ts";
+import { withErrorAnswers } from "../src/api/server.ts";
+import { activityRoutes } from "../src/host-api/activity-routes.ts";
 
 function activityAt(startWall = 1_000_000) {
   const clock = { wallMs: startWall, monotonicMs: 0 };
@@ -49,4 +54,49 @@ test("a clock that was stepped by hours does not make a sprite idle for hours", 
   pass(10);
   clock.wallMs += 3_600_000;
   assert.equal(activity.idleMs() <= 20, true);
+});
+
+describe("what the host asks", () => {
+  const ask = async (app: Hono, method: string, path: string, body?: object) => {
+    const response = await app.request(path, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+    return { status: response.status, body: (await response.json().catch(() => undefined)) as PrepareSleepResponse };
+  };
+
+  test("activity: holders and idle time", async () => {
+    const activity = new Activity({ wall: () => 5, monotonic: () => 7 });
+    using _ = activity.hold("task", "build");
+    const { body } = await ask(
+      activityRoutes(activity, async () => {}),
+      "GET",
+      "/hob/activity",
+    );
+    assert.deepEqual(body, { holders: [{ kind: "task", label: "build", since: 5 }], idleMs: 0 });
+  });
+
+  test("prepare-sleep: flushes when it may sleep, and looks again after that", async () => {
+    let monotonic = 0;
+    const activity = new Activity({ wall: () => 0, monotonic: () => monotonic });
+    let flushes = 0;
+    let whileFlushing = () => {};
+    const app = activityRoutes(activity, async () => {
+      flushes++;
+      whileFlushing();
+    });
+    const prepare = async (idleMs: number, force = false) => (await ask(app, "POST", "/hob/prepare-sleep", { idleMs, force })).body.ready;
+    monotonic = 999;
+    assert.deepEqual([await prepare(1_000), flushes], [false, 0]);
+    monotonic = 1_000;
+    assert.deepEqual([await prepare(1_000), flushes], [true, 1]);
+    whileFlushing = () => activity.touch();
+    assert.deepEqual([await prepare(1_000), flushes], [false, 2], "something happened while it flushed");
+    const hold = activity.hold("session", "7");
+    assert.deepEqual([await prepare(0), flushes], [false, 2]);
+    assert.deepEqual([await prepare(0, true), flushes], [true, 3], "by force");
+    hold[Symbol.dispose]();
+    assert.equal(await prepare(0), true);
+    for (const bad of [{}, { idleMs: -1, force: false }, { idleMs: 1 }]) {
+      const refused = withErrorAnswers(new Hono().route("/", app), pino({ level: "silent" }));
+      assert.equal((await ask(refused, "POST", "/hob/prepare-sleep", bad)).status, 400);
+    }
+  });
 });

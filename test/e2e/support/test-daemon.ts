@@ -6,6 +6,7 @@ import { createInterface } from "node:readline";
 import { SpritesClient } from "@fly/sprites";
 import { RuntimePaths } from "@hob/hobd/runtime/paths.ts";
 import { lastLines } from "@hob/linux";
+import "./sdk-recorder.ts";
 import { type Ended, hobEnvironment, runHob, startHob } from "./hob.ts";
 import { type FoundProcess, mountsBelow, processesNaming } from "./processes.ts";
 import { until } from "./wait.ts";
@@ -56,7 +57,9 @@ export class TestDaemon implements AsyncDisposable {
   /** Starts `hob serve` on this home once more and waits until it is ready. */
   async restart(): Promise<void> {
     assert.equal(this.#process, undefined, "a daemon of this home runs already");
-    const child = startHob(["serve", "--json", "--listen", "127.0.0.1:0", ...(this.#options.flags ?? [])], this.env);
+    // On a slow machine a test may leave a sprite alone for longer than users do: none sleeps unless its test wants that.
+    const flags = ["--listen", "127.0.0.1:0", "--idle-timeout", "0", ...(this.#options.flags ?? [])];
+    const child = startHob(["serve", "--json", ...flags], this.env);
     this.#process = child;
     child.stderr.on("data", (chunk) => {
       this.stderr += chunk;

@@ -10,7 +10,7 @@ const SECOND_MS = 1_000;
 const TICK_MS = SECOND_MS;
 /** A sprite that its pilot keeps awake is asked again after this long, or after its idle time if that is shorter. */
 const ASK_AGAIN_MS = 5 * SECOND_MS;
-/** Between looks at the sleeping ones. */
+/** Between looks at the sleeping ones; less where their memory is kept for less than two minutes. */
 const CHILL_INTERVAL_MS = 60 * SECOND_MS;
 /** A sprite may be put to sleep to make room for another one when nobody has used it for this long. */
 const ROOM_IDLE_MS = 5 * SECOND_MS;
@@ -68,7 +68,8 @@ export class Sleeper implements Disposable {
     };
     const idleMs = this.#settings.idleTimeoutSeconds * SECOND_MS;
     every(idleMs > 0 ? Math.min(TICK_MS, idleMs / 2) : TICK_MS, "looking for idle sprites failed", () => this.#look());
-    every(CHILL_INTERVAL_MS, "dropping old memory failed", () => this.#chillOld());
+    const coldMs = this.#settings.coldAfterSeconds * SECOND_MS;
+    every(coldMs > 0 ? Math.min(CHILL_INTERVAL_MS, coldMs / 2) : CHILL_INTERVAL_MS, "dropping old memory failed", () => this.#chillOld());
   }
 
   [Symbol.dispose](): void {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import { HobError, REQUEST_ID_HEADER } from "@hob/protocol";
-import { describeUse, type SpriteUses } from "../activity/use.ts";
+import { describeUse, type SpriteUses, type Use } from "../activity/use.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 import { hasBody, requestHeaders } from "./headers.ts";
@@ -62,16 +62,7 @@ export class Upstream implements Disposable {
    */
   async send(request: UpstreamRequest): Promise<Answer> {
     const { client, record, path, upgrade } = request;
-    const use = this.#uses.begin(record.id, describeUse(client.method, path, upgrade));
-    const end = () => use[Symbol.dispose]();
-    try {
-      const answer = await this.#sendUntilAnswered(request);
-      (answer.kind === "upgrade" ? answer.socket : answer.response).once("close", end);
-      return answer;
-    } catch (error) {
-      end();
-      throw error;
-    }
+    return whileInUse(this.#uses, record.id, describeUse(client.method, path, upgrade), () => this.#sendUntilAnswered(request));
   }
 
   async #sendUntilAnswered(request: UpstreamRequest): Promise<Answer> {
@@ -142,6 +133,20 @@ export class Upstream implements Disposable {
 
   [Symbol.dispose](): void {
     this.#agent.destroy();
+  }
+}
+
+/** Has a sprite count as used from now until the answer, or the connection that it opened, has ended. */
+export async function whileInUse(uses: SpriteUses, id: string, use: Use, send: () => Promise<Answer>): Promise<Answer> {
+  const held = uses.begin(id, use);
+  const end = () => held[Symbol.dispose]();
+  try {
+    const answer = await send();
+    (answer.kind === "upgrade" ? answer.socket : answer.response).once("close", end);
+    return answer;
+  } catch (error) {
+    end();
+    throw error;
   }
 }
 

@@ -171,9 +171,17 @@ export class VmLifecycle {
     const { vm } = entry;
     entry.vm = undefined;
     if (vm !== undefined) {
-      const ended = new PilotClient(vm.pilotPort, entry.pilotToken).shutdown().then(() => vm.exited);
+      const start = performance.now();
+      let orderly = false;
+      const ended = new PilotClient(vm.pilotPort, entry.pilotToken).shutdown().then(async () => {
+        await vm.exited;
+        orderly = true;
+      });
       await bounded(ended, SHUTDOWN_TIMEOUT_MS);
       await vm.kill();
+      const fields = { id: entry.id, ms: Math.round(performance.now() - start) };
+      if (orderly) this.#parts.log.info(fields, "shut down");
+      else this.#parts.log.warn(fields, "did not shut down in time, and was ended");
     }
     await this.chill(entry);
   }
