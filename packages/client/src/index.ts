@@ -8,4 +8,4 @@ export type { Answer, Endpoint, Method } from "./http.ts";
 export type { PortListener, PortWatch } from "./ports.ts";
 export type { ProxyTarget } from "./proxy.ts";
 export type { KillOptions } from "./sessions.ts";
-export { openStream, type StreamOptions, streamJson } from "./stream.ts";
+export { openStream, type StreamOptions } from "./stream.ts";
