@@ -243,6 +243,7 @@ describe("the command itself", () => {
       "sessions",
       "url",
       "proxy",
+      "cp",
       "bounce",
       "checkpoint",
       "restore",
