@@ -5,6 +5,8 @@ import type { Vm } from "../vmm/driver.ts";
 export interface SpriteEntry {
   readonly id: string;
   vm: Vm | undefined;
+  /** a VM whose pilot has not answered yet */
+  starting?: Vm | undefined;
   /** what the pilot of `vm` accepts */
   pilotToken: string;
   status: SpriteStatus;
@@ -21,6 +23,14 @@ export class SpriteEntries {
 
   get(id: string): SpriteEntry | undefined {
     return this.#entries.get(id);
+  }
+
+  get isStopping(): boolean {
+    return this.#stopping;
+  }
+
+  starting(): Vm[] {
+    return [...this.#entries.values()].flatMap(({ starting }) => starting ?? []);
   }
 
   running(): SpriteEntry[] {

@@ -1,5 +1,5 @@
 import { mkdir, rm } from "node:fs/promises";
-import type { Identity } from "@hob/protocol";
+import { HobError, type Identity } from "@hob/protocol";
 import type { Logger } from "pino";
 import type { Vm } from "../vmm/driver.ts";
 import { consoleEnd, pilotAnnounced } from "./announcement.ts";
@@ -230,12 +230,16 @@ export class VmLifecycle {
       },
       () => {},
     );
+    entry.starting = vm;
     try {
+      if (this.#parts.entries.isStopping) throw new HobError("shutting_down", "start a VM: the daemon is stopping");
       await greet(() => !gone);
     } catch (error) {
       link[Symbol.dispose]();
       await vm.kill();
       throw error;
+    } finally {
+      entry.starting = undefined;
     }
     this.#attach(entry, identity, vm, link);
   }

@@ -16,7 +16,7 @@ import {
 import type { z } from "zod";
 
 const REQUEST_TIMEOUT_MS = 15_000;
-const ATTACH_TIMEOUT_MS = 60_000;
+const ATTACH_TIMEOUT_MS = 180_000;
 const ACTIVITY_TIMEOUT_MS = 5_000;
 /** What comes from a guest is read up to here. */
 const ANSWER_BYTES_MAX = 1024 * 1024;

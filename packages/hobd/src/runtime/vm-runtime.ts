@@ -142,6 +142,8 @@ export class VmRuntime implements SpriteRuntime {
   async stopAll(): Promise<void> {
     this.#entries.stop();
     const templatesStopped = bounded(this.#parts.templates.stop(), STOP_TIMEOUT_MS);
+    // One whose pilot has not answered yet has nothing that could be saved.
+    await Promise.all(this.#entries.starting().map((vm) => vm.kill()));
     const all = this.#entries.running().map(({ id, vm }) => ({ id, vm }));
     await Promise.all(
       all.map(({ id }) =>

@@ -86,7 +86,7 @@ export class Durability implements AsyncDisposable {
     return ownership?.head.checkpoints.some((entry) => entry.id === id) ?? false;
   }
 
-  async status(): Promise<StorageStatus> {
+  async status(): Promise<Omit<StorageStatus, "fetched_bytes" | "fetched_requests">> {
     const ownership = await this.#ownership?.catch(() => undefined);
     const durable = new Set(ownership?.head.checkpoints.map(({ id }) => id));
     const pending = this.#parts.upload.checkpoints.filter(({ id }) => !durable.has(id)).map(({ id }) => id);

@@ -45,6 +45,7 @@ export class SpriteStorage {
   #assignment: StorageAssignment | undefined;
   #pages: PageStore | undefined;
   #mayBeAssembled: Assembled | undefined;
+  readonly #readers: BlockReader[] = [];
   #attaching: Promise<void> = Promise.resolve();
 
   constructor(parts: SpriteStorageParts) {
@@ -66,7 +67,7 @@ export class SpriteStorage {
   }
 
   get endpoints(): Endpoint[] {
-    return [this.#connections, { routes: storageRoutes(this.durability) }];
+    return [this.#connections, { routes: storageRoutes(this.durability, () => this.#fetched()) }];
   }
 
   /** Begins to upload; to be called when the volume is there. */
@@ -86,7 +87,9 @@ export class SpriteStorage {
     const { volume, treeSwitch } = this.#assembled;
     const work = async () => {
       if (this.#assignment === undefined) throw new HobError("conflict", "attach: there is no object store");
+      const start = performance.now();
       await coldStart({ store: this.#store, volume, treeSwitch }, this.#assignment);
+      this.#parts.log.info({ ms: Math.round(performance.now() - start), ...this.#fetched() }, "the sprite was fetched from the object store");
     };
     const next = this.#attaching.then(work, work);
     this.#attaching = next.catch(() => {});
@@ -103,6 +106,12 @@ export class SpriteStorage {
     return this.#mayBeAssembled;
   }
 
+  /** What came from the store so that it could be read here. */
+  #fetched(): { fetched_bytes: number; fetched_requests: number } {
+    const sum = (of: "bytesFetched" | "requests") => this.#readers.reduce((total, { stats }) => total + stats[of], 0);
+    return { fetched_bytes: sum("bytesFetched"), fetched_requests: sum("requests") };
+  }
+
   async #sourceOf(name: string): Promise<BlockSource> {
     const assignment = this.#assignment;
     if (assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
@@ -111,6 +120,7 @@ export class SpriteStorage {
     const store = this.#store;
     this.#pages ??= new PageStore({ store, org });
     const reader = new BlockReader({ store, org, root: rootOf(name), pages: this.#pages });
+    this.#readers.push(reader);
     // The disk of this machine is laid out for the size that the sprite has everywhere.
     return new MapSource({ reader, sizeBytes: this.#assembled.volume.sizeBytes, signal: this.#stopping.signal });
   }

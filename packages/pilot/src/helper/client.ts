@@ -98,7 +98,7 @@ export class HelperClient {
 
   /** Mounts a file system, idmapped if asked. mount_setattr(2) */
   async idmapMount(spec: MountSpec): Promise<void> {
-    await this.#call(encodeMount(spec));
+    await this.#call(encodeMount(spec), spec.timeoutMs ?? ANSWER_TIMEOUT_MS);
   }
 
   /** umount(8). EINVAL (22) in `details.errno`: nothing is mounted there. @param lazy detach now, free when its last user ends */

@@ -10,6 +10,8 @@ export interface MountSpec {
   readonly target: string;
   /** `name` or `name=value`, of the file system */
   readonly options?: readonly string[];
+  /** for the whole of it; default 15 000. A device that reads from elsewhere may take longer */
+  readonly timeoutMs?: number;
   readonly attributes?: readonly ("ro" | "nosuid" | "nodev" | "noexec" | "noatime" | "nosymfollow")[];
   /** ids of the file system 0..count-1 appear as base..base+count-1; or those of an existing user namespace */
   readonly idmap?: { readonly base: number; readonly count: number } | { readonly userNamespace: string };

@@ -12,6 +12,9 @@ export const storageStatus = z.object({
   uploading: z.boolean(),
   /** checkpoints that are taken and not durable */
   pending_checkpoints: z.array(z.string()),
+  /** what had to come from the object store because it was never on this machine, since the pilot started */
+  fetched_bytes: z.number().int().nonnegative(),
+  fetched_requests: z.number().int().nonnegative(),
   /** why the last attempt failed */
   error: z.string().nullable(),
 });
