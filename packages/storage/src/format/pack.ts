@@ -24,11 +24,19 @@ export interface SealedPack {
   bytes: Buffer;
 }
 
-/** Collects chunks until the pack is sealed. */
+/**
+ * Collects chunks until the pack is sealed. They are copied into one block of memory of the largest size, of which only what
+ * is written becomes resident: thousands of small pieces that live as long as the pack would leave the heap full of holes.
+ */
 export class PackBuilder {
-  readonly #parts: Buffer[] = [Buffer.concat([MAGIC, randomBytes(PACK_HEADER_BYTES - MAGIC.length)])];
+  readonly #bytes = Buffer.allocUnsafeSlow(MAX_PACK_BYTES);
   readonly #index: Buffer[] = [];
   #offset = PACK_HEADER_BYTES;
+
+  constructor() {
+    MAGIC.copy(this.#bytes);
+    randomBytes(PACK_HEADER_BYTES - MAGIC.length).copy(this.#bytes, MAGIC.length);
+  }
 
   /** size of the pack if it were sealed now */
   get sizeBytes(): number {
@@ -43,27 +51,30 @@ export class PackBuilder {
     return this.chunks < MAX_PACK_CHUNKS && this.sizeBytes + PACK_ENTRY_BYTES + chunk.bytes.length <= MAX_PACK_BYTES;
   }
 
-  /** Returns the chunk's offset in the pack. The caller has asked `fits`. */
+  /** Copies a chunk, and returns its offset in the pack. The caller has asked `fits`. */
   add(hash: string, chunk: StoredChunk): number {
     const entry = Buffer.alloc(PACK_ENTRY_BYTES);
     entry.write(hash, 0, "hex");
     entry.writeUInt32LE(chunk.bytes.length, HASH_BYTES);
     entry.writeUInt8(chunk.encoding, HASH_BYTES + 4);
     this.#index.push(entry);
-    this.#parts.push(chunk.bytes);
     const offset = this.#offset;
-    this.#offset += chunk.bytes.length;
+    this.#offset += chunk.bytes.copy(this.#bytes, offset);
     return offset;
   }
 
+  /** The pack, in the builder's own memory: nothing is added afterwards. */
   seal(): SealedPack {
+    const sizeBytes = this.sizeBytes;
     const index = Buffer.concat(this.#index);
     const footer = Buffer.alloc(PACK_FOOTER_BYTES);
     footer.writeUInt32LE(this.chunks, 0);
     footer.writeUInt32LE(this.#offset, 4);
     FOOTER_MAGIC.copy(footer, 8);
     footer.write(sha256(index), 16, "hex");
-    const bytes = Buffer.concat([...this.#parts, index, footer]);
+    index.copy(this.#bytes, this.#offset);
+    footer.copy(this.#bytes, this.#offset + index.length);
+    const bytes = this.#bytes.subarray(0, sizeBytes);
     return { name: sha256(bytes), bytes };
   }
 }

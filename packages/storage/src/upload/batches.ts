@@ -4,19 +4,24 @@
  */
 export async function* inBatches<T>(source: AsyncIterable<T>, size: number, signal: AbortSignal): AsyncGenerator<T[]> {
   const iterator = source[Symbol.asyncIterator]();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  aborted.catch(() => undefined);
-  const abort = (): void => reject(signal.reason);
+  // Not Promise.race with one promise for the abort: that would hold every item until the end.
+  let giveUp: ((reason: unknown) => void) | undefined;
+  const abort = (): void => giveUp?.(signal.reason);
+  const next = (): Promise<IteratorResult<T>> =>
+    new Promise((resolve, reject) => {
+      giveUp = reject;
+      iterator.next().then(resolve, reject);
+    });
   signal.addEventListener("abort", abort, { once: true });
-  if (signal.aborted) abort();
   let ended = false;
   try {
     while (!ended) {
       const batch: T[] = [];
       while (batch.length < size && !ended) {
-        const next = await Promise.race([iterator.next(), aborted]);
-        ended = next.done === true;
-        if (next.done !== true) batch.push(next.value);
+        signal.throwIfAborted();
+        const item = await next();
+        ended = item.done === true;
+        if (item.done !== true) batch.push(item.value);
       }
       if (batch.length > 0) yield batch;
     }
