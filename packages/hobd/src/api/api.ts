@@ -11,6 +11,7 @@ import { Hono } from "hono";
 import type { Sleeper } from "../activity/sleeper.ts";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import type { SignIn } from "../ingress/sign-in.ts";
+import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { SpriteSettingsPatch, TokenRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { checkSprite } from "./check-sprite.ts";
@@ -18,6 +19,7 @@ import type { SpriteCreator } from "./create-sprite.ts";
 import type { SpriteDestroyer } from "./destroy-sprite.ts";
 import { addDocuments } from "./document-routes.ts";
 import { errorHeaders, logError } from "./error-answer.ts";
+import { addHistory } from "./history-routes.ts";
 import { readJsonBody } from "./json-body.ts";
 import { addLifecycle } from "./lifecycle-routes.ts";
 import { checkIdempotencyKey, listSprites, parseListQuery } from "./list-sprites.ts";
@@ -37,6 +39,7 @@ export interface ApiParts {
   authenticator: Authenticator;
   pilot: PilotRequester;
   signIn: SignIn;
+  storage: SpriteStorage;
   /** aborted when the daemon stops: ends streams that have no end of their own */
   stopping: AbortSignal;
 }
@@ -66,6 +69,7 @@ export function createApi(parts: ApiParts): Hono<Env> {
   addCollection(app, parts);
   addSprite(app, parts);
   addLifecycle(app, parts);
+  addHistory(app, parts);
   addUrlTicket(app, parts);
   app.all("/v1/sprites/:name/url/ticket", methodNotAllowed("POST"));
   return app;

@@ -19,6 +19,8 @@ export interface CreateOptions {
   signal?: AbortSignal | undefined;
   /** whose rate of creates counts */
   tokenId: string;
+  /** makes what the object store is to have of the sprite before its VM starts; default: nothing, it begins empty */
+  storage?: (record: SpriteRecord) => Promise<void>;
 }
 
 interface Keyed {
@@ -44,8 +46,8 @@ export class SpriteCreator {
   }
 
   /** @throws HobError `name_taken` | `sprite_creation_rate_limited` | `concurrent_sprite_limit_exceeded` | `idempotency_mismatch` | `conflict` | `timeout` | what the runtime throws */
-  create(request: CreateSpriteRequest, { idempotencyKey, signal, tokenId }: CreateOptions): Promise<SpriteRecord> {
-    if (idempotencyKey === undefined) return this.#create(request, tokenId, undefined, signal);
+  create(request: CreateSpriteRequest, { idempotencyKey, signal, tokenId, storage }: CreateOptions): Promise<SpriteRecord> {
+    if (idempotencyKey === undefined) return this.#create(request, tokenId, undefined, signal, storage);
     const requestHash = hashRequest(request);
     const underWay = this.#byKey.get(idempotencyKey);
     if (underWay !== undefined) {
@@ -87,6 +89,7 @@ export class SpriteCreator {
     tokenId: string,
     key?: Omit<IdempotencyRecord, "spriteId">,
     signal?: AbortSignal,
+    storage?: CreateOptions["storage"],
   ): Promise<SpriteRecord> {
     const { sprites, now } = this.#context;
     const deadline = Date.now() + this.#waitMs;
@@ -98,7 +101,7 @@ export class SpriteCreator {
       throw error;
     });
     await sprites.insert(record, key === undefined ? undefined : { ...key, spriteId: record.id });
-    const making = this.#make(record, deadline);
+    const making = this.#make(record, deadline, storage);
     this.#byName.set(record.name, making);
     try {
       return await making;
@@ -112,11 +115,16 @@ export class SpriteCreator {
     return request.wait_for_capacity === true ? gate.reserveWhenFree(id, deadline, signal) : gate.reserve(id);
   }
 
-  async #make(record: SpriteRecord, deadline: number): Promise<SpriteRecord> {
-    const { sprites, runtime, urlOf, now, events, log } = this.#context;
+  async #make(record: SpriteRecord, deadline: number, storage: CreateOptions["storage"]): Promise<SpriteRecord> {
+    const { sprites, runtime, catalogue, urlOf, now, events, log } = this.#context;
     const startedAt = performance.now();
     try {
+      await storage?.(record);
+      const described = catalogue.describe(record);
+      described.catch(() => {});
       await this.#turns.run(`create sprite ${record.name}`, deadline, () => runtime.create(identityOf(record, urlOf), record.machine));
+      // Whoever hears of the sprite finds it again, also when this host is lost.
+      await described;
       const at = now();
       await sprites.move(record.id, "creating", "ready", at);
       const status = runtime.status(record.id);
@@ -133,11 +141,12 @@ export class SpriteCreator {
 
   /** Leaves nothing of a failed create. What cannot be removed now is removed by housekeeping or by the next start. */
   async #rollBack({ id }: SpriteRecord): Promise<void> {
-    const { sprites, runtime, log, now } = this.#context;
+    const { sprites, runtime, catalogue, log, now } = this.#context;
     try {
       // The VM must go even when a full disk keeps the row from changing.
       const [abandoned, destroyed] = await Promise.allSettled([sprites.abandon(id, now()), runtime.destroy(id)]);
       for (const step of [abandoned, destroyed]) if (step.status === "rejected") throw step.reason;
+      await catalogue.remove(id);
       await sprites.remove(id);
     } catch (error) {
       log.error({ sprite: id, err: error }, "rolling back a failed create is left for later");

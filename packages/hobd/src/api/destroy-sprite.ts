@@ -58,10 +58,11 @@ export class SpriteDestroyer {
   #finish({ id, name }: SpriteRecord): Promise<void> {
     const underWay = this.#underWay.get(id);
     if (underWay !== undefined) return underWay;
-    const { sprites, runtime, log } = this.#context;
+    const { sprites, runtime, catalogue, log } = this.#context;
     const work = (async () => {
       try {
         await runtime.destroy(id);
+        await catalogue.remove(id);
         await sprites.remove(id);
         log.info({ sprite: id, name }, "sprite destroyed");
       } catch (error) {

@@ -17,6 +17,7 @@ export async function recoverSprites(context: SpriteContext, destroyer: SpriteDe
     await sprites.abandon(id, now());
   }
   await destroyer.finishAll();
+  await context.catalogue.adopt(sprites, now);
   const known = await sprites.listByState("ready");
   await runtime.recover(known.map((record) => ({ identity: identityOf(record, urlOf), machine: record.machine })));
   log.info({ sprites: known.length }, "sprites recovered");

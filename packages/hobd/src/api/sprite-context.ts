@@ -1,6 +1,7 @@
 import { HobError, type SpriteStatus } from "@hob/protocol";
 import type { Logger } from "pino";
 import type { SpriteUses } from "../activity/use.ts";
+import type { SpriteCatalogue } from "../object-store/catalogue.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
 import type { CapacityGate } from "./capacity.ts";
@@ -12,6 +13,8 @@ export interface SpriteContext {
   readonly sprites: SpriteRegistry;
   readonly runtime: SpriteRuntime;
   readonly gate: CapacityGate;
+  /** sprites as the object store describes them */
+  readonly catalogue: SpriteCatalogue;
   readonly createRate: CreateRate;
   /** who uses which sprite through the front door */
   readonly uses: SpriteUses;

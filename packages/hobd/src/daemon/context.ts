@@ -23,6 +23,7 @@ import { ApplicationExchange } from "../ingress/exchange.ts";
 import { Ingress } from "../ingress/ingress.ts";
 import { OwnRoutes } from "../ingress/own-routes.ts";
 import { SignIn } from "../ingress/sign-in.ts";
+import { SpriteCatalogue } from "../object-store/catalogue.ts";
 import { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
@@ -99,9 +100,10 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, storage, log });
   const urlOf = spriteUrlOf(config.domain, tls?.address.port ?? listening.port, tls === undefined ? "http" : "https");
   const limit = runningLimit(config, overrides);
-  const context = spriteContext({ registry, runtime, urlOf, log, now, limit, createRate: config.createRate });
+  const catalogue = new SpriteCatalogue(storage, log);
+  const context = spriteContext({ registry, runtime, catalogue, urlOf, log, now, limit, createRate: config.createRate });
   const sleeper = createSleeper(context, config, home);
-  await startParts({ context, sleeper, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
+  await startParts({ context, storage, sleeper, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
   log.info({ url, tls: tls?.address, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
   const running = undo.move();
   let stopped: Promise<void> | undefined;
@@ -137,22 +139,31 @@ const runningLimit = (config: DaemonConfig, { hostMemoryBytes = totalmem() }: Da
   config.maxRunning ?? defaultMaxRunning(hostMemoryBytes, MACHINE_LIMITS.ramMb.default);
 
 function spriteContext(
-  parts: Pick<SpriteContext, "runtime" | "urlOf" | "log" | "now"> & { registry: Registry; limit: number; createRate: number },
+  parts: Pick<SpriteContext, "runtime" | "catalogue" | "urlOf" | "log" | "now"> & { registry: Registry; limit: number; createRate: number },
 ): SpriteContext {
-  const { registry, runtime, urlOf, log, now, limit } = parts;
+  const { registry, runtime, catalogue, urlOf, log, now, limit } = parts;
   const { sprites } = registry;
   const gate = new CapacityGate(limit, async () => (await sprites.listReadyIds()).filter((id) => runtime.status(id) === "running"));
   const createRate = new CreateRate(parts.createRate, now);
   const context: SpriteContext = {
-    ...{ sprites, runtime, gate, createRate, urlOf, log, now },
+    ...{ sprites, runtime, catalogue, gate, createRate, urlOf, log, now },
     uses: new SpriteUses(now),
     events: new SpriteEvents(),
   };
+  context.events.subscribe(({ type, id }) => {
+    if (type === "updated")
+      void describeAgain(context, id).catch((err) => log.error({ sprite: id, err }, "the store's description is old"));
+  });
   runtime.onStatusChange((id, status) => {
     gate.notify();
     void noteStatus(context, id, status).catch((error) => log.error({ sprite: id, err: error }, "status is not recorded"));
   });
   return context;
+}
+
+async function describeAgain({ sprites, catalogue }: SpriteContext, id: string): Promise<void> {
+  const record = await sprites.findById(id);
+  if (record?.state === "ready") await catalogue.describe(record);
 }
 
 function createSleeper(context: SpriteContext, config: DaemonConfig, home: HomeLayout): Sleeper {
@@ -174,6 +185,7 @@ async function noteStatus({ sprites, events, now }: SpriteContext, id: string, s
 
 interface Parts {
   context: SpriteContext;
+  storage: SpriteStorage;
   sleeper: Sleeper;
   server: HttpServer;
   registry: Registry;
@@ -182,7 +194,7 @@ interface Parts {
 }
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
-async function startParts({ context, sleeper, server, registry, undo, signIn }: Parts): Promise<void> {
+async function startParts({ context, storage, sleeper, server, registry, undo, signIn }: Parts): Promise<void> {
   const { runtime, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
@@ -202,6 +214,7 @@ async function startParts({ context, sleeper, server, registry, undo, signIn }: 
   const pilot = createPilotRequester(locate, context.uses);
   const api = createApi({
     context,
+    storage,
     creator,
     destroyer,
     sleeper,

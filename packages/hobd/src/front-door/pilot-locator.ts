@@ -19,17 +19,17 @@ export const createPilotLocator =
     return await locate();
   };
 
-/** Sends a GET to a pilot and gives its status; the body is dropped. */
-export type PilotRequester = (record: SpriteRecord, path: string, signal: AbortSignal) => Promise<number>;
+/** Sends a request without a body to a pilot and gives its status; the body is dropped. */
+export type PilotRequester = (record: SpriteRecord, path: string, signal: AbortSignal, method?: "GET" | "POST") => Promise<number>;
 
 export const createPilotRequester =
   (locate: PilotLocator, uses: SpriteUses): PilotRequester =>
-  async (record, path, signal) => {
+  async (record, path, signal, method = "GET") => {
     // The sprite must not fall asleep under it; but whoever watches over a sprite does not keep it awake.
-    using _ = uses.begin(record.id, { kind: "check", label: `GET ${path}`, holds: true, counts: false });
+    using _ = uses.begin(record.id, { kind: "check", label: `${method} ${path}`, holds: true, counts: false });
     const { host, port, token } = await withSignal(locate(record), signal);
     return await new Promise((resolve, reject) => {
-      const outgoing = request({ host, port, path, signal, agent: false, headers: { Authorization: `Bearer ${token}` } });
+      const outgoing = request({ host, port, path, method, signal, agent: false, headers: { Authorization: `Bearer ${token}` } });
       outgoing.once("error", (error) =>
         reject(new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, { cause: error })),
       );

@@ -48,6 +48,18 @@ export class SpriteStorage {
     return this.#parts.store;
   }
 
+  /** names this host in the store */
+  get owner(): string {
+    return this.#parts.owner;
+  }
+
+  /** Whether the store has this checkpoint of the sprite. */
+  async hasCheckpoint(spriteId: string, checkpoint: string): Promise<boolean> {
+    const { store, organization } = this.#parts;
+    const found = await readHead(store, new OrgKeys(organization).sprite(spriteId).head);
+    return found?.head.checkpoints.some(({ id }) => id === checkpoint) ?? false;
+  }
+
   get organization(): string {
     return this.#parts.organization;
   }

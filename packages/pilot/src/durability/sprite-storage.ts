@@ -89,7 +89,10 @@ export class SpriteStorage {
       if (this.#assignment === undefined) throw new HobError("conflict", "attach: there is no object store");
       const start = performance.now();
       await coldStart({ store: this.#store, volume, treeSwitch }, this.#assignment);
-      this.#parts.log.info({ ms: Math.round(performance.now() - start), ...this.#fetched() }, "the sprite was fetched from the object store");
+      this.#parts.log.info(
+        { ms: Math.round(performance.now() - start), ...this.#fetched() },
+        "the sprite was fetched from the object store",
+      );
     };
     const next = this.#attaching.then(work, work);
     this.#attaching = next.catch(() => {});

@@ -29,8 +29,22 @@ type Mounter = Pick<HelperClient, "idmapMount">;
  * are not zeroed in the background, which would take 16 MiB of the pool for each GiB: unused parts are marked as such.
  */
 export const mountExt4 = (helper: Mounter, source: string, target: string): Promise<void> =>
-  helper.idmapMount({ fsType: "ext4", source, target, options: ["discard", "noinit_itable"], attributes: ["noatime"], timeoutMs: MOUNT_TIMEOUT_MS });
+  helper.idmapMount({
+    fsType: "ext4",
+    source,
+    target,
+    options: ["discard", "noinit_itable"],
+    attributes: ["noatime"],
+    timeoutMs: MOUNT_TIMEOUT_MS,
+  });
 
 /** Mounts a snapshot for reading. It was frozen when it was taken: its journal is empty, and nothing needs to be written. */
 export const mountExt4ReadOnly = (helper: Mounter, source: string, target: string): Promise<void> =>
-  helper.idmapMount({ fsType: "ext4", source, target, options: ["noload"], attributes: ["ro", "nodev", "nosuid"], timeoutMs: MOUNT_TIMEOUT_MS });
+  helper.idmapMount({
+    fsType: "ext4",
+    source,
+    target,
+    options: ["noload"],
+    attributes: ["ro", "nodev", "nosuid"],
+    timeoutMs: MOUNT_TIMEOUT_MS,
+  });

@@ -31,6 +31,14 @@ export const forkRequest = z.object({
 });
 export type ForkRequest = z.infer<typeof forkRequest>;
 
+/** `POST /v1/storage/gc` */
+export const gcRequest = z.object({
+  /** objects younger than this are kept: uploads under way need them; seconds, default a day */
+  grace_seconds: z.number().int().nonnegative().nullish(),
+  /** only count */
+  dry_run: z.boolean().nullish(),
+});
+
 const family = "Durability and history";
 
 export const storageRoutes: readonly RouteDescription[] = [
@@ -53,5 +61,61 @@ export const storageRoutes: readonly RouteDescription[] = [
       409: { summary: "there is no object store, or another host owns the sprite" },
       503: { summary: "the object store does not answer; it is tried again all the same" },
     },
+  },
+  {
+    method: "POST",
+    path: "/v1/sprites/{name}/fork",
+    family,
+    summary: "Makes a new sprite from the present state or a checkpoint of this one, whatever its size",
+    extension: true,
+    body: { json: forkRequest },
+    answers: {
+      201: { summary: "the new sprite" },
+      400: { summary: "the name is malformed or taken" },
+      404: { summary: "no such checkpoint" },
+    },
+  },
+  {
+    method: "GET",
+    path: "/v1/sprites/{name}/export",
+    family,
+    summary: "The sprite with all its checkpoints as one file; docs/formats/storage.md, Export",
+    extension: true,
+    answers: { 200: { summary: "the file", body: { bytes: "application/vnd.hob.export" } } },
+  },
+  {
+    method: "POST",
+    path: "/v1/sprites/{name}/fsck",
+    family,
+    summary: "Reads every state of the sprite in the object store and names what is damaged",
+    extension: true,
+    answers: { 200: { summary: "the report" } },
+  },
+  {
+    method: "POST",
+    path: "/v1/storage/import",
+    family,
+    summary: "Makes a new sprite from an exported file, which is verified before the sprite exists",
+    extension: true,
+    query: z.object({ name: z.string(), storage_gb: z.string().optional() }),
+    body: { bytes: "application/vnd.hob.export" },
+    answers: { 201: { summary: "the new sprite" }, 400: { summary: "the name is malformed or taken, or the file is damaged" } },
+  },
+  {
+    method: "POST",
+    path: "/v1/storage/fsck",
+    family,
+    summary: "Reads every state of every sprite in the object store and names what is damaged",
+    extension: true,
+    answers: { 200: { summary: "the report" } },
+  },
+  {
+    method: "POST",
+    path: "/v1/storage/gc",
+    family,
+    summary: "Removes objects of the store that no sprite and no checkpoint reaches",
+    extension: true,
+    body: { json: gcRequest },
+    answers: { 200: { summary: "what was removed" } },
   },
 ];

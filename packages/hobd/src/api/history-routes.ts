@@ -1,0 +1,107 @@
+import { Readable } from "node:stream";
+import { forkRequest, gcRequest, HobError, spriteName } from "@hob/protocol";
+import { collectGarbage, exportSprite, forkSprite, fsck, importSprite } from "@hob/storage";
+import type { Hono } from "hono";
+import type { PilotRequester } from "../front-door/pilot-locator.ts";
+import type { SpriteStorage } from "../object-store/sprite-storage.ts";
+import type { SpriteRecord } from "../registry/registry.ts";
+import type { SpriteCreator } from "./create-sprite.ts";
+import { readJsonBody } from "./json-body.ts";
+import { presentSprite } from "./present.ts";
+import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
+import { requireSprite, type SpriteContext } from "./sprite-context.ts";
+
+export interface HistoryParts {
+  context: SpriteContext;
+  creator: SpriteCreator;
+  storage: SpriteStorage;
+  pilot: PilotRequester;
+}
+
+/** What is done with the storage of sprites as a whole: forks, exports, imports, and its upkeep. `docs/api/storage.md` */
+export function addHistory(app: Hono<Env>, parts: HistoryParts): void {
+  const { context, storage } = parts;
+  const { store, organization: org } = storage;
+  addFork(app, parts);
+  addExport(app, parts);
+  addImport(app, parts);
+  app.post("/v1/sprites/:name/fsck", async (c) => {
+    const record = await requireSprite(context.sprites, c.req.param("name"));
+    return c.json(await fsck({ store, org, sprites: [record.id], signal: clientGone(c) }));
+  });
+  app.all("/v1/sprites/:name/fsck", methodNotAllowed("POST"));
+  app.post("/v1/storage/fsck", async (c) => c.json(await fsck({ store, org, signal: clientGone(c) })));
+  app.all("/v1/storage/fsck", methodNotAllowed("POST"));
+  app.post("/v1/storage/gc", async (c) => {
+    const { grace_seconds, dry_run } = await readJsonBody(c.env.incoming, gcRequest, "collect garbage");
+    const graceMs = grace_seconds === undefined || grace_seconds === null ? undefined : grace_seconds * 1_000;
+    const options = { ...(graceMs === undefined ? {} : { graceMs }), dryRun: dry_run === true, signal: clientGone(c) };
+    return c.json(await collectGarbage({ store, org, ...options }));
+  });
+  app.all("/v1/storage/gc", methodNotAllowed("POST"));
+}
+
+/** A new sprite with a new identity over the same chunks: its size does not matter. */
+function addFork(app: Hono<Env>, { context, creator, storage, pilot }: HistoryParts): void {
+  app.post("/v1/sprites/:name/fork", async (c) => {
+    const source = await requireSprite(context.sprites, c.req.param("name"));
+    const { name, checkpoint } = await readJsonBody(c.env.incoming, forkRequest, "fork sprite");
+    await makeDurable(pilot, storage, source, checkpoint ?? undefined, clientGone(c));
+    const fork = async ({ id }: SpriteRecord) => {
+      const { store, organization: org, owner } = storage;
+      await forkSprite({ store, org, owner, sprite: id, source: source.id, ...(checkpoint == null ? {} : { checkpoint }) });
+    };
+    const { machine, environment, labels } = source;
+    const config = { cpus: machine.cpus, ram_mb: machine.ramMb, storage_gb: machine.storageGb };
+    const record = await creator.create({ name, config, environment, labels }, { tokenId: c.get("tokenId"), storage: fork });
+    return c.json(presentSprite(record, context.runtime.status(record.id), context.urlOf), 201);
+  });
+  app.all("/v1/sprites/:name/fork", methodNotAllowed("POST"));
+}
+
+/** A checkpoint that the store has needs nothing of the sprite; everything else has to be brought there first. */
+async function makeDurable(
+  pilot: PilotRequester,
+  storage: SpriteStorage,
+  source: SpriteRecord,
+  checkpoint: string | undefined,
+  signal: AbortSignal,
+): Promise<void> {
+  if (checkpoint !== undefined && (await storage.hasCheckpoint(source.id, checkpoint))) return;
+  const status = await pilot(source, `/v1/sprites/${source.name}/sync`, signal, "POST");
+  if (status !== 200)
+    throw new HobError("store_unavailable", `bring sprite ${source.name} into the object store: its pilot answered ${status}`);
+  if (checkpoint === undefined || (await storage.hasCheckpoint(source.id, checkpoint))) return;
+  throw new HobError("not_found", `fork sprite ${source.name}: it has no checkpoint ${checkpoint.slice(0, 80)}`);
+}
+
+function addExport(app: Hono<Env>, { context, storage, pilot }: HistoryParts): void {
+  app.get("/v1/sprites/:name/export", async (c) => {
+    const record = await requireSprite(context.sprites, c.req.param("name"));
+    const signal = clientGone(c);
+    await makeDurable(pilot, storage, record, undefined, signal);
+    const { store, organization: org } = storage;
+    const bytes = Readable.from(exportSprite({ store, org, sprite: record.id, signal }));
+    return c.body(Readable.toWeb(bytes) as ReadableStream, 200, { "Content-Type": "application/vnd.hob.export" });
+  });
+  app.all("/v1/sprites/:name/export", methodNotAllowed("GET"));
+}
+
+function addImport(app: Hono<Env>, { context, creator, storage }: HistoryParts): void {
+  app.post("/v1/storage/import", async (c) => {
+    const name = spriteName.safeParse(c.req.query("name") ?? "");
+    if (!name.success) throw new HobError("invalid_name", "import sprite: parameter name: 1 to 63 characters a-z, 0-9 and '-' expected");
+    const storageGb = Number(c.req.query("storage_gb") ?? "100");
+    if (!Number.isInteger(storageGb)) throw new HobError("invalid_request", "import sprite: parameter storage_gb: a whole number expected");
+    const { store, organization: org, owner } = storage;
+    const load = async ({ id }: SpriteRecord) => {
+      await importSprite({ store, org, owner, sprite: id, source: c.env.incoming, signal: clientGone(c) });
+    };
+    const record = await creator.create(
+      { name: name.data, config: { storage_gb: storageGb } },
+      { tokenId: c.get("tokenId"), storage: load },
+    );
+    return c.json(presentSprite(record, context.runtime.status(record.id), context.urlOf), 201);
+  });
+  app.all("/v1/storage/import", methodNotAllowed("POST"));
+}

@@ -1,0 +1,97 @@
+import { randomBytes } from "node:crypto";
+import { HobError, SPRITE_NAME_PATTERN } from "@hob/protocol";
+import { acquire, listSprites, OrgKeys, readHead, readSprite, type SpriteDocument, writeSprite } from "@hob/storage";
+import type { Logger } from "pino";
+import { z } from "zod";
+import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
+import type { SpriteStorage } from "./sprite-storage.ts";
+
+/** What a description has under `settings`; what is not understood is left at its default. */
+const settings = z.object({
+  url_settings: z.object({
+    auth: z.enum(["sprite", "public"]),
+    private_access: z.enum(["admins", "organization", "org_users"]).optional(),
+  }),
+  idle_timeout_seconds: z.number().nonnegative().nullable(),
+});
+
+/**
+ * The sprites as the object store describes them. A host whose registry is lost, or another host on the same store, finds
+ * everything there that it needs to run them. Descriptions hold no tokens.
+ */
+export class SpriteCatalogue {
+  readonly #storage: SpriteStorage;
+  readonly #log: Logger;
+
+  constructor(storage: SpriteStorage, log: Logger) {
+    this.#storage = storage;
+    this.#log = log;
+  }
+
+  /** Writes what the registry has of a sprite. */
+  async describe(record: SpriteRecord): Promise<void> {
+    await writeSprite(this.#storage.store, this.#documentOf(record));
+  }
+
+  /** Removes a sprite from the store: its description first, so that nobody adopts it; its packs go with the next gc. Idempotent. */
+  async remove(spriteId: string): Promise<void> {
+    const { store, organization: org, owner } = this.#storage;
+    const keys = new OrgKeys(org).sprite(spriteId);
+    await store.delete(keys.description);
+    if ((await readHead(store, keys.head)) === undefined) return;
+    const ownership = await acquire({ store, org, sprite: spriteId, owner, takeOver: true });
+    await ownership.destroy();
+  }
+
+  /** Puts the sprites of the store that the registry does not have into it. They start at the first request. */
+  async adopt(sprites: SpriteRegistry, now: () => number): Promise<void> {
+    const { store, organization } = this.#storage;
+    for (const { id, hasHead, hasDescription } of await listSprites(store, organization)) {
+      if (!hasHead || !hasDescription || (await sprites.findById(id)) !== undefined) continue;
+      try {
+        const document = await readSprite(store, organization, id);
+        if (document !== undefined) await this.#adoptOne(sprites, document, now());
+      } catch (error) {
+        this.#log.error({ sprite: id, err: error }, "a sprite of the object store cannot be taken into the registry");
+      }
+    }
+  }
+
+  async #adoptOne(sprites: SpriteRegistry, document: SpriteDocument, at: number): Promise<void> {
+    const record = recordOf(document, at);
+    if (!SPRITE_NAME_PATTERN.test(record.name)) throw new HobError("invalid_name", `adopt sprite ${record.id}: its name is not one`);
+    await sprites.insert(record);
+    await sprites.move(record.id, "creating", "ready", at);
+    this.#log.info({ sprite: record.id, name: record.name }, "a sprite of the object store is in the registry now");
+  }
+
+  #documentOf(record: SpriteRecord): SpriteDocument {
+    const { id, name, machineId, labels, machine, environment, urlSettings, idleTimeoutSeconds } = record;
+    return {
+      format: "hob-sprite",
+      version: 1,
+      ...{ id, name, machineId, labels, machine, environment },
+      organization: this.#storage.organization,
+      createdAt: new Date(record.createdAt).toISOString(),
+      settings: { url_settings: urlSettings, idle_timeout_seconds: idleTimeoutSeconds },
+    };
+  }
+}
+
+/** The token is this host's own: it is a secret between it and the VM that it will start. */
+function recordOf(document: SpriteDocument, at: number): SpriteRecord {
+  const { id, name, machineId, labels, machine, environment, createdAt } = document;
+  const known = settings.safeParse(document.settings);
+  const { auth, private_access } = known.success ? known.data.url_settings : { auth: "sprite" as const, private_access: undefined };
+  return {
+    ...{ id, name, machineId, labels, machine, environment },
+    state: "creating",
+    urlSettings: { auth, ...(private_access === undefined ? {} : { private_access }) },
+    pilotToken: randomBytes(32).toString("hex"),
+    createdAt: Date.parse(createdAt),
+    updatedAt: at,
+    lastRunningAt: null,
+    lastWarmingAt: null,
+    idleTimeoutSeconds: known.success ? known.data.idle_timeout_seconds : null,
+  };
+}
