@@ -11,6 +11,8 @@ import { isMounted } from "./mounts.ts";
 import { ThinPool } from "./thin-pool.ts";
 import { layOut, treeAt, type Volume, type VolumeTree } from "./volume.ts";
 
+const DROP_DELAY_MS = 5_000;
+
 /** Makes the block device of this name appear, from which a volume reads what was never written to it. */
 export type OriginResolver = (name: string) => Promise<string>;
 
@@ -41,6 +43,7 @@ export class ThinVolume implements Volume {
   readonly #parts: ThinVolumeParts;
   readonly #disk: DataDisk;
   #ledger: Ledger | undefined;
+  #reaping: Promise<void> = Promise.resolve();
 
   constructor(parts: ThinVolumeParts) {
     this.#parts = parts;
@@ -90,6 +93,7 @@ export class ThinVolume implements Volume {
 
   async detach(): Promise<void> {
     const { helper } = this.#parts;
+    await this.#reaping;
     await helper.sync();
     await helper.unmount(this.path);
     await this.pool.deactivate(this.ledger.state.live.thin);
@@ -121,7 +125,7 @@ export class ThinVolume implements Volume {
       return { thin, origin, tree };
     } catch (error) {
       await this.#parts.helper.unmount(tree.path, { lazy: true }).catch(() => {});
-      await this.drop(thin);
+      this.drop(thin);
       throw error;
     }
   }
@@ -141,15 +145,25 @@ export class ThinVolume implements Volume {
     }));
   }
 
-  /** Gives up a volume that was staged or live and is not mounted any more. */
-  async drop(thin: number): Promise<void> {
-    this.ledger.release(thin);
-    await this.reap();
+  /**
+   * Gives up a volume that was staged or live and is not mounted any more. It is removed later, when the container has
+   * had its start: what is given back to the host keeps the pool busy. A pilot that ends before leaves it to the next.
+   */
+  drop(thin: number): void {
+    const remove = () => {
+      this.ledger.release(thin);
+      void this.reap();
+    };
+    setTimeout(remove, DROP_DELAY_MS).unref();
   }
 
-  /** Removes thin devices that belong to nothing. Those that cannot be removed now are left for the next time. */
+  /**
+   * Removes thin devices that belong to nothing, in the background: the space of what they hold alone is given back,
+   * which takes its time. @returns settles when it is done; those that cannot be removed now are left for the next time
+   */
   reap(): Promise<void> {
-    return this.#reap({ trim: true });
+    this.#reaping = this.#reaping.then(() => this.#reap({ trim: true }));
+    return this.#reaping;
   }
 
   async #reap({ trim }: { trim: boolean }): Promise<void> {
