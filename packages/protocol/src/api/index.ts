@@ -1,5 +1,8 @@
 import { checkpointRoutes } from "./checkpoints.ts";
 import { daemonRoutes } from "./daemon.ts";
+import { execRoutes } from "./exec.ts";
+import { filesRoutes } from "./files.ts";
+import { portsRoutes } from "./ports.ts";
 import type { RouteDescription } from "./route.ts";
 import { spritesRoutes } from "./sprites.ts";
 
@@ -7,7 +10,15 @@ export { type OpenApiDocument, openApiDocument } from "./openapi.ts";
 export type { BodyDescription, RouteDescription } from "./route.ts";
 
 /** Every route of the public API, family by family: what documents, conformance table and tests are made from. */
-export const API_ROUTES: readonly RouteDescription[] = [...spritesRoutes, ...checkpointRoutes, ...daemonRoutes];
+export const API_ROUTES: readonly RouteDescription[] = [
+  ...spritesRoutes,
+  ...execRoutes,
+  ...filesRoutes,
+  ...checkpointRoutes,
+  ...portsRoutes,
+
+  ...daemonRoutes,
+];
 
 /** Routes of the API that the SDKs know of, and that are not offered. */
 export const ROUTES_NOT_OFFERED: readonly { method: string; path: string; reason: string }[] = [
