@@ -3,10 +3,13 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { describe, test } from "node:test";
 import { ExecError } from "@fly/sprites";
+import { covers } from "./support/covers.ts";
 import { outputOf, run, shell, start } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
 import { refusedUpgrade } from "./support/upgrade.ts";
 import { until } from "./support/wait.ts";
+
+covers("WSS /v1/sprites/{name}/exec", "POST /v1/sprites/{name}/exec");
 
 const MEGABYTE = 1024 * 1024;
 /** The SDK gives up on a socket that is silent for this long. */

@@ -1,8 +1,23 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { FilesystemError } from "@fly/sprites";
+import { covers } from "./support/covers.ts";
 import { outputOf, rootShell } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
+
+covers(
+  "GET /v1/sprites/{name}/fs/read",
+  "PUT /v1/sprites/{name}/fs/write",
+  "GET /v1/sprites/{name}/fs/list",
+  "DELETE /v1/sprites/{name}/fs/delete",
+);
+covers(
+  "POST /v1/sprites/{name}/fs/rename",
+  "POST /v1/sprites/{name}/fs/copy",
+  "POST /v1/sprites/{name}/fs/chmod",
+  "POST /v1/sprites/{name}/fs/chown",
+  "WSS /v1/sprites/{name}/fs/watch",
+);
 
 const LIMIT = { timeout: 90_000 };
 
@@ -114,6 +129,24 @@ describe("every method of the SDK's filesystem", () => {
     assert.equal(((await missing.next()) as { type: string }).type, "error");
     missing.close();
   });
+});
+
+test("what the SDK has no method for: the head of a file, one folder, a symbolic link", LIMIT, async () => {
+  covers("HEAD /v1/sprites/{name}/fs/read", "POST /v1/sprites/{name}/fs/mkdir", "POST /v1/sprites/{name}/fs/symlink");
+  const ask = (route: string, body: object) =>
+    suite.daemon.fetch(`/v1/sprites/box/fs/${route}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ workingDir: "/home/sprite", ...body }),
+    });
+  assert.equal((await ask("mkdir", { path: "made" })).status, 200);
+  assert.equal((await ask("mkdir", { path: "made" })).status, 409);
+  await files().writeFile("made/file", "12345");
+  assert.equal((await ask("symlink", { target: "made/file", path: "link" })).status, 200);
+  assert.equal((await ask("symlink", { target: "made/file", path: "link" })).status, 409);
+  assert.equal(await outputOf(box(), "readlink ~/link; cat ~/link"), "made/file\n12345");
+  const head = await suite.daemon.fetch("/v1/sprites/box/fs/read?path=/home/sprite/link", { method: "HEAD" });
+  assert.deepEqual([head.status, head.headers.get("content-length"), await head.text()], [200, "5", ""]);
 });
 
 test("files go on working when the user has destroyed every program", LIMIT, async () => {

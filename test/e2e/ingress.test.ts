@@ -11,10 +11,13 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import type { PortNotification } from "@hob/protocol";
 import { WebSocket } from "ws";
+import { covers } from "./support/covers.ts";
 import { outputOf, rootShell, start } from "./support/exec.ts";
 import { startHob } from "./support/hob.ts";
 import { useDaemon } from "./support/suite.ts";
 import { until } from "./support/wait.ts";
+
+covers("WSS /v1/sprites/{name}/ports/watch", "WSS /v1/sprites/{name}/proxy", "POST /v1/sprites/{name}/url/ticket");
 
 const LIMIT = { timeout: 90_000 };
 const SITE = readFileSync(new URL("support/site.py", import.meta.url), "utf8");

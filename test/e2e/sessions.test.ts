@@ -6,11 +6,14 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { Session, SessionKillEvent, SessionKillStream, SpriteCommand } from "@fly/sprites";
 import { TestTerminal } from "../../packages/cli/test/support/terminal.ts";
+import { covers } from "./support/covers.ts";
 import { outputOf, shell } from "./support/exec.ts";
 import { HOB, startHob } from "./support/hob.ts";
 import { useDaemon } from "./support/suite.ts";
 import { refusedUpgrade } from "./support/upgrade.ts";
 import { until } from "./support/wait.ts";
+
+covers("HEAD /v1/sprites/{name}/exec", "WSS /v1/sprites/{name}/exec/{session_id}", "POST /v1/sprites/{name}/exec/{session_id}/kill");
 
 const LIMIT = { timeout: 180_000 };
 

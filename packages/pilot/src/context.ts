@@ -99,7 +99,7 @@ export class PilotContext {
   }
 
   #createExec(): ExecEndpoint {
-    const { helper, container, log, sprite } = this;
+    const { helper, container, log, sprite, activity } = this;
     const journals = new JournalStore(`${PATHS.state}/sessions`);
     return new ExecEndpoint({
       helper,
@@ -107,6 +107,7 @@ export class PilotContext {
       log,
       journals,
       ports: this.#portFeed,
+      onActivity: () => activity.touch(),
       environment: () => sprite.identity?.environment ?? {},
     });
   }

@@ -207,7 +207,7 @@ async function startParts({ context, storage, sleeper, server, registry, undo, s
   const locate = createPilotLocator(context);
   const upstream = undo.use(new Upstream(locate, context.uses));
   const frontDoor = new FrontDoor({ sprites, authenticator, upstream, log });
-  const exchange = undo.use(new ApplicationExchange(locate));
+  const exchange = undo.use(new ApplicationExchange(locate, context.uses));
   const access = new UrlAccess({ sprites, authenticator, signIn });
   const ingress = new Ingress({ access, exchange, ownRoutes: new OwnRoutes(sprites, signIn), log });
   const stopping = new AbortController();

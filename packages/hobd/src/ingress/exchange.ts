@@ -1,8 +1,9 @@
 import { type ClientRequest, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { HobError } from "@hob/protocol";
+import type { SpriteUses } from "../activity/use.ts";
 import { hasBody } from "../front-door/headers.ts";
 import type { PilotLocator } from "../front-door/pilot-locator.ts";
-import { type Answer, sendBody } from "../front-door/upstream.ts";
+import { type Answer, sendBody, whileInUse } from "../front-door/upstream.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import { applicationHeaders, expectsContinue } from "./headers.ts";
 import { TunnelAgent, type TunnelRequest } from "./tunnel-agent.ts";
@@ -36,8 +37,10 @@ export interface ApplicationRequest {
 export class ApplicationExchange implements Disposable {
   readonly #kept: TunnelAgent;
   readonly #single: TunnelAgent;
+  readonly #uses: SpriteUses;
 
-  constructor(locate: PilotLocator) {
+  constructor(locate: PilotLocator, uses: SpriteUses) {
+    this.#uses = uses;
     this.#kept = new TunnelAgent(locate, {
       keepAlive: true,
       timeout: IDLE_CONNECTION_MS,
@@ -47,8 +50,16 @@ export class ApplicationExchange implements Disposable {
     this.#single = new TunnelAgent(locate, { maxSockets: CONNECTIONS_MAX });
   }
 
-  /** @throws HobError `app_failed`, and what opening a tunnel throws */
-  async send(request: ApplicationRequest): Promise<Answer> {
+  /**
+   * The sprite counts as used until the answer or the upgraded connection has ended.
+   * @throws HobError `app_failed`, and what opening a tunnel throws
+   */
+  send(request: ApplicationRequest): Promise<Answer> {
+    const use = { kind: "url", label: `${request.client.method ?? "GET"} to its URL`, holds: true };
+    return whileInUse(this.#uses, request.record.id, use, () => this.#send(request));
+  }
+
+  async #send(request: ApplicationRequest): Promise<Answer> {
     const { client, upgrade } = request;
     const isSafe = !upgrade && !hasBody(client) && (client.method === "GET" || client.method === "HEAD");
     if (!isSafe) return this.#exchange(request, this.#single);

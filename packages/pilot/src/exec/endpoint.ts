@@ -26,6 +26,8 @@ export interface ExecDependencies {
   readonly journals: JournalStore;
   /** tells terminal sessions which ports are opened and closed meanwhile; default nothing */
   readonly ports?: Pick<PortFeed, "subscribe">;
+  /** called when a session writes, or a client does something: output keeps a sprite awake, also with nobody attached */
+  readonly onActivity?: () => void;
   /** the sprite's own variables, under those of the request; default none */
   readonly environment?: () => Readonly<Record<string, string>>;
 }
@@ -121,7 +123,7 @@ export class ExecEndpoint implements Endpoint {
   #addSession(process: HelperProcess, request: ExecRequest): Session {
     const { argv, cwd, tty, maxRunAfterDisconnectMs, stdin } = request;
     const about = { command: argv.join(" "), workdir: cwd, created: Date.now(), ...(tty === undefined ? {} : { tty }) };
-    const session = this.sessions.add(process, { about, maxRunAfterDisconnectMs });
+    const session = this.sessions.add(process, { about, maxRunAfterDisconnectMs, onActivity: this.#dependencies.onActivity });
     if (!stdin) session.endInput();
     return session;
   }

@@ -24,6 +24,8 @@ export class SessionOutput {
   onFlow: () => void = () => {};
   /** whether a client that takes nothing may be cut off: the command has other clients, or needs none */
   mayCut: () => boolean = () => true;
+  /** called when there was output, or a client did something */
+  onActivity: () => void = () => {};
   /** Unix time, milliseconds: of output, or of something that a client did */
   lastActivityMs = Date.now();
   readonly #stallLimits: StallLimits;
@@ -76,6 +78,7 @@ export class SessionOutput {
   /** Something that is no output has happened. */
   touch(): void {
     this.lastActivityMs = Date.now();
+    this.onActivity();
   }
 
   /** Call `start` on the reader when the client is ready. */

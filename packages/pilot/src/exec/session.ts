@@ -32,6 +32,8 @@ export interface SessionOptions {
   readonly about: AboutSession;
   /** milliseconds to live on without a client; 0 = no limit */
   readonly maxRunAfterDisconnectMs: number;
+  /** called when it writes, or a client does something */
+  readonly onActivity?: (() => void) | undefined;
 }
 
 const STOPPED_MESSAGE = "hob: the sprite's container has stopped, and this command with it\r\n";
@@ -70,6 +72,7 @@ export class Session implements SessionView {
     this.process = process;
     this.#maxRunAfterDisconnectMs = options.maxRunAfterDisconnectMs;
     this.output = new SessionOutput(journal);
+    this.output.onActivity = options.onActivity ?? (() => {});
     this.output.onFlow = () => this.#flow();
     this.output.mayCut = () => this.output.readerCount > 1 || this.#maxRunAfterDisconnectMs === 0;
     process.onInputDrain(() => {

@@ -18,6 +18,8 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...checkpointRoutes,
   ...storageRoutes,
   ...portsRoutes,
+  ...portsRoutes,
+
   ...daemonRoutes,
 ];
 
