@@ -258,13 +258,13 @@ describe("sessions", () => {
     daemon.sessionAnswers.set("GET /exec", { status: 200, body: "[]" });
     await assert.rejects(client.sessions("web"), { code: "bad_answer" });
     daemon.sessionAnswers.set("POST /exec/7/kill", { status: 200, body: '{"type":"signal"}\n{"type":"complete","exit_code":143}\n' });
-    assert.deepEqual(await client.killSession("web", "7", { signal: "INT", timeoutSeconds: 3 }), [
+    assert.deepEqual(await Array.fromAsync(client.killSession("web", "7", { signal: "INT", timeoutSeconds: 3 })), [
       { type: "signal" },
       { type: "complete", exit_code: 143 },
     ]);
     assert.equal(daemon.requests.at(-1)?.url.search, "?signal=INT&timeout=3s");
     daemon.sessionAnswers.set("POST /exec/7/kill", { status: 410, body: errorBody("gone", "session 7 has already ended") });
-    await assert.rejects(client.killSession("web", "7"), { code: "gone" });
+    await assert.rejects(Array.fromAsync(client.killSession("web", "7")), { code: "gone" });
     daemon.sessionAnswers.clear();
   });
 });

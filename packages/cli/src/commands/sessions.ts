@@ -6,7 +6,6 @@ import { type Cli, EXIT } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
 import { reportFailure } from "../output/failure.ts";
 import { formatAge, formatBytes, printable } from "../output/format.ts";
-import { withProgress } from "../output/progress.ts";
 import { renderTable } from "../output/table.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeSpriteName } from "../sprite-argument.ts";
@@ -87,10 +86,14 @@ async function killAll(cli: Cli, words: readonly string[], flags: KillFlags): Pr
   const told: Record<string, KillEvent[]> = {};
   for (const id of new Set(ids)) {
     try {
-      const events = client.killSession(name, id, { signal: flags.signal, timeoutSeconds: flags.timeout });
-      told[id] = await withProgress(cli, `Ending session ${id}`, events);
-      if (!flags.json) report(cli, id, told[id]);
-      if (told[id].some(({ type }) => type === "error")) cli.exitStatus = EXIT.failure;
+      const events: KillEvent[] = [];
+      told[id] = events;
+      for await (const event of client.killSession(name, id, { signal: flags.signal, timeoutSeconds: flags.timeout })) {
+        events.push(event);
+        if (event.type === "timeout") cli.note(`Session ${id}: ${printable(event.message)}`);
+      }
+      if (!flags.json) report(cli, id, events);
+      if (events.some(({ type }) => type === "error")) cli.exitStatus = EXIT.failure;
     } catch (thrown) {
       // The others are still to be ended: each failure is said where it happens.
       cli.exitStatus = reportFailure(cli, thrown);
