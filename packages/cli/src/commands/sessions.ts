@@ -80,7 +80,7 @@ function toRow(session: SessionItem, nowMs: number): string[] {
 }
 
 async function killAll(cli: Cli, words: readonly string[], flags: KillFlags): Promise<void> {
-  const { name, rest: ids } = takeSpriteName(words, flags.sprite, KILL_USAGE);
+  const { name, rest: ids } = takeSpriteName(words, flags.sprite, KILL_USAGE, 1);
   if (ids.length === 0) throw new HobError("usage", `no session of ${name} named`, { hint: KILL_USAGE });
   const client = await cli.client(flags);
   const told: Record<string, KillEvent[]> = {};
