@@ -1,5 +1,10 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
+import { promisify } from "node:util";
 import { BROKEN_OUTPUT } from "../../client/test/support/broken-sessions.ts";
 import { errorBody, TestDaemon } from "../../client/test/support/test-daemon.ts";
 import { HOB, TestHome } from "./support/run-hob.ts";
@@ -64,6 +69,16 @@ describe("hob sessions", () => {
     for (const args of [["web"], [], ["web", "7", "--timeout", "soon"]]) {
       assert.equal((await home.run(["sessions", "kill", ...args])).status, 2, args.join(" "));
     }
+  });
+
+  test("in a folder with a sprite of its own, the id is enough", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "hob-folder-"));
+    writeFileSync(join(folder, ".hob"), JSON.stringify({ sprite: "web" }));
+    answer("POST /exec/7/kill", 200, '{"type":"complete","exit_code":143}\n');
+    const { stdout } = await promisify(execFile)(HOB, ["sessions", "kill", "7"], { cwd: folder, env: home.env });
+    assert.equal(stdout, "Session 7 has ended with status 143\n");
+    await assert.rejects(promisify(execFile)(HOB, ["attach", "9"], { cwd: folder, env: home.env }), /session not found: 9/);
+    rmSync(folder, { recursive: true });
   });
 
   test("without a subcommand: help", async () => {

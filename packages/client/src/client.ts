@@ -179,10 +179,10 @@ export class HobClient {
     return listSessions(this.endpoint, spritePath(name, "exec"), timeoutMs);
   }
 
-  /** Ends a session, and tells how that went. @throws HobError `not_found` | `gone` for one that has ended */
-  async killSession(name: string, sessionId: string, options: KillOptions = {}): Promise<KillEvent[]> {
+  /** Ends a session, and tells how that goes. @throws HobError `not_found` | `gone` for one that has ended */
+  async *killSession(name: string, sessionId: string, options: KillOptions = {}): AsyncGenerator<KillEvent, void, undefined> {
     const { killSession } = await import("./sessions.ts");
-    return killSession(this.endpoint, spritePath(name, "exec"), sessionId, options);
+    yield* killSession(this.endpoint, spritePath(name, "exec"), sessionId, options);
   }
 
   /** See watchPorts of ports.ts. */

@@ -1,6 +1,7 @@
 import type { KillEvent, SessionItem, SessionList } from "@hob/protocol/api/exec.ts";
 import { HobError } from "@hob/protocol/errors.ts";
-import { call, callJson, type Endpoint } from "./http.ts";
+import { callJson, type Endpoint } from "./http.ts";
+import { callLines } from "./ndjson-stream.ts";
 
 export interface KillOptions {
   /** a name with or without SIG, or a number; default SIGTERM */
@@ -21,18 +22,15 @@ export async function listSessions(endpoint: Endpoint, path: string, timeoutMs: 
 }
 
 /** @internal use HobClient.killSession. @param path of all sessions of the sprite */
-export async function killSession(endpoint: Endpoint, path: string, id: string, options: KillOptions): Promise<KillEvent[]> {
+export async function* killSession(
+  endpoint: Endpoint,
+  path: string,
+  id: string,
+  options: KillOptions,
+): AsyncGenerator<KillEvent, void, undefined> {
   const { signal, timeoutSeconds = DEFAULT_TIMEOUT_SECONDS } = options;
-  const { body } = await call(endpoint, "POST", `${path}/${encodeURIComponent(id)}/kill`, {
+  yield* callLines<KillEvent>(endpoint, "POST", `${path}/${encodeURIComponent(id)}/kill`, {
     query: { signal, timeout: `${timeoutSeconds}s` },
     timeoutMs: timeoutSeconds * 1_000 + KILL_EXTRA_MS,
   });
-  try {
-    return body
-      .split("\n")
-      .filter((line) => line.trim() !== "")
-      .map((line) => JSON.parse(line) as KillEvent);
-  } catch (cause) {
-    throw new HobError("bad_answer", "kill session: the answer is not JSON lines", { cause });
-  }
 }

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HobClient } from "@hob/client";
-import { HobError } from "@hob/protocol";
+import { HobError, type KillEvent } from "@hob/protocol";
 import { BROKEN_OUTPUT } from "./support/broken-sessions.ts";
 import { errorBody, TEST_TOKEN, TestDaemon } from "./support/test-daemon.ts";
 
@@ -17,6 +17,12 @@ before(async () => {
   client = new HobClient({ url: daemon.url, token: TEST_TOKEN });
 });
 after(() => daemon.close());
+
+async function eventsOf(stream: AsyncIterable<KillEvent>): Promise<KillEvent[]> {
+  const events: KillEvent[] = [];
+  for await (const event of stream) events.push(event);
+  return events;
+}
 
 const lost = (thrown: unknown): boolean => thrown instanceof HobError && thrown.code === "connection_lost";
 
@@ -258,13 +264,13 @@ describe("sessions", () => {
     daemon.sessionAnswers.set("GET /exec", { status: 200, body: "[]" });
     await assert.rejects(client.sessions("web"), { code: "bad_answer" });
     daemon.sessionAnswers.set("POST /exec/7/kill", { status: 200, body: '{"type":"signal"}\n{"type":"complete","exit_code":143}\n' });
-    assert.deepEqual(await client.killSession("web", "7", { signal: "INT", timeoutSeconds: 3 }), [
+    assert.deepEqual(await eventsOf(client.killSession("web", "7", { signal: "INT", timeoutSeconds: 3 })), [
       { type: "signal" },
       { type: "complete", exit_code: 143 },
     ]);
     assert.equal(daemon.requests.at(-1)?.url.search, "?signal=INT&timeout=3s");
     daemon.sessionAnswers.set("POST /exec/7/kill", { status: 410, body: errorBody("gone", "session 7 has already ended") });
-    await assert.rejects(client.killSession("web", "7"), { code: "gone" });
+    await assert.rejects(eventsOf(client.killSession("web", "7")), { code: "gone" });
     daemon.sessionAnswers.clear();
   });
 });

@@ -40,7 +40,9 @@ export function addAttach(parent: Command, cli: Cli): void {
 }
 
 async function attach(cli: Cli, words: readonly string[], flags: AttachFlags): Promise<void> {
-  const { name, rest } = takeSpriteName(words, flags.sprite, USAGE);
+  // A number alone is a session of the folder's sprite, if the folder has one.
+  const needed = /^\d+$/.test(words[0] ?? "") ? 1 : 0;
+  const { name, rest } = takeSpriteName(words, flags.sprite, USAGE, needed);
   if (rest.length > 1) throw new HobError("usage", `attach: one session at a time`, { hint: USAGE });
   const [{ connect, comeBack }, { converse, noteDetached, sizeOf }, { relay }] = await Promise.all([
     import("../terminal/connection.ts"),

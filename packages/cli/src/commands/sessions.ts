@@ -6,7 +6,6 @@ import { type Cli, EXIT } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
 import { reportFailure } from "../output/failure.ts";
 import { formatAge, formatBytes, printable } from "../output/format.ts";
-import { withProgress } from "../output/progress.ts";
 import { renderTable } from "../output/table.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeSpriteName } from "../sprite-argument.ts";
@@ -81,16 +80,20 @@ function toRow(session: SessionItem, nowMs: number): string[] {
 }
 
 async function killAll(cli: Cli, words: readonly string[], flags: KillFlags): Promise<void> {
-  const { name, rest: ids } = takeSpriteName(words, flags.sprite, KILL_USAGE);
+  const { name, rest: ids } = takeSpriteName(words, flags.sprite, KILL_USAGE, 1);
   if (ids.length === 0) throw new HobError("usage", `no session of ${name} named`, { hint: KILL_USAGE });
   const client = await cli.client(flags);
   const told: Record<string, KillEvent[]> = {};
   for (const id of new Set(ids)) {
     try {
-      const events = client.killSession(name, id, { signal: flags.signal, timeoutSeconds: flags.timeout });
-      told[id] = await withProgress(cli, `Ending session ${id}`, events);
-      if (!flags.json) report(cli, id, told[id]);
-      if (told[id].some(({ type }) => type === "error")) cli.exitStatus = EXIT.failure;
+      const events: KillEvent[] = [];
+      told[id] = events;
+      for await (const event of client.killSession(name, id, { signal: flags.signal, timeoutSeconds: flags.timeout })) {
+        events.push(event);
+        if (event.type === "timeout") cli.note(`Session ${id}: ${printable(event.message)}`);
+      }
+      if (!flags.json) report(cli, id, events);
+      if (events.some(({ type }) => type === "error")) cli.exitStatus = EXIT.failure;
     } catch (thrown) {
       // The others are still to be ended: each failure is said where it happens.
       cli.exitStatus = reportFailure(cli, thrown);

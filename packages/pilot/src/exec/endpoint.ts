@@ -74,8 +74,9 @@ export class ExecEndpoint implements Endpoint {
 
   /** Takes `POST …/exec`, and any method of `…/control`. @returns false if the request is for another route */
   handle(request: IncomingMessage, response: ServerResponse): boolean {
-    if (!/\/(exec|control)(\?|$)/.test(request.url ?? "")) return false;
-    if (request.method !== "POST" && /\/exec(\?|$)/.test(request.url ?? "")) return false;
+    const [path = ""] = (request.url ?? "").split("?", 1);
+    // Lists and kills are plain routes.
+    if (!path.endsWith("/control") && !(request.method === "POST" && path.endsWith("/exec"))) return false;
     return this.#take(
       request,
       (error) => refuseRequest(request, response, error),
