@@ -248,6 +248,7 @@ describe("the command itself", () => {
       "checkpoint",
       "restore",
       "undo",
+      "policy",
       "destroy",
       "token",
       "image",

@@ -21,6 +21,7 @@ import { errorHeaders, logError } from "./error-answer.ts";
 import { readJsonBody } from "./json-body.ts";
 import { addLifecycle } from "./lifecycle-routes.ts";
 import { checkIdempotencyKey, listSprites, parseListQuery } from "./list-sprites.ts";
+import { addPolicies } from "./policy-routes.ts";
 import { presentSprite } from "./present.ts";
 import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
 import { requireSprite, type SpriteContext, spriteNotFound } from "./sprite-context.ts";
@@ -66,6 +67,7 @@ export function createApi(parts: ApiParts): Hono<Env> {
   addCollection(app, parts);
   addSprite(app, parts);
   addLifecycle(app, parts);
+  addPolicies(app, context);
   addUrlTicket(app, parts);
   app.all("/v1/sprites/:name/url/ticket", methodNotAllowed("POST"));
   return app;

@@ -6,7 +6,17 @@ export type Target =
   | { kind: "api" /** the whole target in origin form */; target: string };
 
 /** Routes below a sprite's name that the host answers itself. */
-const HOST_ROUTES: ReadonlySet<string> = new Set(["check", "activity", "sleep", "restart", "upgrade", "url/ticket"]);
+const HOST_ROUTES: ReadonlySet<string> = new Set([
+  "check",
+  "activity",
+  "sleep",
+  "restart",
+  "upgrade",
+  "url/ticket",
+  "policy/network",
+  "policy/privileges",
+  "policy/resources",
+]);
 
 /**
  * Reads a request target (RFC 9112 section 3.2), the first thing that happens to a request, and the only place where

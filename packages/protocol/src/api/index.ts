@@ -1,5 +1,6 @@
 import { checkpointRoutes } from "./checkpoints.ts";
 import { daemonRoutes } from "./daemon.ts";
+import { policyRoutes } from "./policies.ts";
 import type { RouteDescription } from "./route.ts";
 import { spritesRoutes } from "./sprites.ts";
 
@@ -7,7 +8,7 @@ export { type OpenApiDocument, openApiDocument } from "./openapi.ts";
 export type { BodyDescription, RouteDescription } from "./route.ts";
 
 /** Every route of the public API, family by family: what documents, conformance table and tests are made from. */
-export const API_ROUTES: readonly RouteDescription[] = [...spritesRoutes, ...checkpointRoutes, ...daemonRoutes];
+export const API_ROUTES: readonly RouteDescription[] = [...spritesRoutes, ...checkpointRoutes, ...policyRoutes, ...daemonRoutes];
 
 /** Routes of the API that the SDKs know of, and that are not offered. */
 export const ROUTES_NOT_OFFERED: readonly { method: string; path: string; reason: string }[] = [
