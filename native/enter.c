@@ -97,6 +97,17 @@ static int set_capabilities(uint64_t permitted, uint64_t effective) {
   return (int)syscall(SYS_capset, &header, data);
 }
 
+/*
+ * setns(2) to a user namespace gives every capability and fills the bounding set anew, whatever the container's init
+ * has. Needs CAP_SETPCAP, so it comes before the change of user. EINVAL: the kernel knows no capability of this number.
+ */
+static void limit_capabilities(const struct exec_request *request, const struct exec_plan *plan) {
+  for (unsigned int capability = 0; capability < 64; capability++) {
+    if ((request->bounding_set >> capability & 1) != 0) continue;
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 && errno != EINVAL) fail(plan->status_fd, "prctl PR_CAPBSET_DROP");
+  }
+}
+
 static void become_user(const struct exec_request *request, const struct exec_plan *plan) {
   gid_t groups[GROUPS_MAX];
   int count = request->user[0] == 0 ? 0 : groups_read("/etc/group", request->user, groups, GROUPS_MAX);
@@ -241,6 +252,7 @@ void enter_container(const struct exec_request *request, const struct exec_plan 
   if (plan->namespaces != 0 && setns(plan->target_pidfd, plan->namespaces) < 0) fail(plan->status_fd, "setns to the container's namespaces");
   /* A keyring of its own, instead of the helper's. Kernels may be built without keyrings. */
   syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
+  limit_capabilities(request, plan);
   become_user(request, plan);
 }
 

@@ -45,6 +45,7 @@ static bool apply_item(struct exec_request *request, const struct item *item) {
     case TAG_GID: return item_u32(item, &request->gid);
     case TAG_TARGET_PID: return item_u32(item, &request->target_pid);
     case TAG_WINSIZE: return set_window_size(request, item);
+    case TAG_BOUNDING_SET: return item_u64(item, &request->bounding_set);
     case TAG_NO_NEW_PRIVS: return set_flag(&request->no_new_privs, item);
     default: return false;
   }
@@ -59,7 +60,7 @@ static const char *check(const struct exec_request *request) {
 }
 
 int exec_request_parse(const struct frame *frame, struct exec_request *request, const char **why) {
-  *request = (struct exec_request){.user = "", .cgroup = "", .seccomp = "", .uid = UINT32_MAX, .gid = UINT32_MAX};
+  *request = (struct exec_request){.user = "", .cgroup = "", .seccomp = "", .uid = UINT32_MAX, .gid = UINT32_MAX, .bounding_set = UINT64_MAX};
   request->argv = calloc(STRINGS_MAX + 1, sizeof *request->argv);
   request->env = calloc(STRINGS_MAX + 1, sizeof *request->env);
   *why = "out of memory";

@@ -120,6 +120,7 @@ enum tag {
   TAG_GROUP = 79,
   TAG_INTERVAL_MS = 100,
   TAG_ENDPOINT = 101,
+  TAG_BOUNDING_SET = 140,
 };
 
 #define EXIT_FLAG_CONTAINER_GONE 1
@@ -181,6 +182,7 @@ struct exec_request {
   bool tty;
   uint16_t cols, rows;
   bool no_new_privs;
+  uint64_t bounding_set; /* capabilities that execve may still give, capabilities(7) */
 };
 
 /* What the child needs and the supervisor prepared. */

@@ -1,10 +1,11 @@
 /**
  * Writes the documents that are made from code: docs/errors.md from the error catalogue, docs/openapi.json and
- * docs/conformance.md from the route descriptions and the tests.
+ * docs/conformance.md from the route descriptions and the tests, docs/api/default-domains.md from the list of what network
+ * policies include.
  * `--check` writes nothing and fails when a document is not what the code says.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { ERROR_CATALOGUE, HOB_VERSION } from "@hob/protocol";
+import { DEFAULT_DOMAINS, ERROR_CATALOGUE, HOB_VERSION } from "@hob/protocol";
 import { API_ROUTES, openApiDocument } from "@hob/protocol/api/index.ts";
 import { conformancePage, findCoverage } from "./lib/conformance.ts";
 import { PROJECT } from "./lib/steps.ts";
@@ -13,6 +14,7 @@ const DOCUMENTS = [
   { path: "docs/errors.md", text: errorsPage() },
   { path: "docs/openapi.json", text: `${JSON.stringify(openApiDocument(API_ROUTES, HOB_VERSION), null, 2)}\n` },
   { path: "docs/conformance.md", text: conformancePage(findCoverage()) },
+  { path: "docs/api/default-domains.md", text: defaultDomainsPage() },
 ];
 
 function errorsPage(): string {
@@ -34,6 +36,21 @@ Where a code never leaves the process that met it, its status has no meaning to 
 
 | code | status | retry | meaning |
 | --- | --- | --- | --- |
+${rows.join("\n")}
+`;
+}
+
+function defaultDomainsPage(): string {
+  const rows = Object.entries(DEFAULT_DOMAINS).map(
+    ([what, domains]) => `| ${what} | ${domains.map((domain) => `\`${domain}\``).join(" ")} |`,
+  );
+  return `# Names that \`{"include":"defaults"}\` allows
+
+This page is written by \`scripts/docs.ts\` from \`packages/protocol/src/api/default-domains.ts\`. [policies.md](policies.md) says what
+the patterns mean. A later version of Hob may know more names; a sprite takes its list from the version of its images.
+
+| for | names |
+| --- | --- |
 ${rows.join("\n")}
 `;
 }

@@ -29,6 +29,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register: Register }>>> 
   checkpoint: () => import("./commands/checkpoint.ts"),
   restore: () => import("./commands/restore.ts"),
   undo: () => import("./commands/undo.ts"),
+  policy: () => import("./commands/policy.ts"),
   destroy: () => import("./commands/destroy.ts"),
   api: () => import("./commands/api.ts"),
   config: () => import("./commands/config.ts"),

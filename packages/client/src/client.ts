@@ -20,6 +20,7 @@ import type { AttachOptions, ExecOptions, ExecSession } from "./exec.ts";
 import type { SpriteFiles } from "./files.ts";
 import type { Forward, ForwardOptions } from "./forward.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
+import { SpritePoliciesClient } from "./policies.ts";
 import type { PortListener, PortWatch } from "./ports.ts";
 import type { ProxyTarget } from "./proxy.ts";
 import type { KillOptions } from "./sessions.ts";
@@ -153,6 +154,11 @@ export class HobClient {
   async checkpoints(name: string): Promise<SpriteCheckpoints> {
     const { SpriteCheckpoints } = await import("./checkpoints.ts");
     return new SpriteCheckpoints(this.endpoint, spritePath(name));
+  }
+
+  /** Network, privileges and resources of one sprite. */
+  policies(name: string): SpritePoliciesClient {
+    return new SpritePoliciesClient(this.endpoint, spritePath(name, "policy"));
   }
 
   /** Starts a command; resolves when the server has accepted it. A sleeping sprite is woken. */

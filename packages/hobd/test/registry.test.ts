@@ -18,6 +18,7 @@ const record = (name: string, more: Partial<SpriteRecord> = {}): SpriteRecord =>
   environment: { KEY: "välue\n" },
   machineId: "0".repeat(32),
   pilotToken: "1".repeat(64),
+  policies: { revision: 3, network: { rules: [{ domain: "a.test", action: "allow" }] }, privileges: {}, resources: {} },
   createdAt: 1_000,
   updatedAt: 1_000,
   lastRunningAt: null,

@@ -30,9 +30,10 @@ export const PATHS = {
   runtime: "/run/hob",
   helperSocket: "/run/hob/helper.sock",
   bundle: "/run/hob/bundle",
-  // The runtime folder is closed to all but root; these two are entered by the container's mapped ids.
+  // The runtime folder is closed to all but root; these are entered by the container's mapped ids.
   rootfs: "/run/rootfs",
   machineId: "/run/machine-id",
+  policyMirror: "/run/sprite-policy",
   crunState: "/run/crun",
   volume: "/volume",
   /** where another volume is put together before it takes the place of the one in use; and where that goes meanwhile */
@@ -55,6 +56,8 @@ export const SPRITE_NETWORK = {
   mtu: 1500,
   outer: { ipv4: "10.0.0.2/24", ipv6: "fdf::2/64" },
   inner: { ipv4: "10.0.0.1/24", ipv6: "fdf::1/64" },
+  ipv4Range: "10.0.0.0/24",
+  ipv6Range: "fdf::/64",
   outerIpv4: "10.0.0.2",
   outerIpv6: "fdf::2",
 } as const;

@@ -12,6 +12,7 @@ import { checkpointRoutes } from "./checkpoints/routes.ts";
 import { type BootConfig, PATHS } from "./config.ts";
 import { bounceRoutes } from "./container/bounce-routes.ts";
 import { enableControllers } from "./container/cgroups.ts";
+import type { Confinement } from "./container/confinement.ts";
 import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
@@ -21,8 +22,13 @@ import { FilesEndpoint } from "./files/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { IngressEndpoint } from "./ingress/endpoint.ts";
 import { HttpTarget } from "./ingress/http-target.ts";
+import { AuditLog } from "./network/audit-log.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
+import { NetworkPolicy } from "./network/network-policy.ts";
+import { Refuser } from "./network/refuser.ts";
 import { Resolver } from "./network/resolver.ts";
+import { networkLogRoutes } from "./policies/log-routes.ts";
+import { Policies } from "./policies/policies.ts";
 import { InsideDialer } from "./ports/dialer.ts";
 import { PortsEndpoint } from "./ports/endpoint.ts";
 import { lookUpInside } from "./ports/name-lookup.ts";
@@ -56,8 +62,10 @@ export class PilotContext {
   /** what keeps this sprite awake */
   readonly activity = new Activity();
   readonly exec: ExecEndpoint;
+  readonly policies: Policies;
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
+  readonly uptimeMs = kernelUptimeMs;
   readonly #platform: Platform;
   readonly #runner: CommandRunner;
   readonly #rootfs: RootFilesystem;
@@ -66,6 +74,7 @@ export class PilotContext {
   readonly #checkpointMounts: CheckpointMounts;
   readonly #portFeed: PortFeed;
   #stopHourly: () => void = () => {};
+  readonly #audit = new AuditLog(`${PATHS.state}/policy/network.ndjson`);
 
   constructor(config: BootConfig, platform: Platform, overrides: { runner?: CommandRunner } = {}) {
     this.config = config;
@@ -93,6 +102,7 @@ export class PilotContext {
     });
     this.storage.use(volume, this.treeSwitch);
     this.#resolver = new Resolver(config.network.dns);
+    this.policies = this.#createPolicies();
     this.#portFeed = new PortFeed({ helper, container });
     this.exec = this.#createExec();
     this.endpoints = this.#createEndpoints();
@@ -112,6 +122,20 @@ export class PilotContext {
     });
   }
 
+  #createPolicies(): Policies {
+    const { firewall, container, uptimeMs } = this;
+    const network = new NetworkPolicy({
+      firewall,
+      resolver: this.#resolver,
+      refuser: new Refuser(),
+      audit: this.#audit,
+      mirror: PATHS.policyMirror,
+      uptimeMs,
+    });
+    const confine = (confinement: Confinement) => container.confine(confinement);
+    return new Policies({ network, confine, file: `${PATHS.runtime}/policies.json` });
+  }
+
   #createEndpoints(): Endpoint[] {
     const { helper, container, log, sprite, uptimeMs, activity } = this;
     const ownNames = () => ["sprite", ...(sprite.identity === undefined ? [] : [sprite.identity.name])];
@@ -125,6 +149,7 @@ export class PilotContext {
       { routes: bounceRoutes(container, uptimeMs) },
       { routes: checkpointRoutes(this.checkpoints) },
       ...this.storage.endpoints,
+      { routes: networkLogRoutes(this.#audit) },
       { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },
     ];
   }
@@ -136,6 +161,8 @@ export class PilotContext {
   async start(listen: () => Promise<void>): Promise<void> {
     const { log } = this;
     const { device, address, gateway } = this.config.network;
+    // When the machine runs out of memory, the user's processes end, not the one that lets the user in.
+    await writeFile("/proc/self/oom_score_adj", "-1000");
     const restarted = await this.#clearPredecessor();
     const steps: Step[] = [];
     if (!restarted) {
@@ -158,11 +185,11 @@ export class PilotContext {
     }
     await writeFile(PATHS.machineId, "", { mode: 0o444 });
     if (this.config.identity !== undefined) await this.sprite.adopt(this.config.identity);
-    await this.#crun.writeBundle();
+    // Before anything of the user's runs.
+    await timed(steps, "policies", () => this.policies.begin(this.config.identity, restarted));
     await timed(steps, "journals", () => this.exec.open());
     steps.push(...(await this.container.startOrRetry()));
     if (this.container.failure !== undefined) log.error({ err: this.container.failure }, "the inner container does not start");
-    this.#resolver.start();
     this.checkpoints.start();
     this.storage.start();
     this.#stopHourly = startHourly(this.checkpoints, (err) => log.error({ err }, "hourly checkpoint"));
@@ -172,18 +199,17 @@ export class PilotContext {
   /** Ends the container and leaves the volume clean. */
   async stop(): Promise<void> {
     this.#stopHourly();
-    this.#resolver.stop();
+    await this.#resolver.stop();
     await this.checkpoints.settled();
     await this.treeSwitch.settled();
     await this.storage.stop();
     await this.container.stop();
     await this.exec.close();
     await this.#checkpointMounts.hideAll();
+    await this.#audit.flush();
     await this.volume.detach();
     await this.helper.sync();
   }
-
-  uptimeMs = kernelUptimeMs;
 
   /** What a pilot that died left: the container's processes and all that is mounted of volumes goes, the layers stay. */
   async #clearPredecessor(): Promise<boolean> {

@@ -49,6 +49,17 @@ describe("processes in a container", { skip: containerUnavailable() ?? false }, 
     assert.equal(await output(asUser("hostname")), "sprite\n");
   });
 
+  test("what the target confines counts for user and root, whatever the request says", async () => {
+    const status = (spec: ExecSpec, more: object) => output({ ...spec, target: { ...container.target, ...more } });
+    const show = ["grep", "-E", "CapBnd|CapEff|NoNewPrivs", "/proc/self/status"];
+    const chown = await status(asRoot(...show), { boundingSet: 1n });
+    assert.equal(chown, "CapEff:\t0000000000000001\nCapBnd:\t0000000000000001\nNoNewPrivs:\t0\n");
+    const nothing = await status(asRoot(...show), { boundingSet: 0n, noNewPrivs: true });
+    assert.equal(nothing, "CapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\n");
+    assert.match(await status(asUser(...show), { boundingSet: 1n << 63n }), /CapBnd:\t0{16}\n/);
+    assert.match(await output(asUser(...show)), /CapBnd:\t0*1ff.*\nNoNewPrivs:\t0/);
+  });
+
   test("the user, its groups from a hostile /etc/group, and no capability", async () => {
     assert.equal(await output(asUser("id", "-u")), "1000\n");
     assert.equal(await output(asUser("id", "-G")), "1000 27 28\n");

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { spritePolicies } from "./api/policies.ts";
 import { storageAssignment } from "./relay.ts";
 
 /**
@@ -8,13 +9,16 @@ import { storageAssignment } from "./relay.ts";
  * | route | meaning |
  * | --- | --- |
  * | GET /hob/ready | 200 once the inner container runs, or failed to; version and timings |
- * | POST /hob/resumed | first request after every restore: entropy, clock, identity; 204 |
+ * | POST /hob/resumed | first request after every restore: entropy, clock, identity, policies; 204 |
+ * | POST /hob/policies | takes the policies of this sprite: in force when it answers; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
  * | POST /hob/attach | after `resumed` with a base: put the sprite of the object store in place of the template's; 204 |
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
  * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
+ * | POST /hob/freeze | stop the user's processes until the next `resumed`, for a memory save; 204 |
+ * | POST /hob/thaw | let them go on: the save has failed; 204 |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
  *
  * Anything else on that port is the public API of this sprite, `/v1/sprites/NAME/…`, forwarded by the front door.
@@ -22,9 +26,12 @@ import { storageAssignment } from "./relay.ts";
 export const PILOT_ROUTES = {
   ready: "/hob/ready",
   resumed: "/hob/resumed",
+  policies: "/hob/policies",
   prepareSave: "/hob/prepare-save",
   activity: "/hob/activity",
   prepareSleep: "/hob/prepare-sleep",
+  freeze: "/hob/freeze",
+  thaw: "/hob/thaw",
   shutdown: "/hob/shutdown",
   attach: "/hob/attach",
   /** upgraded: relay.ts */
@@ -56,6 +63,8 @@ export const identity = z.object({
   /** replaces the token that this pilot accepted so far */
   pilotToken: z.string().min(32),
   environment: z.record(z.string(), z.string()),
+  /** left out by older hosts: those in force stay */
+  policies: spritePolicies.optional(),
 });
 export type Identity = z.infer<typeof identity>;
 

@@ -23,8 +23,15 @@ export function hobEnvironment(home: string, more: Readonly<Record<string, strin
   return { ...(Object.fromEntries(kept) as Record<string, string>), HOB_HOME: home, ...more };
 }
 
-export const startHob = (args: readonly string[], env: Record<string, string>): ChildProcessByStdio<Writable, Readable, Readable> =>
-  spawn(HOB, args, { env, stdio: ["pipe", "pipe", "pipe"] });
+/** @param before a command that runs `hob` in its own place, such as `ip netns exec NAME` */
+export function startHob(
+  args: readonly string[],
+  env: Record<string, string>,
+  before: readonly string[] = [],
+): ChildProcessByStdio<Writable, Readable, Readable> {
+  const [program, ...rest] = [...before, HOB, ...args] as [string, ...string[]];
+  return spawn(program, rest, { env, stdio: ["pipe", "pipe", "pipe"] });
+}
 
 /** Runs the CLI to its end, its input empty or `input`. */
 export function runHob(args: readonly string[], env: Record<string, string>, input = ""): Promise<Ended> {

@@ -18,6 +18,8 @@ const STOP_TIMEOUT_MS = 60_000;
 export interface DaemonOptions {
   /** more flags for `hob serve` */
   flags?: readonly string[];
+  /** goes before `hob serve`, and runs it in its own place */
+  command?: readonly string[];
   env?: Readonly<Record<string, string>>;
   /** an existing folder; default: a new one, removed at the end */
   home?: string;
@@ -59,7 +61,7 @@ export class TestDaemon implements AsyncDisposable {
     assert.equal(this.#process, undefined, "a daemon of this home runs already");
     // On a slow machine a test may leave a sprite alone for longer than users do: none sleeps unless its test wants that.
     const flags = ["--listen", "127.0.0.1:0", "--idle-timeout", "0", ...(this.#options.flags ?? [])];
-    const child = startHob(["serve", "--json", ...flags], this.env);
+    const child = startHob(["serve", "--json", ...flags], this.env, this.#options.command);
     this.#process = child;
     child.stderr.on("data", (chunk) => {
       this.stderr += chunk;

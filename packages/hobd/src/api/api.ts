@@ -23,6 +23,7 @@ import { addHistory } from "./history-routes.ts";
 import { readJsonBody } from "./json-body.ts";
 import { addLifecycle } from "./lifecycle-routes.ts";
 import { checkIdempotencyKey, listSprites, parseListQuery } from "./list-sprites.ts";
+import { addPolicies } from "./policy-routes.ts";
 import { presentSprite } from "./present.ts";
 import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
 import { requireSprite, type SpriteContext, spriteNotFound } from "./sprite-context.ts";
@@ -70,6 +71,7 @@ export function createApi(parts: ApiParts): Hono<Env> {
   addSprite(app, parts);
   addLifecycle(app, parts);
   addHistory(app, parts);
+  addPolicies(app, context);
   addUrlTicket(app, parts);
   app.all("/v1/sprites/:name/url/ticket", methodNotAllowed("POST"));
   return app;

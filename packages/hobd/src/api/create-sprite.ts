@@ -1,5 +1,5 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
-import { type CreateSpriteRequest, HobError, MACHINE_LIMITS } from "@hob/protocol";
+import { type CreateSpriteRequest, HobError, MACHINE_LIMITS, NO_POLICIES } from "@hob/protocol";
 import { IDEMPOTENCY_KEPT_MS, type IdempotencyRecord, type SpriteRecord } from "../registry/registry.ts";
 import { nameTaken } from "../registry/sqlite-sprites.ts";
 import { AsyncLimit } from "./async-limit.ts";
@@ -171,6 +171,7 @@ function newRecord(request: CreateSpriteRequest, at: number): SpriteRecord {
     environment: request.environment ?? {},
     machineId: randomBytes(16).toString("hex"),
     pilotToken: randomBytes(32).toString("hex"),
+    policies: NO_POLICIES,
     createdAt: at,
     updatedAt: at,
     lastRunningAt: null,

@@ -49,6 +49,7 @@ export const identityOf = (record: SpriteRecord, urlOf: SpriteUrl): Identity => 
   machineId: record.machineId,
   pilotToken: record.pilotToken,
   environment: record.environment,
+  policies: record.policies,
 });
 
 export type StatusCounts = Record<SpriteStatus, number>;

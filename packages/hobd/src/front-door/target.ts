@@ -16,6 +16,9 @@ const HOST_ROUTES: ReadonlySet<string> = new Set([
   "fork",
   "export",
   "fsck",
+  "policy/network",
+  "policy/privileges",
+  "policy/resources",
 ]);
 
 /**

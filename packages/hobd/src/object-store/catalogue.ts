@@ -1,18 +1,19 @@
 import { randomBytes } from "node:crypto";
-import { HobError, SPRITE_NAME_PATTERN } from "@hob/protocol";
+import { HobError, SPRITE_NAME_PATTERN, spritePolicies } from "@hob/protocol";
 import { acquire, listSprites, OrgKeys, readHead, readSprite, type SpriteDocument, writeSprite } from "@hob/storage";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { SpriteStorage } from "./sprite-storage.ts";
 
-/** What a description has under `settings`; what is not understood is left at its default. */
+/** What a description has under `settings`. A host that does not understand it does not adopt the sprite: it would drop its policies. */
 const settings = z.object({
   url_settings: z.object({
     auth: z.enum(["sprite", "public"]),
     private_access: z.enum(["admins", "organization", "org_users"]).optional(),
   }),
   idle_timeout_seconds: z.number().nonnegative().nullable(),
+  policies: spritePolicies,
 });
 
 /**
@@ -66,14 +67,14 @@ export class SpriteCatalogue {
   }
 
   #documentOf(record: SpriteRecord): SpriteDocument {
-    const { id, name, machineId, labels, machine, environment, urlSettings, idleTimeoutSeconds } = record;
+    const { id, name, machineId, labels, machine, environment, urlSettings, idleTimeoutSeconds, policies } = record;
     return {
       format: "hob-sprite",
       version: 1,
       ...{ id, name, machineId, labels, machine, environment },
       organization: this.#storage.organization,
       createdAt: new Date(record.createdAt).toISOString(),
-      settings: { url_settings: urlSettings, idle_timeout_seconds: idleTimeoutSeconds },
+      settings: { url_settings: urlSettings, idle_timeout_seconds: idleTimeoutSeconds, policies },
     };
   }
 }
@@ -81,10 +82,10 @@ export class SpriteCatalogue {
 /** The token is this host's own: it is a secret between it and the VM that it will start. */
 function recordOf(document: SpriteDocument, at: number): SpriteRecord {
   const { id, name, machineId, labels, machine, environment, createdAt } = document;
-  const known = settings.safeParse(document.settings);
-  const { auth, private_access } = known.success ? known.data.url_settings : { auth: "sprite" as const, private_access: undefined };
+  const { url_settings, idle_timeout_seconds, policies } = settings.parse(document.settings);
+  const { auth, private_access } = url_settings;
   return {
-    ...{ id, name, machineId, labels, machine, environment },
+    ...{ id, name, machineId, labels, machine, environment, policies },
     state: "creating",
     urlSettings: { auth, ...(private_access === undefined ? {} : { private_access }) },
     pilotToken: randomBytes(32).toString("hex"),
@@ -92,6 +93,6 @@ function recordOf(document: SpriteDocument, at: number): SpriteRecord {
     updatedAt: at,
     lastRunningAt: null,
     lastWarmingAt: null,
-    idleTimeoutSeconds: known.success ? known.data.idle_timeout_seconds : null,
+    idleTimeoutSeconds: idle_timeout_seconds,
   };
 }

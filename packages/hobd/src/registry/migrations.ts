@@ -60,6 +60,12 @@ export const MIGRATIONS: readonly Migration[] = [
     floor: 1,
     sql: "ALTER TABLE sprites ADD COLUMN idle_timeout_seconds INTEGER",
   },
+  {
+    // The floor rises with it: a Hob that does not know policies would start sprites without them.
+    version: 3,
+    floor: 3,
+    sql: `ALTER TABLE sprites ADD COLUMN policies TEXT NOT NULL DEFAULT '{"revision":0,"network":{"rules":[]},"privileges":{},"resources":{}}'`,
+  },
 ];
 
 export interface SchemaVersion {

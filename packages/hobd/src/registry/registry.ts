@@ -1,4 +1,4 @@
-import type { SpriteStatus, UrlSettings } from "@hob/protocol";
+import type { SpritePolicies, SpriteStatus, UrlSettings } from "@hob/protocol";
 import type { MachineSpec } from "../runtime/sprite-runtime.ts";
 
 export const SPRITE_STATES = ["creating", "ready", "destroying"] as const;
@@ -31,6 +31,7 @@ export interface SpriteRecord {
   machineId: string;
   /** secret between host and microVM: 64 hexadecimal digits */
   pilotToken: string;
+  policies: SpritePolicies;
   createdAt: number;
   updatedAt: number;
   lastRunningAt: number | null;
@@ -45,6 +46,9 @@ export interface SpriteSettingsPatch {
   urlSettings?: Partial<SpriteRecord["urlSettings"]>;
   idleTimeoutSeconds?: number | null;
 }
+
+/** What a policy route may change; a missing field stays as it is. */
+export type SpritePoliciesPatch = Partial<Omit<SpritePolicies, "revision">>;
 
 /** An Idempotency-Key that has been used: the sprite it made, and a SHA-256 (hex) of the request it came with. */
 export interface IdempotencyRecord {
@@ -90,6 +94,8 @@ export interface SpriteRegistry {
   abandon(id: string, at: number): Promise<void>;
   /** Applies the patch to a row in `ready`; undefined when there is none. */
   updateSettings(name: string, patch: SpriteSettingsPatch, at: number): Promise<SpriteRecord | undefined>;
+  /** Applies the patch to the policies of a row in `ready` and raises their revision; undefined when there is none. */
+  updatePolicies(name: string, patch: SpritePoliciesPatch, at: number): Promise<SpriteRecord | undefined>;
   /** Records when a sprite was last seen running or warm. */
   noteStatus(id: string, status: SpriteStatus, at: number): Promise<void>;
   findIdempotency(key: string): Promise<IdempotencyRecord | undefined>;

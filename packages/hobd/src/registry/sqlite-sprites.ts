@@ -4,6 +4,7 @@ import {
   canMove,
   type IdempotencyRecord,
   type SpritePage,
+  type SpritePoliciesPatch,
   type SpriteRecord,
   type SpriteRegistry,
   type SpriteSettingsPatch,
@@ -23,6 +24,7 @@ const COLUMNS = [
   "environment",
   "machine_id",
   "pilot_token",
+  "policies",
   "created_at",
   "updated_at",
   "last_running_at",
@@ -128,6 +130,16 @@ export class SqliteSpriteRegistry implements SpriteRegistry {
     });
   }
 
+  async updatePolicies(name: string, patch: SpritePoliciesPatch, at: number): Promise<SpriteRecord | undefined> {
+    return this.#database.transaction(() => {
+      const row = optional(this.#database.get(`${SELECT} WHERE name = ? AND state <> 'destroying' AND state = 'ready'`, name));
+      if (row === undefined) return undefined;
+      const policies = { ...row.policies, ...patch, revision: row.policies.revision + 1 };
+      this.#database.run("UPDATE sprites SET policies = ?, updated_at = ? WHERE id = ?", JSON.stringify(policies), at, row.id);
+      return { ...row, policies, updatedAt: at };
+    });
+  }
+
   async noteStatus(id: string, status: SpriteStatus, at: number): Promise<void> {
     if (status === "running") this.#database.run("UPDATE sprites SET last_running_at = ? WHERE id = ?", at, id);
     if (status === "warm") this.#database.run("UPDATE sprites SET last_warming_at = ? WHERE id = ?", at, id);
@@ -179,6 +191,7 @@ const toRow = (sprite: SpriteRecord): SqlValue[] => [
   JSON.stringify(sprite.environment),
   sprite.machineId,
   sprite.pilotToken,
+  JSON.stringify(sprite.policies),
   sprite.createdAt,
   sprite.updatedAt,
   sprite.lastRunningAt,
@@ -197,6 +210,7 @@ function toRecord(row: SqlRow): SpriteRecord {
     environment: JSON.parse(String(row.environment)),
     machineId: String(row.machine_id),
     pilotToken: String(row.pilot_token),
+    policies: JSON.parse(String(row.policies)),
     createdAt: Number(row.created_at),
     updatedAt: Number(row.updated_at),
     lastRunningAt: row.last_running_at as number | null,

@@ -1,4 +1,4 @@
-import { HobError, type SpriteStatus } from "@hob/protocol";
+import { HobError, type Identity, type SpritePolicies, type SpriteStatus } from "@hob/protocol";
 import type { Vm } from "../vmm/driver.ts";
 
 /** A sprite as this process knows it. Work on one sprite happens in order. */
@@ -13,7 +13,13 @@ export interface SpriteEntry {
   /** its VM is about to be saved or shut down: whoever wants its pilot waits in the queue */
   closing: boolean;
   queue: Promise<unknown>;
+  /** the newest that this daemon has been told of */
+  policies?: SpritePolicies;
 }
+
+/** An identity may have been read before a change of the policies that has been carried out since. */
+export const withNewestPolicies = ({ policies }: SpriteEntry, identity: Identity): Identity =>
+  policies !== undefined && policies.revision > (identity.policies?.revision ?? 0) ? { ...identity, policies } : identity;
 
 /** All sprites that this process has met, their status, and the order of what is done to each. */
 export class SpriteEntries {

@@ -5,7 +5,7 @@ import type { Vm } from "../vmm/driver.ts";
 import { consoleEnd, pilotAnnounced } from "./announcement.ts";
 import { writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
-import type { SpriteEntries, SpriteEntry } from "./entries.ts";
+import { type SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
@@ -41,7 +41,8 @@ export class VmLifecycle {
   }
 
   /** Lets a save go on if there is one that fits, and else boots from the disk. */
-  async wake(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
+  async wake(entry: SpriteEntry, known: Identity, machine: MachineSpec): Promise<void> {
+    const identity = withNewestPolicies(entry, known);
     const files = this.#parts.paths.sprite(entry.id);
     const link = await this.#claimLocal(files, identity, machine);
     if (link === undefined) return this.fetch(entry, identity, machine);
@@ -150,7 +151,7 @@ export class VmLifecycle {
     try {
       await this.#save(entry, vm);
     } catch (error) {
-      if (await goesOn(vm)) entry.vm = vm;
+      if (await goesOn(entry, vm)) entry.vm = vm;
       else await this.#lose(entry, vm, error);
       throw error;
     }
@@ -196,6 +197,9 @@ export class VmLifecycle {
 
   async #save(entry: SpriteEntry, vm: Vm): Promise<void> {
     const files = this.#parts.paths.sprite(entry.id);
+    // Nothing of the user's runs between a wake and the `resumed` that brings the policies of that time. What cannot be
+    // frozen is saved as it is: it does not answer now, and a restored pilot that does not answer either is ended.
+    await new PilotClient(vm.pilotPort, entry.pilotToken).freeze().catch(() => {});
     try {
       await vm.save(files.state);
       await this.saved.complete(files);
@@ -282,8 +286,11 @@ export class VmLifecycle {
 }
 
 /** Lets a VM whose save failed run on. @returns false when it cannot */
-const goesOn = (vm: Vm): Promise<boolean> =>
-  vm.resume().then(
-    () => true,
-    () => false,
-  );
+const goesOn = ({ pilotToken }: SpriteEntry, vm: Vm): Promise<boolean> =>
+  vm
+    .resume()
+    .then(() => new PilotClient(vm.pilotPort, pilotToken).thaw())
+    .then(
+      () => true,
+      () => false,
+    );

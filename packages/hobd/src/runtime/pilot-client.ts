@@ -12,11 +12,16 @@ import {
   prepareSleepResponse,
   type ReadyResponse,
   type ResumedRequest,
+  type SpritePolicies,
 } from "@hob/protocol";
 import type { z } from "zod";
 
 const REQUEST_TIMEOUT_MS = 15_000;
 const ATTACH_TIMEOUT_MS = 180_000;
+/** A pilot that does not answer must not keep its sprite from being saved. */
+const FREEZE_TIMEOUT_MS = 2_000;
+/** The resolver is exchanged for it. */
+const POLICIES_TIMEOUT_MS = 25_000;
 const ACTIVITY_TIMEOUT_MS = 5_000;
 /** What comes from a guest is read up to here. */
 const ANSWER_BYTES_MAX = 1024 * 1024;
@@ -64,6 +69,20 @@ export class PilotClient {
   /** Has the pilot put the sprite of the object store in place of the template's. It may have to read much of it. */
   async attach(): Promise<void> {
     await this.#request("POST", PILOT_ROUTES.attach, {}, ATTACH_TIMEOUT_MS);
+  }
+
+  /** They are in force when this resolves. */
+  async applyPolicies(policies: SpritePolicies): Promise<void> {
+    await this.#request("POST", PILOT_ROUTES.policies, policies, POLICIES_TIMEOUT_MS);
+  }
+
+  /** The user's processes stop until `thaw` or the next `resumed`. */
+  async freeze(): Promise<void> {
+    await this.#request("POST", PILOT_ROUTES.freeze, {}, FREEZE_TIMEOUT_MS);
+  }
+
+  async thaw(): Promise<void> {
+    await this.#request("POST", PILOT_ROUTES.thaw, {}, REQUEST_TIMEOUT_MS);
   }
 
   async prepareSave(): Promise<void> {

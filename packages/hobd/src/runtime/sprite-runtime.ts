@@ -39,6 +39,11 @@ export interface SpriteRuntime {
   create(identity: Identity, machine: MachineSpec): Promise<void>;
   /** Where this sprite's pilot listens; starts or wakes the VM first when it does not run. Bounded (30 s). */
   endpoint(identity: Identity, machine: MachineSpec): Promise<PilotEndpoint>;
+  /**
+   * Tells a running sprite its policies and resolves when they are in force; one that sleeps is told when it wakes, and
+   * never takes older ones from then on, whatever a call under way brings.
+   */
+  applyPolicies(identity: Identity): Promise<void>;
   /** What is known now, without asking the VM; `cold` for an id without a VM. */
   status(id: string): SpriteStatus;
   /**

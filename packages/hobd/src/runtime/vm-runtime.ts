@@ -4,7 +4,7 @@ import { HobError, type Identity, type PilotActivity, type SpriteStatus } from "
 import type { Logger } from "pino";
 import { writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
-import { SpriteEntries, type SpriteEntry } from "./entries.ts";
+import { SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { VmLifecycle } from "./lifecycle.ts";
 import type { VmFactory } from "./machine.ts";
 import type { RuntimePaths } from "./paths.ts";
@@ -71,6 +71,15 @@ export class VmRuntime implements SpriteRuntime {
       const endpoint = endpointOf(entry);
       if (endpoint === undefined) throw new HobError("vm_failed", `start sprite ${identity.name}: its VM ended`);
       return endpoint;
+    });
+  }
+
+  async applyPolicies(identity: Identity): Promise<void> {
+    await this.#entries.inOrder(identity.id, async (entry) => {
+      const { policies } = withNewestPolicies(entry, identity);
+      if (policies === undefined) return;
+      entry.policies = policies;
+      if (entry.vm !== undefined) await new PilotClient(entry.vm.pilotPort, entry.pilotToken).applyPolicies(policies);
     });
   }
 

@@ -29,6 +29,7 @@ export class TestRuntime implements SpriteRuntime {
   known: readonly { identity: Identity; machine: MachineSpec }[] = [];
   creating = 0;
   creatingMax = 0;
+  failPolicies = false;
   readonly #context: RuntimeContext;
   readonly #options: TestRuntimeOptions;
   readonly #listeners: ((id: string, status: SpriteStatus) => void)[] = [];
@@ -57,6 +58,11 @@ export class TestRuntime implements SpriteRuntime {
     this.#note(`endpoint ${identity.name}`);
     if (this.status(identity.id) !== "running") this.setStatus(identity.id, "running");
     return { host: "127.0.0.1", port: this.#options.pilotPort(), token: identity.pilotToken };
+  }
+
+  async applyPolicies(identity: Identity): Promise<void> {
+    this.#note(`policies ${identity.name} ${identity.policies?.revision} ${this.status(identity.id)}`);
+    if (this.failPolicies) throw new HobError("pilot_unreachable", "as the test asked");
   }
 
   status(id: string): SpriteStatus {

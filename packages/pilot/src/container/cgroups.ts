@@ -16,3 +16,10 @@ export async function removeCgroups(directory: string): Promise<void> {
     if (error.code !== "ENOENT") throw error;
   });
 }
+
+/** Stops or lets go on every process in a cgroup and below it, cgroups(7). One that does not exist has none. */
+export async function setFrozen(directory: string, frozen: boolean): Promise<void> {
+  await writeFile(join(directory, "cgroup.freeze"), frozen ? "1" : "0").catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+  });
+}

@@ -3,10 +3,13 @@ import { HobError } from "@hob/protocol";
 import { SPRITE_NETWORK } from "../config.ts";
 import type { HelperClient } from "../helper/index.ts";
 import type { Volume } from "../volume/volume.ts";
-import { removeCgroups } from "./cgroups.ts";
+import { capabilityMask } from "./capabilities.ts";
+import { removeCgroups, setFrozen } from "./cgroups.ts";
+import { type Confinement, UNCONFINED } from "./confinement.ts";
 import { type Crun, SECCOMP_FILE } from "./crun.ts";
 import { onceEmpty } from "./empty-cgroup.ts";
 import { type ContainerStatus, canMove } from "./lifecycle.ts";
+import { setLimits } from "./limits.ts";
 import type { RootFilesystem } from "./rootfs.ts";
 import { CGROUP } from "./spec.ts";
 
@@ -25,6 +28,9 @@ export interface ContainerTarget {
   initPid: number;
   cgroupDir: string;
   seccompFile: string;
+  noNewPrivs: boolean;
+  /** capabilities that what enters can get at all, as a mask; undefined: every one */
+  boundingSet: bigint | undefined;
 }
 
 export interface ContainerParts {
@@ -55,6 +61,7 @@ export class InnerContainer {
   #wanted = false;
   #stopWatching: () => void = () => {};
   #queue: Promise<unknown> = Promise.resolve();
+  #confinement = UNCONFINED;
 
   constructor(parts: ContainerParts) {
     this.#parts = parts;
@@ -78,7 +85,30 @@ export class InnerContainer {
     if (this.#status !== "running") {
       throw new HobError("conflict", `enter the inner container: it is ${this.#status}`, { hint: "it restarts; try again" });
     }
-    return { initPid: this.#initPid, cgroupDir: CGROUP, seccompFile: SECCOMP_FILE };
+    const { noNewPrivileges: noNewPrivs, capabilities } = this.#confinement;
+    const boundingSet = capabilities === undefined ? undefined : capabilityMask(capabilities);
+    return { initPid: this.#initPid, cgroupDir: CGROUP, seccompFile: SECCOMP_FILE, noNewPrivs, boundingSet };
+  }
+
+  /** Limits and confines what enters from now on at once, and the container itself from its next start. */
+  confine(confinement: Confinement): Promise<void> {
+    return this.#inOrder(async () => {
+      await this.#parts.crun.writeBundle(confinement);
+      this.#confinement = confinement;
+      if (this.#status === "running") await setLimits(CGROUP, confinement);
+    });
+  }
+
+  /**
+   * Before the VM's memory is saved: what wakes from it shall not run until the clock is right, random numbers are its own
+   * and the policies of that time are in force. Not put in order with starts and stops: a new container is not frozen.
+   */
+  freeze(): Promise<void> {
+    return setFrozen(CGROUP, true);
+  }
+
+  thaw(): Promise<void> {
+    return setFrozen(CGROUP, false);
   }
 
   /** Called each time the container stops, before its processes are killed. */

@@ -2,6 +2,7 @@ import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandRunner } from "@hob/linux";
 import { PATHS } from "../config.ts";
+import type { Confinement } from "./confinement.ts";
 import { CONTAINER_ID, containerSpec } from "./spec.ts";
 
 const TIMEOUT_MS = 30_000;
@@ -15,10 +16,10 @@ export class Crun {
     this.#runner = runner;
   }
 
-  /** The bundle of the OCI runtime specification: config.json beside the root file system it names. */
-  async writeBundle(): Promise<void> {
+  /** The bundle of the OCI runtime specification: config.json beside the root file system it names. It is read when the container starts. */
+  async writeBundle(confinement?: Confinement): Promise<void> {
     await mkdir(PATHS.bundle, { recursive: true });
-    await writeFile(join(PATHS.bundle, "config.json"), JSON.stringify(containerSpec()));
+    await writeFile(join(PATHS.bundle, "config.json"), JSON.stringify(containerSpec(confinement)));
   }
 
   /** Creates and starts the container; returns the pid of its init in the root namespace. */

@@ -1,6 +1,10 @@
+import { SPRITE_DEVICES } from "@hob/protocol";
 import { PATHS } from "../config.ts";
+import { ALL_CAPABILITIES } from "./capabilities.ts";
+import { type Confinement, UNCONFINED } from "./confinement.ts";
 import { ID_MAP, SPRITE_USER } from "./ids.ts";
-import { SECCOMP_PROFILE } from "./seccomp.ts";
+import { limitResources } from "./limits.ts";
+import { SECCOMP_PROFILE, STRICT_SECCOMP_PROFILE } from "./seccomp.ts";
 
 /** Name of the inner container for crun, and of its cgroup. */
 export const CONTAINER_ID = "sprite";
@@ -36,21 +40,16 @@ const INIT_PROGRAMS = [
 ] as const;
 
 /** Devices of the VM that programs in the sprite may use, beside those of every container. */
-export const DEVICES = ["/dev/fuse", "/dev/net/tun"] as const;
-
-const ALL_CAPABILITIES =
-  "AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM"
-    .split(" ")
-    .map((name) => `CAP_${name}`);
+export const DEVICES = SPRITE_DEVICES;
 
 /**
  * config.json of the inner container, OCI runtime specification 1.0.
  *
- * All capabilities are in its bounding set and mean something only towards its own user namespace. /proc and /sys are
+ * Without a policy all capabilities are in its bounding set, and mean something only towards its own user namespace. /proc and /sys are
  * not masked: the user namespace protects them, and a nested container could not mount a proc of its own under masks
  * (mount_namespaces(7), "the mount must be fully visible").
  */
-export function containerSpec(): object {
+export function containerSpec(confinement: Confinement = UNCONFINED): object {
   const { firstId: hostID, count: size } = ID_MAP;
   return {
     ociVersion: "1.0.2",
@@ -63,8 +62,8 @@ export function containerSpec(): object {
       // tini finds the tail of the platform first.
       env: [`PATH=/.pilot:${DEFAULT_PATH}`, `HOME=${SPRITE_USER.home}`],
       cwd: "/",
-      capabilities: { bounding: ALL_CAPABILITIES, effective: [], inheritable: [], permitted: [], ambient: [] },
-      noNewPrivileges: false,
+      capabilities: { bounding: confinement.capabilities ?? ALL_CAPABILITIES, effective: [], inheritable: [], permitted: [], ambient: [] },
+      noNewPrivileges: confinement.noNewPrivileges,
       oomScoreAdj: 0,
     },
     mounts: [
@@ -82,7 +81,7 @@ export function containerSpec(): object {
       { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options: ["nosuid", "noexec", "nodev", "relatime"] },
       { destination: "/run", type: "tmpfs", source: "tmpfs", options: ["nosuid", "nodev", "mode=755"] },
       ...PLAIN_DIRECTORIES.map(({ name, target }) => bind(`${PATHS.volume}/${name}`, target, "rw")),
-      ...DEVICES.map((device) => bind(device, device, "rw")),
+      ...confinement.devices.map((device) => bind(device, device, "rw")),
       bind(PATHS.machineId, "/etc/machine-id", "ro"),
       ...INIT_PROGRAMS.map(({ source, target }) => bind(source, target, "ro", "nosuid", "nodev")),
       // Checkpoints appear and go while the container runs: mounts below the source propagate, mount_namespaces(7).
@@ -93,6 +92,7 @@ export function containerSpec(): object {
         source: PATHS.checkpoints,
         options: ["rbind", "rslave", "ro", "nosuid", "nodev"],
       },
+      bind(PATHS.policyMirror, "/.sprite/policy", "ro"),
     ],
     linux: {
       namespaces: ["pid", "mount", "network", "uts", "ipc", "cgroup", "user"].map((type) => ({ type })),
@@ -104,8 +104,8 @@ export function containerSpec(): object {
       rootfsPropagation: "shared",
       maskedPaths: [],
       readonlyPaths: [],
-      seccomp: SECCOMP_PROFILE,
-      resources: { devices: [{ allow: true }] },
+      seccomp: confinement.strictSeccomp ? STRICT_SECCOMP_PROFILE : SECCOMP_PROFILE,
+      resources: { devices: [{ allow: true }], ...limitResources(confinement) },
     },
   };
 }

@@ -10,6 +10,10 @@ export interface ExecTarget {
   readonly cgroupDir: string;
   /** array of `struct sock_filter` as crun stores it; empty = no filter */
   readonly seccompFile: string;
+  /** for everything that enters there, whatever the request says; default false */
+  readonly noNewPrivs?: boolean;
+  /** capabilities that may be gained by execve, a mask as in capabilities(7); absent = all */
+  readonly boundingSet?: bigint | undefined;
 }
 
 export interface ExecSpec {
@@ -60,7 +64,8 @@ export function encodeExec(spec: ExecSpec): Buffer {
   items.text(TAG.cwd, spec.cwd).u32(TAG.uid, spec.uid).u32(TAG.gid, spec.gid);
   if (spec.user !== undefined) items.text(TAG.user, spec.user);
   if (spec.tty !== undefined) items.bytes(TAG.windowSize, encodeWindowSize(spec.tty));
-  if (spec.noNewPrivs === true) items.u8(TAG.noNewPrivs, 1);
+  if (spec.noNewPrivs === true || spec.target?.noNewPrivs === true) items.u8(TAG.noNewPrivs, 1);
+  if (spec.target?.boundingSet !== undefined) items.u64(TAG.boundingSet, spec.target.boundingSet);
   if (spec.target !== undefined) {
     items.u32(TAG.targetPid, spec.target.initPid).text(TAG.cgroup, spec.target.cgroupDir).text(TAG.seccomp, spec.target.seccompFile);
   }

@@ -92,7 +92,7 @@ export class ItemWriter {
     return this.bytes(tag, bytes);
   }
 
-  u64(tag: number, value: number): this {
+  u64(tag: number, value: number | bigint): this {
     const bytes = Buffer.allocUnsafe(8);
     bytes.writeBigUInt64LE(BigInt(value), 0);
     return this.bytes(tag, bytes);

@@ -90,6 +90,7 @@ export const TAG = {
   group: 79,
   intervalMs: 100,
   endpoint: 101,
+  boundingSet: 140,
 } as const;
 
 /** Values of `TAG.operation`. */

@@ -1,9 +1,18 @@
-import { HOB_VERSION, HobError, PILOT_PROTOCOL_VERSION, PILOT_ROUTES, type ReadyResponse, resumedRequest } from "@hob/protocol";
+import {
+  HOB_VERSION,
+  HobError,
+  PILOT_PROTOCOL_VERSION,
+  PILOT_ROUTES,
+  type ReadyResponse,
+  resumedRequest,
+  spritePolicies,
+} from "@hob/protocol";
 import { Hono } from "hono";
 import type { Activity } from "../activity/activity.ts";
 import type { InnerContainer } from "../container/container.ts";
 import type { SpriteStorage } from "../durability/sprite-storage.ts";
 import type { Firewall } from "../network/firewall.ts";
+import type { Policies } from "../policies/policies.ts";
 import type { Sprite } from "../sprite.ts";
 import { activityRoutes } from "./activity-routes.ts";
 
@@ -11,6 +20,7 @@ export interface HostApiParts {
   sprite: Sprite;
   container: InnerContainer;
   firewall: Firewall;
+  policies: Policies;
   activity: Activity;
   storage: SpriteStorage;
   /** resolves to the uptime of the kernel, milliseconds */
@@ -41,10 +51,29 @@ export function hostApi(parts: HostApiParts): Hono {
   app.post(PILOT_ROUTES.resumed, async (c) => {
     const parsed = resumedRequest.safeParse(await c.req.json().catch(() => undefined));
     if (!parsed.success) throw new HobError("invalid_request", `resumed: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
-    const { hostAddresses, storage, start } = parsed.data;
+    const { hostAddresses, storage, start, identity } = parsed.data;
     parts.activity.touch();
     parts.storage.resumed(storage, start);
-    await Promise.all([sprite.resumed(parsed.data), hostAddresses === undefined ? undefined : parts.firewall.closeHost(hostAddresses)]);
+    await Promise.all([
+      sprite.resumed(parsed.data),
+      hostAddresses === undefined ? undefined : parts.firewall.closeHost(hostAddresses),
+      parts.policies.apply(identity.id, identity.policies),
+    ]);
+    await container.thaw();
+    return c.body(null, 204);
+  });
+  app.post(PILOT_ROUTES.policies, async (c) => {
+    const parsed = spritePolicies.safeParse(await c.req.json().catch(() => undefined));
+    if (!parsed.success) throw new HobError("invalid_request", `policies: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
+    await parts.policies.apply(sprite.identity?.id ?? "", parsed.data);
+    return c.body(null, 204);
+  });
+  app.post(PILOT_ROUTES.freeze, async (c) => {
+    await container.freeze();
+    return c.body(null, 204);
+  });
+  app.post(PILOT_ROUTES.thaw, async (c) => {
+    await container.thaw();
     return c.body(null, 204);
   });
   app.post(PILOT_ROUTES.attach, async (c) => {

@@ -2,6 +2,7 @@ import { checkpointRoutes } from "./checkpoints.ts";
 import { daemonRoutes } from "./daemon.ts";
 import { execRoutes } from "./exec.ts";
 import { filesRoutes } from "./files.ts";
+import { policyRoutes } from "./policies.ts";
 import { portsRoutes } from "./ports.ts";
 import type { RouteDescription } from "./route.ts";
 import { spritesRoutes } from "./sprites.ts";
@@ -18,8 +19,7 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...checkpointRoutes,
   ...storageRoutes,
   ...portsRoutes,
-  ...portsRoutes,
-
+  ...policyRoutes,
   ...daemonRoutes,
 ];
 
