@@ -140,8 +140,7 @@ export class ExecEndpoint implements Endpoint {
       const session = this.#addSession(process, parsed);
       new WebSocketClient(webSocket, session, parsed.stdin).attach();
       session.start();
-      const { ports } = this.#dependencies;
-      if (parsed.tty !== undefined && ports !== undefined) tellPorts(ports, webSocket);
+      this.#tellPorts(session, webSocket);
     });
     // `ws` has answered a malformed handshake itself.
     if (!upgraded) process.close();
@@ -155,7 +154,13 @@ export class ExecEndpoint implements Endpoint {
       if (parsed.maxRunAfterDisconnectMs !== undefined) session.setMaxRunAfterDisconnect(parsed.maxRunAfterDisconnectMs);
       new WebSocketClient(webSocket, session, parsed.stdin ?? session.about.tty !== undefined).attach(point);
       if (parsed.size !== undefined) session.redraw(parsed.size);
+      this.#tellPorts(session, webSocket);
     });
+  }
+
+  #tellPorts(session: Pick<Session, "about">, webSocket: WebSocket): void {
+    const { ports } = this.#dependencies;
+    if (session.about.tty !== undefined && ports !== undefined) tellPorts(ports, webSocket);
   }
 
   async #startHttp(request: IncomingMessage, response: ServerResponse, parameters: URLSearchParams): Promise<void> {
