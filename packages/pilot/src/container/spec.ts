@@ -19,6 +19,9 @@ export const PLAIN_DIRECTORIES = [
   { name: "tmp", target: "/tmp", uid: 0, mode: 0o1777 },
 ] as const;
 
+/** Seen in the sprite, read-only, as /.sprite/logs. */
+export const SHOWN_LOGS = `${PATHS.state}/logs`;
+
 const bind = (source: string, destination: string, ...options: string[]) => ({
   destination,
   type: "bind",
@@ -87,6 +90,9 @@ export function containerSpec(): object {
       ...INIT_PROGRAMS.map(({ source, target }) => bind(source, target, "ro", "nosuid", "nodev")),
       // Checkpoints appear and go while the container runs: mounts below the source propagate, mount_namespaces(7).
       bind(PATHS.checkpoints, "/.sprite/checkpoints", "rbind", "rslave", "ro", "nosuid", "nodev"),
+      bind(SHOWN_LOGS, "/.sprite/logs", "ro", "nosuid", "nodev", "noexec"),
+      // The socket itself, not its folder: nothing but this one thing is reached through it.
+      bind(PATHS.apiSocket, "/.sprite/api.sock", "rw"),
     ],
     linux: {
       namespaces: ["pid", "mount", "network", "uts", "ipc", "cgroup", "user"].map((type) => ({ type })),
