@@ -244,6 +244,8 @@ describe("the command itself", () => {
       "url",
       "proxy",
       "cp",
+      "services",
+      "logs",
       "bounce",
       "checkpoint",
       "restore",

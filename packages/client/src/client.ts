@@ -23,6 +23,7 @@ import { call, callJson, type Endpoint } from "./http.ts";
 import type { PortListener, PortWatch } from "./ports.ts";
 import type { ProxyTarget } from "./proxy.ts";
 import type { KillOptions } from "./sessions.ts";
+import type { ServicesClient } from "./services.ts";
 
 export interface HobClientOptions {
   /** http: or https: URL of the daemon */
@@ -153,6 +154,12 @@ export class HobClient {
   async checkpoints(name: string): Promise<SpriteCheckpoints> {
     const { SpriteCheckpoints } = await import("./checkpoints.ts");
     return new SpriteCheckpoints(this.endpoint, spritePath(name));
+  }
+
+  /** The services of a sprite. */
+  async services(name: string): Promise<ServicesClient> {
+    const { ServicesClient } = await import("./services.ts");
+    return new ServicesClient(this.endpoint, spritePath(name));
   }
 
   /** Starts a command; resolves when the server has accepted it. A sleeping sprite is woken. */

@@ -9,3 +9,4 @@ export type { PortListener, PortWatch } from "./ports.ts";
 export type { ProxyTarget } from "./proxy.ts";
 export type { KillOptions } from "./sessions.ts";
 export { openStream, type StreamOptions } from "./stream.ts";
+export type { LogOptions, ServiceEvents, ServiceRequest, ServicesClient } from "./services.ts";
