@@ -22,8 +22,8 @@ import type { Forward, ForwardOptions } from "./forward.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
 import type { PortListener, PortWatch } from "./ports.ts";
 import type { ProxyTarget } from "./proxy.ts";
-import type { KillOptions } from "./sessions.ts";
 import type { ServicesClient } from "./services.ts";
+import type { KillOptions } from "./sessions.ts";
 
 export interface HobClientOptions {
   /** http: or https: URL of the daemon */
