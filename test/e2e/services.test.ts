@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import type { ServiceLogEvent, ServiceLogStream } from "@fly/sprites";
 import type { Service } from "@hob/protocol";
+import { covers } from "./support/covers.ts";
 import { outputOf, shell } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
 import { until } from "./support/wait.ts";
@@ -37,6 +38,10 @@ const linesOf = async (name: string) =>
   );
 
 test("every method of the SDK, and what it says when it cannot", LIMIT, async () => {
+  covers("GET /v1/sprites/{name}/services", "GET /v1/sprites/{name}/services/{service}", "PUT /v1/sprites/{name}/services/{service}");
+  covers("DELETE /v1/sprites/{name}/services/{service}", "POST /v1/sprites/{name}/services/{service}/start");
+  covers("POST /v1/sprites/{name}/services/{service}/stop", "POST /v1/sprites/{name}/services/{service}/restart");
+  covers("GET /v1/sprites/{name}/services/{service}/logs", "POST /v1/sprites/{name}/services/signal");
   assert.deepEqual(await box().listServices(), []);
   for (const refused of [
     () => box().getService("web"),
@@ -159,6 +164,8 @@ test("sprite-env does the same from inside, whatever the arguments are", LIMIT, 
 });
 
 test("tasks: made, renewed, ended; an hour at most", LIMIT, async () => {
+  covers("GET /v1/sprites/{name}/tasks", "GET /v1/sprites/{name}/tasks/{task}", "POST /v1/sprites/{name}/tasks");
+  covers("PUT /v1/sprites/{name}/tasks", "PUT /v1/sprites/{name}/tasks/{task}", "DELETE /v1/sprites/{name}/tasks/{task}");
   const made = JSON.parse(await inside("sprite-env tasks create build --expire 30m")) as { started_at: string; expires_at: string };
   assert.equal(Math.round((Date.parse(made.expires_at) - Date.parse(made.started_at)) / 1000), 1_800);
   assert.equal((await shell(box(), "sprite-env tasks create build")).code, 1, "409");
@@ -169,6 +176,7 @@ test("tasks: made, renewed, ended; an hour at most", LIMIT, async () => {
     listed.tasks.map(({ name }) => name),
     ["build"],
   );
+  await inside(`sprite-env tasks get build && sprite-env curl -X PUT /v1/tasks -d '{"name":"build","expire":60}'`);
   await inside("sprite-env tasks delete build");
   assert.deepEqual(JSON.parse(await inside("sprite-env tasks list")), { tasks: [] });
 });

@@ -22,7 +22,7 @@ export interface CreateFlags extends GlobalFlags {
 const USAGE = "hob services create NAME SERVICE -- PROGRAM [ARGUMENTS]";
 
 export async function createService(cli: Cli, operands: readonly (string | undefined)[], flags: CreateFlags): Promise<void> {
-  const { name, service, rest } = takeServiceName(operands, flags.sprite, USAGE);
+  const { name, service, rest } = takeServiceName(operands, flags.sprite, USAGE, 0);
   const request = toRequest(flags, rest);
   const services = await (await cli.client(flags)).services(name);
   const events = services.put(service, request, flags.stream ? flags.duration : "0s");

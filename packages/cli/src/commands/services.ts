@@ -166,7 +166,7 @@ async function sendSignal(cli: Cli, words: unknown[]): Promise<void> {
   const self = words.at(-1) as Command;
   const flags = self.optsWithGlobals<ServiceFlags>();
   const operands = words.slice(0, 3) as (string | undefined)[];
-  const { name, service, rest } = takeServiceName(operands, flags.sprite, "hob services signal NAME SERVICE SIGNAL");
+  const { name, service, rest } = takeServiceName(operands, flags.sprite, "hob services signal NAME SERVICE SIGNAL", 2);
   const signal = rest[0] ?? "TERM";
   await (await (await cli.client(flags)).services(name)).signal(service, signal);
   if (flags.json) cli.printJson({ name: service, signal });

@@ -4,8 +4,10 @@ import { execRoutes } from "./exec.ts";
 import { filesRoutes } from "./files.ts";
 import { portsRoutes } from "./ports.ts";
 import type { RouteDescription } from "./route.ts";
+import { servicesRoutes } from "./services.ts";
 import { spritesRoutes } from "./sprites.ts";
 import { storageRoutes } from "./storage.ts";
+import { tasksRoutes } from "./tasks.ts";
 
 export { type OpenApiDocument, openApiDocument } from "./openapi.ts";
 export type { BodyDescription, RouteDescription } from "./route.ts";
@@ -18,6 +20,9 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...checkpointRoutes,
   ...storageRoutes,
   ...portsRoutes,
+  ...checkpointRoutes,
+  ...servicesRoutes,
+  ...tasksRoutes,
   ...daemonRoutes,
 ];
 
