@@ -30,3 +30,21 @@ export function takeCheckpoint(operands: readonly string[], flag: string | undef
   if (extra !== undefined) throw new HobError("usage", `what is '${extra}'?`, { hint: usage });
   return { name, id };
 }
+
+/**
+ * The sprite and the service that a command line names.
+ * @param needed operands besides the sprite's name; 0: the name must be there
+ * @throws HobError `usage`
+ */
+export function takeServiceName(
+  operands: readonly (string | undefined)[],
+  flag: string | undefined,
+  usage: string,
+  needed = 1,
+): { name: string; service: string; rest: string[] } {
+  const given = operands.filter((operand) => operand !== undefined);
+  const { name, rest } = takeSpriteName(given, flag, usage, needed);
+  const [service, ...others] = rest;
+  if (service === undefined) throw new HobError("usage", `no service of ${name} named`, { hint: usage });
+  return { name, service, rest: others };
+}

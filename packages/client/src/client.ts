@@ -23,6 +23,7 @@ import { call, callJson, type Endpoint } from "./http.ts";
 import { SpritePoliciesClient } from "./policies.ts";
 import type { PortListener, PortWatch } from "./ports.ts";
 import type { ProxyTarget } from "./proxy.ts";
+import type { ServicesClient } from "./services.ts";
 import type { KillOptions } from "./sessions.ts";
 
 export interface HobClientOptions {
@@ -159,6 +160,12 @@ export class HobClient {
   /** Network, privileges and resources of one sprite. */
   policies(name: string): SpritePoliciesClient {
     return new SpritePoliciesClient(this.endpoint, spritePath(name, "policy"));
+  }
+
+  /** The services of a sprite. */
+  async services(name: string): Promise<ServicesClient> {
+    const { ServicesClient } = await import("./services.ts");
+    return new ServicesClient(this.endpoint, spritePath(name));
   }
 
   /** Starts a command; resolves when the server has accepted it. A sleeping sprite is woken. */

@@ -7,5 +7,6 @@ export type { Forward, ForwardOptions } from "./forward.ts";
 export type { Answer, Endpoint, Method } from "./http.ts";
 export type { PortListener, PortWatch } from "./ports.ts";
 export type { ProxyTarget } from "./proxy.ts";
+export type { LogOptions, ServiceEvents, ServiceRequest, ServicesClient } from "./services.ts";
 export type { KillOptions } from "./sessions.ts";
 export { openStream, type StreamOptions } from "./stream.ts";

@@ -77,18 +77,26 @@ const userSystem: Component = {
   },
 };
 
+/** Where the pilot mounts things: made here, because git keeps no empty folders and the sprite's own files stay untouched. */
+const PLATFORM_MOUNT_POINTS = { folders: [".sprite/logs", ".sprite/checkpoints", ".sprite/policy"], files: [".sprite/api.sock"] };
+
 /** The platform's additions to the user's system, under /.sprite. */
 const platform: Component = {
   name: "platform",
   title: "platform layer",
   async inputHash() {
-    const hash = new InputHash().value("version", HOB_VERSION);
+    const hash = new InputHash().value("version", HOB_VERSION).value("mount points", PLATFORM_MOUNT_POINTS);
+    await hash.tree("sprite-env", join(PROJECT, "native/sprite-env"));
+    await hash.file("build.sh", join(PROJECT, "native/build.sh"));
     return (await hash.tree("tree", join(PACKAGE, "platform"))).digest();
   },
   async build(context, directory) {
     const tree = join(directory, "tree");
     await cp(join(PACKAGE, "platform"), tree, { recursive: true });
     await writeFile(join(tree, ".sprite/version.txt"), `${HOB_VERSION}\n`);
+    for (const folder of PLATFORM_MOUNT_POINTS.folders) await mkdir(join(tree, folder), { recursive: true });
+    for (const file of PLATFORM_MOUNT_POINTS.files) await writeFile(join(tree, file), "");
+    await compile(context, "sprite-env", join(tree, ".sprite/bin/sprite-env"));
     await makeErofs(context, tree, join(directory, "platform.erofs"));
   },
 };

@@ -46,6 +46,8 @@ export const PATHS = {
   platform: "/volume/platform",
   /** kept on this machine only, and not visible in the sprite: journals of sessions, logs of services. A file system of its own */
   state: "/run/state",
+  // In a folder of its own that the container's mapped ids enter.
+  apiSocket: "/run/sprite-api/api.sock",
   layers: { base: "/layers/base", platform: "/layers/platform", languages: "/layers/languages" },
 } as const;
 

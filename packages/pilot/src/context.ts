@@ -1,6 +1,7 @@
-import { access, readFile, writeFile } from "node:fs/promises";
+import { access, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
+import type { Hono } from "hono";
 import { type Logger, pino } from "pino";
 import { Activity } from "./activity/activity.ts";
 import { diagnostics } from "./api/diagnostics.ts";
@@ -16,12 +17,16 @@ import type { Confinement } from "./container/confinement.ts";
 import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
+import { SHOWN_LOGS } from "./container/spec.ts";
 import { SpriteStorage } from "./durability/sprite-storage.ts";
 import { ExecEndpoint, JournalStore } from "./exec/index.ts";
 import { FilesEndpoint } from "./files/index.ts";
 import { HelperClient } from "./helper/index.ts";
 import { IngressEndpoint } from "./ingress/endpoint.ts";
 import { HttpTarget } from "./ingress/http-target.ts";
+import { infoRoutes } from "./inside/info-routes.ts";
+import { createInsideServer, listenInside } from "./inside/server.ts";
+import { LogDirectory } from "./logs/log-directory.ts";
 import { AuditLog } from "./network/audit-log.ts";
 import { Firewall, firewallRules } from "./network/firewall.ts";
 import { NetworkPolicy } from "./network/network-policy.ts";
@@ -33,7 +38,10 @@ import { InsideDialer } from "./ports/dialer.ts";
 import { PortsEndpoint } from "./ports/endpoint.ts";
 import { lookUpInside } from "./ports/name-lookup.ts";
 import { PortFeed } from "./ports/port-feed.ts";
+import { createServices, type ServiceManager, serviceRoutes } from "./services/index.ts";
 import { Sprite } from "./sprite.ts";
+import { taskRoutes } from "./tasks/routes.ts";
+import { Tasks } from "./tasks/tasks.ts";
 import type { OriginResolver, ThinVolume } from "./volume/thin-volume.ts";
 import { clearMounts, TreeSwitch } from "./volume/tree-switch.ts";
 
@@ -63,6 +71,10 @@ export class PilotContext {
   readonly activity = new Activity();
   readonly exec: ExecEndpoint;
   readonly policies: Policies;
+  /** what services wrote */
+  readonly logs = new LogDirectory(join(SHOWN_LOGS, "services"));
+  readonly services: ServiceManager;
+  readonly tasks: Tasks;
   /** the public API, family by family */
   readonly endpoints: readonly Endpoint[];
   readonly uptimeMs = kernelUptimeMs;
@@ -73,6 +85,8 @@ export class PilotContext {
   readonly #resolver: Resolver;
   readonly #checkpointMounts: CheckpointMounts;
   readonly #portFeed: PortFeed;
+  /** variables that the sprite was created with */
+  readonly #environment = (): Readonly<Record<string, string>> => this.sprite.identity?.environment ?? {};
   #stopHourly: () => void = () => {};
   readonly #audit = new AuditLog(`${PATHS.state}/policy/network.ndjson`);
 
@@ -105,11 +119,21 @@ export class PilotContext {
     this.policies = this.#createPolicies();
     this.#portFeed = new PortFeed({ helper, container });
     this.exec = this.#createExec();
+    this.services = createServices({
+      helper: this.helper,
+      container: this.container,
+      environment: this.#environment,
+      log: this.log,
+      definitions: join(PATHS.platform, "services"),
+      logs: this.logs,
+    });
+    this.container.addTenant(this.services);
+    this.tasks = new Tasks(join(PATHS.state, "tasks.json"), this.activity);
     this.endpoints = this.#createEndpoints();
   }
 
   #createExec(): ExecEndpoint {
-    const { helper, container, log, sprite, activity } = this;
+    const { helper, container, log, activity } = this;
     const journals = new JournalStore(`${PATHS.state}/sessions`);
     return new ExecEndpoint({
       helper,
@@ -118,7 +142,7 @@ export class PilotContext {
       journals,
       ports: this.#portFeed,
       onActivity: () => activity.touch(),
-      environment: () => sprite.identity?.environment ?? {},
+      environment: this.#environment,
     });
   }
 
@@ -137,17 +161,20 @@ export class PilotContext {
   }
 
   #createEndpoints(): Endpoint[] {
-    const { helper, container, log, sprite, uptimeMs, activity } = this;
+    const { helper, container, log, sprite, services, uptimeMs, activity } = this;
     const ownNames = () => ["sprite", ...(sprite.identity === undefined ? [] : [sprite.identity.name])];
     const dialer = new InsideDialer({ helper, container, lookUp: lookUpInside(helper, container), ownNames });
-    const target = new HttpTarget({ targets: { current: async () => undefined }, dialer, helper, container });
+    const target = new HttpTarget({ targets: { current: () => services.ensureHttpService() }, dialer, helper, container });
     return [
       this.exec,
       new FilesEndpoint({ helper, container, log }),
       new PortsEndpoint({ feed: this.#portFeed, dialer, activity }),
       new IngressEndpoint({ target, activity }),
+      outsideAndInside(serviceRoutes(services)),
+      outsideAndInside(taskRoutes(this.tasks)),
+      { inside: infoRoutes(sprite) },
       { routes: bounceRoutes(container, uptimeMs) },
-      { routes: checkpointRoutes(this.checkpoints) },
+      outsideAndInside(checkpointRoutes(this.checkpoints)),
       ...this.storage.endpoints,
       { routes: networkLogRoutes(this.#audit) },
       { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },
@@ -188,6 +215,9 @@ export class PilotContext {
     // Before anything of the user's runs.
     await timed(steps, "policies", () => this.policies.begin(this.config.identity, restarted));
     await timed(steps, "journals", () => this.exec.open());
+    await this.tasks.load();
+    await mkdir(SHOWN_LOGS, { recursive: true, mode: 0o755 });
+    await listenInside(createInsideServer(this.endpoints, log), PATHS.apiSocket);
     steps.push(...(await this.container.startOrRetry()));
     if (this.container.failure !== undefined) log.error({ err: this.container.failure }, "the inner container does not start");
     this.checkpoints.start();
@@ -235,5 +265,7 @@ export class PilotContext {
 
 /** There once the VM is set up as far as it outlives a pilot. */
 const PREPARED = join(PATHS.runtime, "prepared");
+
+const outsideAndInside = (routes: Hono): Endpoint => ({ routes, inside: routes });
 
 const kernelUptimeMs = async (): Promise<number> => Math.round(Number.parseFloat(await readFile("/proc/uptime", "utf8")) * 1000);

@@ -19,6 +19,7 @@ import { storageAssignment } from "./relay.ts";
  * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
  * | POST /hob/freeze | stop the user's processes until the next `resumed`, for a memory save; 204 |
  * | POST /hob/thaw | let them go on: the save has failed; 204 |
+ * | POST /hob/logs | what services wrote since a cursor; waits for more when there is nothing |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
  *
  * Anything else on that port is the public API of this sprite, `/v1/sprites/NAME/…`, forwarded by the front door.
@@ -32,6 +33,7 @@ export const PILOT_ROUTES = {
   prepareSleep: "/hob/prepare-sleep",
   freeze: "/hob/freeze",
   thaw: "/hob/thaw",
+  logs: "/hob/logs",
   shutdown: "/hob/shutdown",
   attach: "/hob/attach",
   /** upgraded: relay.ts */
@@ -132,3 +134,30 @@ export interface BounceResponse {
   uptimeMs: number;
   pilotPid: number;
 }
+
+/** How far the log of each service was read: a file, named so that no later one has the same name, and bytes of it. */
+export const logCursor = z
+  .record(z.string().max(64), z.object({ segment: z.string().max(64), offset: z.number().int().min(0) }))
+  .refine((cursor) => Object.keys(cursor).length <= 256, "too many services");
+export type LogCursor = z.infer<typeof logCursor>;
+
+export const LOG_PULL_LIMITS = { waitMs: 30_000, bytes: 256 * 1024, answerBytes: 2 * 1024 * 1024 } as const;
+
+export const logsPullRequest = z.object({
+  cursor: logCursor,
+  /** how long to wait when there is nothing new, milliseconds */
+  waitMs: z.number().int().min(0).max(LOG_PULL_LIMITS.waitMs),
+});
+
+/** Whole lines of one service, one stream and one time. */
+export const shippedBlock = z.object({
+  service: z.string().max(64),
+  stream: z.enum(["stdout", "stderr"]),
+  /** Unix time, milliseconds */
+  timeMs: z.number(),
+  text: z.string(),
+});
+export type ShippedBlock = z.infer<typeof shippedBlock>;
+
+export const logsPullResponse = z.object({ blocks: z.array(shippedBlock), cursor: logCursor });
+export type LogsPullResponse = z.infer<typeof logsPullResponse>;

@@ -16,6 +16,7 @@ interface ServeFlags extends GlobalFlags {
   idleTimeout?: string;
   coldAfter?: string;
   createRate?: string;
+  logSink?: string;
   json?: boolean;
 }
 
@@ -33,6 +34,7 @@ export const register: Register = (program, cli) => {
     .option("--idle-timeout <time>", "time without use after which a sprite sleeps; 0: never (default: HOB_IDLE_TIMEOUT, else 30s)")
     .option("--cold-after <time>", "time after which a sleeping sprite's memory is dropped; 0: never (default: HOB_COLD_AFTER, else 24h)")
     .option("--create-rate <n>", "sprites that one token may create a minute; 0: no limit (default: HOB_CREATE_RATE, else 0)")
+    .option("--log-sink <sink>", "ship logs of services: file:PATH or otlp+http://HOST:PORT (default: HOB_LOG_SINK, else nowhere)")
     .option("--json", 'when ready, print one line {"url","token"}');
   withExample(command, "hob serve", "hob serve --listen 127.0.0.1:8080 --idle-timeout 5m", "hob serve --json");
   command.action((_flags: ServeFlags, self: Command) => serve(cli, self.optsWithGlobals<ServeFlags>()));
@@ -40,7 +42,7 @@ export const register: Register = (program, cli) => {
 
 async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
   const { loadConfig } = await import("@hob/hobd");
-  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store, tlsCert, tlsKey, tlsListen } = flags;
+  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store, logSink, tlsCert, tlsKey, tlsListen } = flags;
   const config = loadConfig(cli.env, {
     home,
     listen,
@@ -50,6 +52,7 @@ async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
     coldAfter,
     createRate,
     store,
+    logSink,
     tlsCert,
     tlsKey,
     tlsListen,

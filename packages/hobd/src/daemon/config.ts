@@ -6,6 +6,8 @@ import { homeLayout } from "./home.ts";
 
 const DAY_SECONDS = 24 * 60 * 60;
 
+import { parseSinkAddress } from "../log-shipping/sink-address.ts";
+
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 
 const listenAddress = z.object({
@@ -39,6 +41,10 @@ export const daemonConfig = z.object({
   logLevel: z.enum(LOG_LEVELS),
   /** where sprites' data is kept for good: `dir:/path` or `s3://…`, see docs/object-store.md */
   store: z.string().min(1).max(2048),
+  /** where the logs of services are shipped; left out: nowhere */
+  logSink: z
+    .union([z.object({ kind: z.literal("file"), path: z.string() }), z.object({ kind: z.literal("otlp"), url: z.url() })])
+    .optional(),
 });
 export type DaemonConfig = z.infer<typeof daemonConfig>;
 
@@ -56,6 +62,7 @@ export interface RawConfig {
   createRate?: string | undefined;
   logLevel?: string | undefined;
   store?: string | undefined;
+  logSink?: string | undefined;
 }
 
 /** The environment variable of each setting. */
@@ -72,6 +79,7 @@ export const CONFIG_VARIABLES = {
   createRate: "HOB_CREATE_RATE",
   logLevel: "HOB_LOG",
   store: "HOB_STORE",
+  logSink: "HOB_LOG_SINK",
 } as const satisfies Record<keyof RawConfig, string>;
 
 export const CONFIG_DEFAULTS = {
@@ -100,6 +108,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, fl
   const maxRunning = raw("maxRunning");
   const home = resolve(raw("home") ?? defaultHome(env));
   const listen = parseListen(raw("listen") ?? CONFIG_DEFAULTS.listen);
+  const logSink = raw("logSink");
   const result = daemonConfig.safeParse({
     home,
     listen,
@@ -111,6 +120,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, fl
     createRate: parseRate(raw("createRate") ?? CONFIG_DEFAULTS.createRate),
     logLevel: raw("logLevel") ?? CONFIG_DEFAULTS.logLevel,
     store: raw("store") ?? `dir:${homeLayout(home).store}`,
+    ...(logSink === undefined ? {} : { logSink: parseSinkAddress(logSink) }),
   });
   if (result.success) return result.data;
   const { path, message } = result.error.issues[0] ?? { path: [], message: "invalid" };

@@ -23,6 +23,8 @@ import { ApplicationExchange } from "../ingress/exchange.ts";
 import { Ingress } from "../ingress/ingress.ts";
 import { OwnRoutes } from "../ingress/own-routes.ts";
 import { SignIn } from "../ingress/sign-in.ts";
+import { LogShipping } from "../log-shipping/log-shipping.ts";
+import { openSink } from "../log-shipping/sink-address.ts";
 import { SpriteCatalogue } from "../object-store/catalogue.ts";
 import { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -41,6 +43,8 @@ import { TlsListener } from "./tls-listener.ts";
 /** Milliseconds that creates under way and the runtime have when the daemon stops. */
 const CREATES_STOP_MS = 10_000;
 const RUNTIME_STOP_MS = 30_000;
+/** A batch that is on its way to the sink may arrive. */
+const SHIPPING_STOP_MS = 5_000;
 
 /** What a runtime is made from. */
 export interface RuntimeContext {
@@ -104,6 +108,11 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const context = spriteContext({ registry, runtime, catalogue, urlOf, log, now, limit, createRate: config.createRate });
   const sleeper = createSleeper(context, config, home);
   await startParts({ context, storage, sleeper, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
+  if (config.logSink !== undefined) {
+    const shipping = new LogShipping(context, openSink(config.logSink, log), home.logCursors);
+    undo.defer(() => bounded("end the shipping of logs", shipping.stop(), SHIPPING_STOP_MS, log));
+    await shipping.start();
+  }
   log.info({ url, tls: tls?.address, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
   const running = undo.move();
   let stopped: Promise<void> | undefined;

@@ -19,6 +19,7 @@ const URL_KEY_BYTES = 32;
  * | hobd.log, hobd.log.1 | its log, and the part before; bounded |
  * | store/ | the object store, unless another one is configured |
  * | host-id | names this home as the owner of sprites in a store |
+ * | log-cursors/ID.json | how far the logs of one sprite's services have been shipped |
  * | sprites/ID/ | VM files of one sprite; owned by the runtime |
  */
 export interface HomeLayout {
@@ -29,6 +30,7 @@ export interface HomeLayout {
   readonly lock: string;
   readonly info: string;
   readonly log: string;
+  readonly logCursors: string;
   readonly sprites: string;
   readonly store: string;
   readonly hostId: string;
@@ -42,6 +44,7 @@ export const homeLayout = (directory: string): HomeLayout => ({
   lock: join(directory, "lock"),
   info: join(directory, "hobd.json"),
   log: join(directory, "hobd.log"),
+  logCursors: join(directory, "log-cursors"),
   sprites: join(directory, "sprites"),
   store: join(directory, "store"),
   hostId: join(directory, "host-id"),

@@ -9,6 +9,8 @@ import type { Hono } from "hono";
 export interface Endpoint {
   /** plain requests, relative to the sprite: `/files/read` for `/v1/sprites/NAME/files/read` */
   readonly routes?: Hono;
+  /** what programs in the sprite may ask for on `/.sprite/api.sock`, below `/v1`: often the same as `routes` */
+  readonly inside?: Hono;
   /** Takes a request that must not pass through Hono, such as one whose chunks have a meaning. @returns false if it is for another */
   handle?(request: IncomingMessage, response: ServerResponse): boolean;
   /** Takes an upgrade; from then on the socket is its own, and errors too. @returns false if it is for another route */

@@ -49,10 +49,21 @@ export interface RootSwitch {
   accept(): Promise<void>;
 }
 
+/** Who lives in the container and has to know when it comes and goes. None of these rejects; each is bounded by itself. */
+export interface ContainerTenant {
+  /** It runs. Not waited for. */
+  containerStarted?(): void | Promise<void>;
+  /** Its processes are about to be killed. */
+  containerStopping?(): Promise<void>;
+  /** All of its processes have ended. Afterwards nobody may hold a file of the volume open. */
+  containerStopped?(): Promise<void>;
+}
+
 /** The inner container: one at a time, started and stopped as a whole. Calls are put in order; none overlaps another. */
 export class InnerContainer {
   readonly #parts: ContainerParts;
   readonly #stopListeners = new Set<() => void>();
+  readonly #tenants: ContainerTenant[] = [];
   #status: ContainerStatus = "stopped";
   #initPid = 0;
   #bounces = 0;
@@ -115,6 +126,11 @@ export class InnerContainer {
   onStopped(listener: () => void): () => void {
     this.#stopListeners.add(listener);
     return () => this.#stopListeners.delete(listener);
+  }
+
+  /** From the next start on. */
+  addTenant(tenant: ContainerTenant): void {
+    this.#tenants.push(tenant);
   }
 
   start(): Promise<Step[]> {
@@ -188,6 +204,7 @@ export class InnerContainer {
       this.#move("running");
       this.#failure = undefined;
       this.#stopWatching = onceEmpty(CGROUP, () => void this.#revive());
+      for (const tenant of this.#tenants) void tenant.containerStarted?.();
       return steps;
     } catch (error) {
       this.#move("stopping");
@@ -201,10 +218,12 @@ export class InnerContainer {
   async #stop(): Promise<Step[]> {
     if (this.#status !== "running") return [];
     this.#stopWatching();
+    const steps: Step[] = [];
+    await timed(steps, "prepare to stop", () => Promise.all(this.#tenants.map((tenant) => tenant.containerStopping?.())));
     this.#move("stopping");
     for (const listener of this.#stopListeners) listener();
-    const steps: Step[] = [];
     await this.#tearDown(steps);
+    await Promise.all(this.#tenants.map((tenant) => tenant.containerStopped?.()));
     this.#move("stopped");
     return steps;
   }

@@ -23,6 +23,9 @@ export const PLAIN_DIRECTORIES = [
   { name: "tmp", target: "/tmp", uid: 0, mode: 0o1777 },
 ] as const;
 
+/** Seen in the sprite, read-only, as /.sprite/logs. */
+export const SHOWN_LOGS = `${PATHS.state}/logs`;
+
 const bind = (source: string, destination: string, ...options: string[]) => ({
   destination,
   type: "bind",
@@ -93,6 +96,9 @@ export function containerSpec(confinement: Confinement = UNCONFINED): object {
         options: ["rbind", "rslave", "ro", "nosuid", "nodev"],
       },
       bind(PATHS.policyMirror, "/.sprite/policy", "ro"),
+      bind(SHOWN_LOGS, "/.sprite/logs", "ro", "nosuid", "nodev", "noexec"),
+      // The socket itself, not its folder: nothing but this one thing is reached through it.
+      bind(PATHS.apiSocket, "/.sprite/api.sock", "rw"),
     ],
     linux: {
       namespaces: ["pid", "mount", "network", "uts", "ipc", "cgroup", "user"].map((type) => ({ type })),

@@ -11,10 +11,12 @@ import { Hono } from "hono";
 import type { Activity } from "../activity/activity.ts";
 import type { InnerContainer } from "../container/container.ts";
 import type { SpriteStorage } from "../durability/sprite-storage.ts";
+import type { LogDirectory } from "../logs/log-directory.ts";
 import type { Firewall } from "../network/firewall.ts";
 import type { Policies } from "../policies/policies.ts";
 import type { Sprite } from "../sprite.ts";
 import { activityRoutes } from "./activity-routes.ts";
+import { logRoutes } from "./log-routes.ts";
 
 export interface HostApiParts {
   sprite: Sprite;
@@ -23,6 +25,8 @@ export interface HostApiParts {
   policies: Policies;
   activity: Activity;
   storage: SpriteStorage;
+  /** of services */
+  logs: LogDirectory;
   /** resolves to the uptime of the kernel, milliseconds */
   uptimeMs: () => Promise<number>;
   /** flushes everything to the volume's disk */
@@ -89,5 +93,6 @@ export function hostApi(parts: HostApiParts): Hono {
     setImmediate(parts.shutDown);
     return c.body(null, 202);
   });
+  app.route("/", logRoutes(parts.logs));
   return app;
 }

@@ -5,8 +5,10 @@ import { filesRoutes } from "./files.ts";
 import { policyRoutes } from "./policies.ts";
 import { portsRoutes } from "./ports.ts";
 import type { RouteDescription } from "./route.ts";
+import { servicesRoutes } from "./services.ts";
 import { spritesRoutes } from "./sprites.ts";
 import { storageRoutes } from "./storage.ts";
+import { tasksRoutes } from "./tasks.ts";
 
 export { type OpenApiDocument, openApiDocument } from "./openapi.ts";
 export type { BodyDescription, RouteDescription } from "./route.ts";
@@ -20,6 +22,8 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...storageRoutes,
   ...portsRoutes,
   ...policyRoutes,
+  ...servicesRoutes,
+  ...tasksRoutes,
   ...daemonRoutes,
 ];
 

@@ -1,6 +1,5 @@
 # Read by the login shells of the sprite.
-case ":$PATH:" in
-*:/.sprite/bin:*) ;;
-*) PATH=/.sprite/bin:$PATH ;;
-esac
-export PATH
+for sprite_file in /.sprite/etc/profile.d/*.sh; do
+  [ ! -r "$sprite_file" ] || . "$sprite_file"
+done
+unset sprite_file

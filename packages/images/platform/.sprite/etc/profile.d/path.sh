@@ -1,0 +1,6 @@
+# The platform's programs come first.
+case ":$PATH:" in
+*:/.sprite/bin:*) ;;
+*) PATH=/.sprite/bin:$PATH ;;
+esac
+export PATH
