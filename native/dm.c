@@ -193,7 +193,10 @@ static void restore_node(int control, struct buffer *buffer, const char *name) {
 static int create_device(int control, struct buffer *buffer, const struct dm_request *request) {
   fill(buffer, request->name, 0);
   int err = call(control, DM_DEV_CREATE, buffer);
-  if (err == EBUSY) restore_node(control, buffer, request->name);
+  if (err == EBUSY) {
+    restore_node(control, buffer, request->name);
+    return EEXIST;
+  }
   if (err != 0) return err;
   uint64_t device = buffer->header.dev;
   err = load_table(control, buffer, request);

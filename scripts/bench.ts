@@ -1,13 +1,14 @@
 /**
  * Measures what docs/design.md promises, each figure beside what it is held against, in one run.
  *
- *   npm run bench [-- --json] [--quick] [--save] [create|running|url|sleeping|lifecycle …]
+ *   npm run bench [-- --json] [--quick] [--save] [create|running|url|sleeping|checkpoints|lifecycle …]
  *
  * --json prints the report as JSON; --quick takes few rounds; --save also writes docs/benchmarks.md.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { benchCheckpoints } from "./bench/checkpoints.ts";
 import { benchCreate } from "./bench/create.ts";
 import { describeMachine, type Report, toMarkdown } from "./bench/report.ts";
 import { benchLifecycle, benchRunning } from "./bench/running.ts";
@@ -21,6 +22,7 @@ const BENCHES: Record<string, (quick: boolean) => Promise<Row[]>> = {
   running: (quick) => benchRunning(quick ? 10 : 100),
   url: (quick) => benchUrl(quick ? 200 : 2_000),
   sleeping: () => benchSleeping(),
+  checkpoints: (quick) => benchCheckpoints(quick ? 3 : 10),
   lifecycle: (quick) => benchLifecycle(quick ? 2 : 10),
 };
 

@@ -61,6 +61,10 @@ export class BenchDaemon {
     return (await this.#fetch(method, path)).json();
   }
 
+  async text(method: "GET" | "POST", path: string): Promise<string> {
+    return (await this.#fetch(method, path)).text();
+  }
+
   /** Reads a body to its end and keeps nothing of it. */
   async drain(path: string): Promise<void> {
     const response = await this.#fetch("GET", path);

@@ -24,7 +24,7 @@ beforeEach(async () => {
   await start(true);
 });
 afterEach(async () => {
-  await pilot.checkpoints.settled();
+  await pilot.settled();
   rmSync(directory, { recursive: true });
 });
 
@@ -87,6 +87,7 @@ describe("checkpoints", () => {
   test("a snapshot that fails leaves nothing", async () => {
     pool.snapshotFails = true;
     await assert.rejects(pilot.checkpoints.create(""), /no snapshot/);
+    await pilot.settled();
     assert.deepEqual([...pool.thins.keys()], [0]);
     assert.deepEqual(ids(), ["Current"]);
   });
@@ -123,6 +124,7 @@ describe("restore", () => {
     await assert.rejects(pilot.checkpoints.restore("v1", quiet), /does not start/);
     assert.equal(pilot.content, "works");
     assert.deepEqual(ids(), ["Current", "auto-1", "v1"]);
+    await pilot.settled();
     assert.equal(pool.thins.size, 3, "nothing of the attempt is left");
   });
 
@@ -182,7 +184,7 @@ test("whenever the VM dies: the state is the one before or the one after, each c
         };
         pool.fuse = fuse;
         await perform(action).catch(() => {});
-        await pilot.checkpoints.settled();
+        await pilot.settled();
         const possible = new Set([before.live, ...before.kept.values()]);
         await start();
         assert.ok(possible.has(pilot.content), `live state ${pilot.content}`);
@@ -203,7 +205,7 @@ test("what was acknowledged is there after the VM has died", async () => {
     pilot.write(`state ${fuse}`);
     pool.fuse = fuse;
     const taken = await pilot.checkpoints.create("").catch(() => undefined);
-    await pilot.checkpoints.settled();
+    await pilot.settled();
     await start();
     if (taken !== undefined) assert.equal(pilot.contentOf(taken.checkpoint.id), `state ${fuse}`);
   }

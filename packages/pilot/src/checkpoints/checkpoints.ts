@@ -14,6 +14,7 @@ export interface CheckpointVolume {
   readonly ledger: Ledger;
   readonly pool: { requireRoomForSnapshot(): Promise<void> };
   snapshotLive(thin: number): Promise<number>;
+  /** removes what belongs to nothing, in the background; never rejects */
   reap(): Promise<void>;
   writtenSectors(): Promise<number>;
 }
@@ -171,7 +172,7 @@ export class Checkpoints {
       return { checkpoint, pauseMs };
     } finally {
       volume.ledger.release(thin);
-      await volume.reap();
+      void volume.reap();
     }
   }
 
@@ -213,6 +214,8 @@ export class Checkpoints {
       const oldest = this.#state.checkpoints.find(({ automatic, id }) => automatic && id !== keep);
       if (oldest === undefined) throw refusal;
       await this.#forget([oldest]);
+      // Its space is wanted now.
+      await volume.reap();
     }
   }
 
@@ -233,7 +236,7 @@ export class Checkpoints {
       pending: [...state.pending, ...records.map(({ thin }) => thin)],
     }));
     for (const { id } of records) await view.hide(id);
-    await volume.reap();
+    void volume.reap();
   }
 
   /** In order with everything else, but nobody waits for it. */

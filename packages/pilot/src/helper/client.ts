@@ -111,7 +111,7 @@ export class HelperClient {
     await this.#call(encodeMoveMount(from, to));
   }
 
-  /** Makes a device `/dev/mapper/NAME`. EBUSY (16) in `details.errno`: there is one of this name. dm-ioctl.h */
+  /** Makes a device `/dev/mapper/NAME`. EEXIST (17) in `details.errno`: there is one of this name. dm-ioctl.h */
   async dmCreate(name: string, table: readonly DmTarget[], { readOnly = false } = {}): Promise<void> {
     await this.#call(encodeDm.create(name, table, readOnly), DM_TIMEOUT_MS);
   }

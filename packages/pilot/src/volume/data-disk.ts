@@ -6,7 +6,7 @@ import { decodeLabel, encodeLabel, LABEL_BYTES, unusable } from "./disk-label.ts
 const SECTOR_BYTES = 512;
 /** What every file system and partition table has its signature in. */
 const PROBED_BYTES = 1024 ** 2;
-const EBUSY = 16;
+const EEXIST = 17;
 
 export interface DiskParts {
   readonly layout: DiskLayout;
@@ -73,7 +73,7 @@ export class DataDisk {
       const target = { start: 0, sectors: length / SECTOR_BYTES, type: "linear", parameters: `${this.#device} ${offset / SECTOR_BYTES}` };
       await this.#helper.dmCreate(name, [target]).catch((error) => {
         // A pilot before this one has made it.
-        if (error?.details?.errno !== EBUSY) throw error;
+        if (error?.details?.errno !== EEXIST) throw error;
       });
       return `/dev/mapper/${name}`;
     };

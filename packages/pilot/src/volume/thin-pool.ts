@@ -83,7 +83,7 @@ export class ThinPool {
     const sectors = parts.layout.data.length / SECTOR_BYTES;
     const options = `${BLOCK_SECTORS} ${LOW_WATER_BLOCKS} 2 skip_block_zeroing error_if_no_space`;
     const table = [{ start: 0, sectors, type: "thin-pool", parameters: `${parts.metadata} ${parts.data} ${options}` }];
-    const create = () => this.#helper.dmCreate(POOL, table).catch(unless(ERRNO.EBUSY));
+    const create = () => this.#helper.dmCreate(POOL, table).catch(unless(ERRNO.EEXIST));
     await create();
     if ((await this.usage()).mode !== "rw") {
       // Metadata that a crash left to be checked is read-only until thin_check has found it good.
@@ -126,7 +126,7 @@ export class ThinPool {
 
   /** @returns path of the device; the one that is there if it is active already */
   async activate(id: number, { readOnly = false, externalOrigin }: Activation = {}): Promise<string> {
-    await this.#helper.dmCreate(nameOf(id), this.#table(id, externalOrigin), { readOnly }).catch(unless(ERRNO.EBUSY));
+    await this.#helper.dmCreate(nameOf(id), this.#table(id, externalOrigin), { readOnly }).catch(unless(ERRNO.EEXIST));
     return `/dev/mapper/${nameOf(id)}`;
   }
 
@@ -195,7 +195,7 @@ export class ThinPool {
   /** Under a name of its own: a device that somebody holds open keeps the other one. Shared blocks stay. */
   async #trim(id: number): Promise<void> {
     const name = `trim-${id}`;
-    await this.#helper.dmCreate(name, this.#table(id)).catch(unless(ERRNO.EBUSY));
+    await this.#helper.dmCreate(name, this.#table(id)).catch(unless(ERRNO.EEXIST));
     try {
       await this.#helper.dmDiscard(name);
     } finally {

@@ -41,6 +41,7 @@ export class ThinVolume implements Volume {
   readonly #parts: ThinVolumeParts;
   readonly #disk: DataDisk;
   #ledger: Ledger | undefined;
+  #reaping: Promise<void> = Promise.resolve();
 
   constructor(parts: ThinVolumeParts) {
     this.#parts = parts;
@@ -90,6 +91,7 @@ export class ThinVolume implements Volume {
 
   async detach(): Promise<void> {
     const { helper } = this.#parts;
+    await this.#reaping;
     await helper.sync();
     await helper.unmount(this.path);
     await this.pool.deactivate(this.ledger.state.live.thin);
@@ -121,7 +123,7 @@ export class ThinVolume implements Volume {
       return { thin, origin, tree };
     } catch (error) {
       await this.#parts.helper.unmount(tree.path, { lazy: true }).catch(() => {});
-      await this.drop(thin);
+      this.drop(thin);
       throw error;
     }
   }
@@ -141,15 +143,19 @@ export class ThinVolume implements Volume {
     }));
   }
 
-  /** Gives up a volume that was staged or live and is not mounted any more. */
-  async drop(thin: number): Promise<void> {
+  /** Gives up a volume that was staged or live and is not mounted any more. It is removed in the background. */
+  drop(thin: number): void {
     this.ledger.release(thin);
-    await this.reap();
+    void this.reap();
   }
 
-  /** Removes thin devices that belong to nothing. Those that cannot be removed now are left for the next time. */
+  /**
+   * Removes thin devices that belong to nothing, in the background: the space of what they hold alone is given back,
+   * which takes its time. @returns settles when it is done; those that cannot be removed now are left for the next time
+   */
   reap(): Promise<void> {
-    return this.#reap({ trim: true });
+    this.#reaping = this.#reaping.then(() => this.#reap({ trim: true }));
+    return this.#reaping;
   }
 
   async #reap({ trim }: { trim: boolean }): Promise<void> {

@@ -60,7 +60,7 @@ export class TreeSwitch {
 
   async discard({ thin }: StagedVolume): Promise<void> {
     await this.#unmount(PATHS.staged.rootfs, PATHS.staged.volume);
-    await this.#parts.volume.drop(thin);
+    this.#parts.volume.drop(thin);
   }
 
   /** The second phase: the container stops, and starts on the staged tree or on the one before. */
@@ -93,8 +93,7 @@ export class TreeSwitch {
 
   async #dropPrevious(thin: number): Promise<void> {
     await this.#unmount(PATHS.previous.rootfs, PATHS.previous.volume);
-    // What cannot be removed now is pending, and removed later.
-    await this.#parts.volume.drop(thin).catch(() => {});
+    this.#parts.volume.drop(thin);
   }
 
   async #unmount(...paths: readonly string[]): Promise<void> {
@@ -152,7 +151,9 @@ class MountExchange {
 }
 
 /** Unmounts what a pilot that was killed had mounted of volumes; the newest first. */
-export async function clearMounts(helper: Pick<HelperClient, "unmount">): Promise<void> {
+export async function clearMounts(helper: Pick<HelperClient, "unmount" | "thaw">): Promise<void> {
+  // The helper undoes its freezes, unless it was killed too. What is not frozen cannot be thawed.
+  await helper.thaw(PATHS.volume).catch(() => {});
   const { staged, previous, rootfs, volume, checkpoints, checkpointVolumes } = PATHS;
   const single: string[] = [staged.rootfs, staged.volume, previous.rootfs, previous.volume, rootfs, volume];
   const isOurs = (point: string) =>

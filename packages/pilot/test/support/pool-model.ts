@@ -36,6 +36,7 @@ export class PilotModel {
   readonly ledger: Ledger;
   readonly checkpoints: Checkpoints;
   readonly #pool: PoolModel;
+  #reaping: Promise<void> = Promise.resolve();
 
   private constructor(pool: PoolModel, ledger: Ledger) {
     this.#pool = pool;
@@ -50,7 +51,7 @@ export class PilotModel {
       volume: this.#volume(),
       treeSwitch: {
         stage: (source) => this.#stage(source),
-        discard: ({ thin }) => this.#drop(thin),
+        discard: async ({ thin }) => this.#drop(thin),
         switchToStaged: (staged, options) => this.#switch(staged, options),
       },
       view: noView,
@@ -66,6 +67,12 @@ export class PilotModel {
     const pilot = new PilotModel(pool, isNew ? await Ledger.create(path) : await Ledger.open(path));
     await pilot.#reap();
     return pilot;
+  }
+
+  /** Resolves when nothing goes on in the background. */
+  async settled(): Promise<void> {
+    await this.checkpoints.settled();
+    await this.#reap();
   }
 
   get content(): string {
@@ -108,7 +115,7 @@ export class PilotModel {
 
   async #switch({ thin }: StagedVolume, { history, undo }: { history: readonly string[]; undo: string | null }): Promise<[]> {
     if (this.#pool.thins.get(thin) === this.#pool.broken) {
-      await this.#drop(thin);
+      this.#drop(thin);
       throw new Error("the container does not start");
     }
     const before = this.ledger.state.live.thin;
@@ -118,16 +125,22 @@ export class PilotModel {
       undo,
       pending: [...settle(state, thin), before],
     }));
-    await this.#drop(thin);
+    this.#drop(thin);
     return [];
   }
 
-  async #drop(thin: number): Promise<void> {
+  #drop(thin: number): void {
     this.ledger.release(thin);
-    await this.#reap();
+    void this.#reap();
   }
 
-  async #reap(): Promise<void> {
+  /** As the real one: one at a time, and whatever fails is left for the next time. */
+  #reap(): Promise<void> {
+    this.#reaping = this.#reaping.then(() => this.#reapNow()).catch(() => {});
+    return this.#reaping;
+  }
+
+  async #reapNow(): Promise<void> {
     for (const thin of this.ledger.garbage()) {
       await this.#pool.effect(() => this.#pool.thins.delete(thin));
       await this.ledger.update((state) => ({ ...state, pending: settle(state, thin) }));
