@@ -105,6 +105,7 @@ test("after a bounce there are checkpoints, old and new", LIMIT, async () => {
   const { code, stderr } = await suite.daemon.hob("bounce", "box");
   assert.equal(code, 0, stderr);
   await shown(["v1"]);
+  assert.equal(await outputOf(box(), "cat /.sprite/checkpoints/v1/home/sprite/note"), "first");
   assert.equal(await checkpoint(box()), "v2");
   await shown(["v1", "v2"]);
 });

@@ -1,4 +1,5 @@
 import { CHECKPOINT_LIMITS, type Checkpoint, CURRENT, HobError } from "@hob/protocol";
+import { type Step, timed } from "../container/container.ts";
 import { type CheckpointRecord, type Ledger, type LedgerState, settle } from "../volume/ledger.ts";
 import type { TreeSwitch } from "../volume/tree-switch.ts";
 import { superfluous } from "./retention.ts";
@@ -39,6 +40,13 @@ export interface Taken {
   readonly checkpoint: CheckpointRecord;
   /** how long the sprite's files stood still, milliseconds */
   readonly pauseMs: number;
+}
+
+export interface Restored {
+  /** the automatic checkpoint of the state before */
+  readonly undoId: string;
+  /** how long what took; the first two happen at the same time */
+  readonly steps: readonly Step[];
 }
 
 /** Called with each thing that happens, in words. */
@@ -100,7 +108,7 @@ export class Checkpoints {
    * this fails. Sessions end.
    * @throws HobError `not_found` | `conflict` for the live state
    */
-  async restore(id: string, onProgress: OnProgress): Promise<{ undoId: string }> {
+  async restore(id: string, onProgress: OnProgress): Promise<Restored> {
     this.requireRestorable(id);
     return this.#inOrder(() => this.#restore(this.#require(id), onProgress));
   }
@@ -135,11 +143,14 @@ export class Checkpoints {
   }
 
   /** The new tree is put together while the present state is being kept: neither is of use without the other. */
-  async #restore(target: CheckpointRecord, onProgress: OnProgress): Promise<{ undoId: string }> {
+  async #restore(target: CheckpointRecord, onProgress: OnProgress): Promise<Restored> {
     const { treeSwitch } = this.#parts;
-    const staging = treeSwitch.stage({ thin: target.thin, origin: target.origin });
+    const steps: Step[] = [];
     const comment = `before the restore of ${target.id}`;
-    const [kept, staged] = await Promise.allSettled([this.#take({ comment, reason: "restore", keep: target.id }), staging]);
+    const [kept, staged] = await Promise.allSettled([
+      timed(steps, "keep present state", () => this.#take({ comment, reason: "restore", keep: target.id })),
+      timed(steps, "stage", () => treeSwitch.stage({ thin: target.thin, origin: target.origin })),
+    ]);
     if (kept.status === "rejected") {
       if (staged.status === "fulfilled") await treeSwitch.discard(staged.value);
       throw kept.reason;
@@ -150,11 +161,11 @@ export class Checkpoints {
     onProgress("Stopping services...");
     onProgress("Restoring filesystem...");
     const history = [target.id, ...target.history].slice(0, HISTORY_MAX);
-    await treeSwitch.switchToStaged(staged.value, { history, undo: undoId });
+    steps.push(...(await treeSwitch.switchToStaged(staged.value, { history, undo: undoId })));
     // The new volume's device counts from zero.
     this.#writtenAtLast = undefined;
     this.#refreshView();
-    return { undoId };
+    return { undoId, steps };
   }
 
   async #take(request: { comment: string; reason: AutomaticReason | undefined; keep?: string }): Promise<Taken> {

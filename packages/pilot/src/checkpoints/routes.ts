@@ -49,9 +49,9 @@ async function create(checkpoints: Checkpoints, comment: string, emit: Emit): Pr
 
 async function restore(checkpoints: Checkpoints, id: string, emit: Emit): Promise<void> {
   emit({ type: "info", data: `Restoring to checkpoint ${id}...` });
-  const { undoId } = await checkpoints.restore(id, (data) => emit({ type: "info", data }));
+  const { undoId, steps } = await checkpoints.restore(id, (data) => emit({ type: "info", data }));
   emit({ type: "info", data: "Container components started successfully" });
-  emit({ type: "complete", data: `Restored to ${id}`, id, undoId });
+  emit({ type: "complete", data: `Restored to ${id}`, id, undoId, steps: [...steps] });
 }
 
 /** What was begun is brought to its end, whether or not somebody still reads about it. */

@@ -86,7 +86,13 @@ export function containerSpec(): object {
       bind(PATHS.machineId, "/etc/machine-id", "ro"),
       ...INIT_PROGRAMS.map(({ source, target }) => bind(source, target, "ro", "nosuid", "nodev")),
       // Checkpoints appear and go while the container runs: mounts below the source propagate, mount_namespaces(7).
-      bind(PATHS.checkpoints, "/.sprite/checkpoints", "rbind", "rslave", "ro", "nosuid", "nodev"),
+      // crun takes the first of "bind" and "rbind" that it finds.
+      {
+        destination: "/.sprite/checkpoints",
+        type: "bind",
+        source: PATHS.checkpoints,
+        options: ["rbind", "rslave", "ro", "nosuid", "nodev"],
+      },
     ],
     linux: {
       namespaces: ["pid", "mount", "network", "uts", "ipc", "cgroup", "user"].map((type) => ({ type })),

@@ -54,6 +54,8 @@ export const checkpointEvent = z.object({
   pauseMs: z.number().optional(),
   /** on `complete` of restore: the automatic checkpoint of the state before (extension) */
   undoId: z.string().optional(),
+  /** on `complete` of restore: how long what took, milliseconds (extension) */
+  steps: z.array(z.object({ name: z.string(), ms: z.number() })).optional(),
 });
 export type CheckpointEvent = z.infer<typeof checkpointEvent>;
 
