@@ -11,6 +11,8 @@ import { isMounted } from "./mounts.ts";
 import { ThinPool } from "./thin-pool.ts";
 import { layOut, treeAt, type Volume, type VolumeTree } from "./volume.ts";
 
+const DROP_DELAY_MS = 5_000;
+
 /** Makes the block device of this name appear, from which a volume reads what was never written to it. */
 export type OriginResolver = (name: string) => Promise<string>;
 
@@ -143,10 +145,16 @@ export class ThinVolume implements Volume {
     }));
   }
 
-  /** Gives up a volume that was staged or live and is not mounted any more. It is removed in the background. */
+  /**
+   * Gives up a volume that was staged or live and is not mounted any more. It is removed later, when the container has
+   * had its start: what is given back to the host keeps the pool busy. A pilot that ends before leaves it to the next.
+   */
   drop(thin: number): void {
-    this.ledger.release(thin);
-    void this.reap();
+    const remove = () => {
+      this.ledger.release(thin);
+      void this.reap();
+    };
+    setTimeout(remove, DROP_DELAY_MS).unref();
   }
 
   /**
