@@ -6,7 +6,7 @@ import { outputOf, rootShell, run, shell, start } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
 import { until } from "./support/wait.ts";
 
-const LIMIT = { timeout: 120_000 };
+const LIMIT = { timeout: 300_000 };
 const ROW = 20;
 const SHOWN = 5;
 
