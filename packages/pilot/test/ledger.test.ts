@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { HobError } from "@hob/protocol";
-import { initialState, Ledger } from "../src/volume/ledger.ts";
+import { initialState, Ledger, settle } from "../src/volume/ledger.ts";
 
 let directory = "";
 let path = "";
@@ -70,6 +70,26 @@ test("numbers in work and numbers in reserve are not garbage", async () => {
   assert.deepEqual(ledger.garbage(), []);
   ledger.release(thin);
   assert.deepEqual(ledger.garbage(), [thin]);
+});
+
+test("a number that found its place and lost it again is garbage", async () => {
+  const ledger = await Ledger.create(path);
+  const thin = await ledger.reserveThin();
+  await ledger.update((state) => ({ ...state, live: { ...state.live, thin }, pending: settle(state, thin) }));
+  assert.deepEqual(ledger.garbage(), []);
+  await ledger.update((state) => ({ ...state, live: { ...state.live, thin: 0 }, pending: [...state.pending, thin] }));
+  assert.deepEqual(ledger.garbage(), [thin]);
+});
+
+test("a number that becomes pending while it is in use is kept until it is released", async () => {
+  const ledger = await Ledger.create(path);
+  await ledger.update((state) => {
+    ledger.hold(0);
+    return { ...state, pending: [...state.pending, 0] };
+  });
+  assert.deepEqual(ledger.garbage(), []);
+  ledger.release(0);
+  assert.deepEqual(ledger.garbage(), [0]);
 });
 
 test("a half-written replacement does not matter; a damaged or missing record is refused", async () => {

@@ -115,6 +115,8 @@ export class Ledger {
         throw error;
       }
       this.#state = next;
+      // What an update has found a place for is nobody's work any more; should it become pending again, it is garbage.
+      for (const thin of this.#held) if (!next.pending.includes(thin)) this.#held.delete(thin);
     };
     const result = this.#queue.then(work, work);
     this.#queue = result.catch(() => {});
@@ -133,7 +135,7 @@ export class Ledger {
     return thin;
   }
 
-  /** Keeps a number from being garbage. */
+  /** Keeps a number that is pending from being garbage; call it in the update that makes it so. */
   hold(thin: number): void {
     this.#held.add(thin);
   }

@@ -136,13 +136,10 @@ export class ThinVolume implements Volume {
    */
   async commit({ thin, origin }: StagedVolume, history: readonly string[], undo: string | null): Promise<void> {
     const before = this.ledger.state.live.thin;
-    this.ledger.hold(before);
-    await this.ledger.update((state) => ({
-      ...state,
-      live: { thin, history: [...history], origin },
-      undo,
-      pending: [...settle(state, thin), before],
-    }));
+    await this.ledger.update((state) => {
+      this.ledger.hold(before);
+      return { ...state, live: { thin, history: [...history], origin }, undo, pending: [...settle(state, thin), before] };
+    });
   }
 
   /**
