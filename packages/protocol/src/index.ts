@@ -15,6 +15,7 @@ export * from "./disk.ts";
 export * from "./disk.ts";
 export * from "./disk.ts";
 export * from "./disk.ts";
+export * from "./disk.ts";
 export * from "./duration.ts";
 export * from "./errors.ts";
 export * from "./exec.ts";
