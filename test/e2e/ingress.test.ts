@@ -9,6 +9,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
+import { ProxyManager, proxyPort, proxyPorts } from "@fly/sprites";
 import type { PortNotification } from "@hob/protocol";
 import { WebSocket } from "ws";
 import { covers } from "./support/covers.ts";
@@ -231,6 +232,26 @@ describe("ports", () => {
     refused.on("error", () => {});
     await once(refused, "close");
     closed.close();
+  });
+
+  test("the SDK's sets of proxies: all that were opened are closed together", LIMIT, async () => {
+    await using _ = await serve("127.0.0.1", 4210);
+    const manager = new ProxyManager();
+    const client = { baseURL: suite.daemon.url, token: suite.daemon.token };
+    const mappings = [{ localPort: 0, remotePort: 4210 }];
+    const opened = [
+      await proxyPort(client, "web", 0, 4210),
+      ...(await proxyPorts(client, "web", mappings)),
+      ...(await web().proxyPorts(mappings)),
+    ];
+    for (const session of opened) {
+      manager.addSession(session);
+      const { port } = new URL(`http://${session.localAddr()}`);
+      assert.match(await (await fetch(`http://localhost:${port}/many`)).text(), /^site \/many/);
+    }
+    manager.closeAll();
+    await manager.waitAll();
+    await Promise.all(opened.map((session) => session.wait()));
   });
 
   test("other hosts: as far as the sprite itself reaches, never the root namespace", LIMIT, async () => {

@@ -24,6 +24,8 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...policyRoutes,
   ...servicesRoutes,
   ...tasksRoutes,
+  ...portsRoutes,
+
   ...daemonRoutes,
 ];
 
