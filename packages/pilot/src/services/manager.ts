@@ -15,8 +15,8 @@ import type { Timers } from "./timers.ts";
 
 /** From SIGTERM to SIGKILL where nobody says how long. */
 const STOP_GRACE_MS = 10_000;
-/** The same for all services together when the container stops: a bounce shall not take long. */
-const SUSPEND_GRACE_MS = 2_000;
+/** The same for all services together when the container stops: a bounce shall not take long for one that does not heed it. */
+const SUSPEND_GRACE_MS = 5_000;
 /** Beyond that, killing the container ends what is left. */
 const SUSPEND_TIMEOUT_MS = SUSPEND_GRACE_MS + 1_000;
 const FLUSH_TIMEOUT_MS = 5_000;
