@@ -1,6 +1,6 @@
 export * from "./api/checkpoints.ts";
-export * from "./disk.ts";
 export * from "./api/files.ts";
+export * from "./disk.ts";
 export * from "./errors.ts";
 export * from "./exec.ts";
 export * from "./http-exec.ts";
