@@ -317,6 +317,14 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
     assert.equal(await run("cat mv/file; ls /mnt/moved/b"), "x");
   });
 
+  test("a full disk ends an upload at once, and leaves the file as it was", LIMIT, async () => {
+    await run("mkdir -p /home/small; mount -t tmpfs -o size=1m,mode=777 none /home/small", "root");
+    await put("path=/home/small/file", "old");
+    const answer = await put("path=/home/small/file&large=true", new Uint8Array(8 * 1024 * 1024));
+    assert.deepEqual([answer.status, ((await answer.json()) as { errno: string }).errno], [507, "ENOSPC"]);
+    assert.equal(await run("cat /home/small/file; ls -A /home/small"), "oldfile");
+  });
+
   test("nothing of the user's own programs is needed", LIMIT, async () => {
     const fs = server.sdk("/");
     await run("mount -t tmpfs none /usr", "root");

@@ -142,6 +142,7 @@ describe("hob cp, and the files of hob exec", { skip: containerUnavailable() ?? 
     await fails(["cp", "box:nothing", "x"], /ENOENT: no such file or directory/);
     await fails(["cp", "a.txt", "box:/etc/x"], /EACCES: permission denied/);
     await fails(["cp", "a.txt", "box:none/x"], /ENOENT/);
+    await fails(["cp", "box:a.txt", "none/x"], /^hob: ENOENT: no such file or directory, open/m);
     await fails(["exec", "--file", "a.txt", "box", "true"], /not SOURCE:DESTINATION/, 2);
     await fails(["exec", "--file", "none:x", "box", "true"], /none: no such file/, 2);
     await fails(["exec", "--file", "tree:x", "box", "true"], /not a file/, 2);

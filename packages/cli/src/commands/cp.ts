@@ -4,6 +4,7 @@ import { HobError } from "@hob/protocol/errors.ts";
 import type { Command } from "commander";
 import { type Cli, EXIT } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
+import { copyError } from "../files/copy-error.ts";
 import { type Location, parseLocation } from "../files/location.ts";
 import { Tally } from "../files/tally.ts";
 import { formatDuration } from "../output/format.ts";
@@ -33,7 +34,9 @@ export const register: Register = (program, cli) => {
 async function copy(cli: Cli, source: Location, destination: Location, flags: CopyFlags): Promise<void> {
   const start = performance.now();
   const tally = new Tally();
-  const work = perform(cli, await cli.client(flags), source, destination, flags, tally);
+  const work = perform(cli, await cli.client(flags), source, destination, flags, tally).catch((error: unknown) => {
+    throw copyError(error);
+  });
   if (destination.kind === "standard") return work;
   const { withProgress } = await import("../output/progress.ts");
   await withProgress(cli, "Copying", work, () => String(tally));
@@ -92,11 +95,8 @@ async function reportFailures(cli: Cli, tally: Tally): Promise<void> {
   if (tally.failures.length === 0) return;
   const { reportFailure } = await import("../output/failure.ts");
   for (const { path, error } of tally.failures) {
-    const text = error instanceof Error ? error.message : String(error);
-    reportFailure(
-      cli,
-      error instanceof HobError ? new HobError(error.code, `${path}: ${text}`) : new HobError("internal", `${path}: ${text}`),
-    );
+    const { code, message } = copyError(error);
+    reportFailure(cli, new HobError(code, `${path}: ${message}`));
   }
   cli.exitStatus = EXIT.failure;
 }

@@ -34,19 +34,22 @@ export const formatMode = (mode: number): string => mode.toString(8).padStart(4,
  */
 async function transfer(incoming: IncomingMessage, stream: FileStream, bytesMax: number): Promise<FilesDone | undefined> {
   const done = stream.done();
-  const failed = done.then(() => {});
-  failed.catch(() => {});
+  let failure: unknown;
+  done.catch((error: unknown) => {
+    failure = error;
+  });
   let bytes = 0;
   try {
     for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
       bytes += (chunk as Buffer).length;
       if (bytes > bytesMax) return undefined;
-      await Promise.race([stream.write(chunk as Buffer), failed]);
+      await stream.write(chunk as Buffer);
+      if (failure !== undefined) throw failure;
     }
   } catch (error) {
     // A body that is cut off is not written: the helper removes what it has of it.
-    if (!incoming.readableAborted) throw error;
-    throw new HobError("invalid_request", "write: the body ended early");
+    if (incoming.readableAborted) throw new HobError("invalid_request", "write: the body ended early");
+    throw failure ?? error;
   }
   stream.end();
   return done;
