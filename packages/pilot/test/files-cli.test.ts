@@ -134,6 +134,9 @@ describe("hob cp, and the files of hob exec", { skip: containerUnavailable() ?? 
   });
 
   test("mistakes are explained", LIMIT, async () => {
+    mkdirSync(at("tree"), { recursive: true });
+    writeFileSync(at("a.txt"), "content");
+    await run("mkdir -p copied; touch a.txt");
     await fails(["cp", "a.txt", "b.txt"], /neither path is of a sprite/, 2);
     await fails(["cp", "box:a", "cup:b"], /two sprites/, 2);
     await fails(["cp", "tree", "box:x"], /tree is a folder\nhint: -r/, 2);
@@ -150,20 +153,22 @@ describe("hob cp, and the files of hob exec", { skip: containerUnavailable() ?? 
   });
 
   test("files of exec are there before it, relative to its folder", LIMIT, async () => {
+    writeFileSync(at("first"), "1");
+    writeFileSync(at("second"), "2");
     // Exec itself is not served here: its refusal comes after the files.
     await hob([
       "exec",
       "--file",
-      "a.txt:x/first",
+      "first:x/first",
       "--file",
-      "b.txt:/home/sprite/second",
+      "second:/home/sprite/second",
       "--dir",
       "/home/sprite/folder",
       "box",
       "--",
       "true",
     ]);
-    assert.equal(await run("cat folder/x/first second"), "contentcontent");
+    assert.equal(await run("cat folder/x/first second"), "12");
   });
 
   test("completion offers sprites and files", LIMIT, async () => {
