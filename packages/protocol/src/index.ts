@@ -17,6 +17,8 @@ export * from "./disk.ts";
 export * from "./disk.ts";
 export * from "./disk.ts";
 export * from "./duration.ts";
+export * from "./api/files.ts";
+export * from "./disk.ts";
 export * from "./errors.ts";
 export * from "./exec.ts";
 export * from "./http-exec.ts";
