@@ -1,5 +1,5 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
-import { type CreateSpriteRequest, HobError, MACHINE_LIMITS, NO_POLICIES } from "@hob/protocol";
+import { type CreateSpriteRequest, HobError, MACHINE_LIMITS, NO_POLICIES, type SpritePolicies } from "@hob/protocol";
 import { IDEMPOTENCY_KEPT_MS, type IdempotencyRecord, type SpriteRecord } from "../registry/registry.ts";
 import { nameTaken } from "../registry/sqlite-sprites.ts";
 import { AsyncLimit } from "./async-limit.ts";
@@ -21,6 +21,8 @@ export interface CreateOptions {
   tokenId: string;
   /** makes what the object store is to have of the sprite before its VM starts; default: nothing, it begins empty */
   storage?: (record: SpriteRecord) => Promise<void>;
+  /** those that it begins with; default: none */
+  policies?: SpritePolicies;
 }
 
 interface Keyed {
@@ -46,8 +48,9 @@ export class SpriteCreator {
   }
 
   /** @throws HobError `name_taken` | `sprite_creation_rate_limited` | `concurrent_sprite_limit_exceeded` | `idempotency_mismatch` | `conflict` | `timeout` | what the runtime throws */
-  create(request: CreateSpriteRequest, { idempotencyKey, signal, tokenId, storage }: CreateOptions): Promise<SpriteRecord> {
-    if (idempotencyKey === undefined) return this.#create(request, tokenId, undefined, signal, storage);
+  create(request: CreateSpriteRequest, options: CreateOptions): Promise<SpriteRecord> {
+    const { idempotencyKey, tokenId } = options;
+    if (idempotencyKey === undefined) return this.#create(request, options);
     const requestHash = hashRequest(request);
     const underWay = this.#byKey.get(idempotencyKey);
     if (underWay !== undefined) {
@@ -74,7 +77,7 @@ export class SpriteCreator {
     const used = await sprites.findIdempotency(key);
     if (used === undefined || used.createdAt <= now() - IDEMPOTENCY_KEPT_MS) {
       // Several requests may wait for this one: none of them going away may end it, so it has no signal.
-      return this.#create(request, tokenId, { key, requestHash, createdAt: now() });
+      return this.#create(request, { tokenId }, { key, requestHash, createdAt: now() });
     }
     if (used.requestHash !== requestHash) throw keyMismatch(request.name);
     const made = await sprites.findById(used.spriteId);
@@ -86,15 +89,13 @@ export class SpriteCreator {
 
   async #create(
     request: CreateSpriteRequest,
-    tokenId: string,
+    { tokenId, signal, storage, policies = NO_POLICIES }: Omit<CreateOptions, "idempotencyKey">,
     key?: Omit<IdempotencyRecord, "spriteId">,
-    signal?: AbortSignal,
-    storage?: CreateOptions["storage"],
   ): Promise<SpriteRecord> {
     const { sprites, now } = this.#context;
     const deadline = Date.now() + this.#waitMs;
     if ((await sprites.findByName(request.name)) !== undefined) throw nameTaken(request.name);
-    const record = newRecord(request, now());
+    const record: SpriteRecord = { ...newRecord(request, now()), policies };
     const counted = this.#context.createRate.take(tokenId);
     using _ = await this.#place(request, record.id, deadline, signal).catch((error: unknown) => {
       counted.undo();

@@ -41,7 +41,7 @@ export function addHistory(app: Hono<Env>, parts: HistoryParts): void {
   app.all("/v1/storage/gc", methodNotAllowed("POST"));
 }
 
-/** A new sprite with a new identity over the same chunks: its size does not matter. */
+/** A new sprite with a new identity over the same chunks: its size does not matter. It begins with the policies of its source. */
 function addFork(app: Hono<Env>, { context, creator, storage, pilot }: HistoryParts): void {
   app.post("/v1/sprites/:name/fork", async (c) => {
     const source = await requireSprite(context.sprites, c.req.param("name"));
@@ -51,9 +51,10 @@ function addFork(app: Hono<Env>, { context, creator, storage, pilot }: HistoryPa
       const { store, organization: org, owner } = storage;
       await forkSprite({ store, org, owner, sprite: id, source: source.id, ...(checkpoint == null ? {} : { checkpoint }) });
     };
-    const { machine, environment, labels } = source;
+    // Bringing the source into the store may have taken long: those that it has now count.
+    const { machine, environment, labels, policies } = await requireSprite(context.sprites, source.name);
     const config = { cpus: machine.cpus, ram_mb: machine.ramMb, storage_gb: machine.storageGb };
-    const record = await creator.create({ name, config, environment, labels }, { tokenId: c.get("tokenId"), storage: fork });
+    const record = await creator.create({ name, config, environment, labels }, { tokenId: c.get("tokenId"), storage: fork, policies });
     return c.json(presentSprite(record, context.runtime.status(record.id), context.urlOf), 201);
   });
   app.all("/v1/sprites/:name/fork", methodNotAllowed("POST"));

@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { acquire, OrgKeys, readSprite, writeSprite } from "@hob/storage";
+import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
+import { pino } from "pino";
+import { SpriteCatalogue } from "../src/object-store/catalogue.ts";
+import { SpriteStorage } from "../src/object-store/sprite-storage.ts";
+import type { SpriteRecord } from "../src/registry/registry.ts";
+import { openSqliteRegistry } from "../src/registry/sqlite-registry.ts";
+import { temporaryHome } from "./support/test-daemon.ts";
+
+const ORG = "hob";
+const POLICIES: SpriteRecord["policies"] = {
+  revision: 4,
+  network: { rules: [{ domain: "*", action: "deny" }] },
+  privileges: { profile: "minimal" },
+  resources: { cpu: { limit: 1 } },
+};
+
+const record: SpriteRecord = {
+  id: "sprite-3f1c0c1e-0000-4000-8000-000000000001",
+  name: "web",
+  state: "creating",
+  machine: { cpus: 2, ramMb: 1024, storageGb: 10 },
+  labels: [],
+  urlSettings: { auth: "sprite" },
+  environment: {},
+  machineId: "0".repeat(32),
+  pilotToken: "1".repeat(64),
+  policies: POLICIES,
+  createdAt: 1_000,
+  updatedAt: 1_000,
+  lastRunningAt: null,
+  lastWarmingAt: null,
+  idleTimeoutSeconds: null,
+};
+
+test("a host that adopts a sprite from the store has its policies too; it leaves one whose policies it does not understand", async () => {
+  await using home = await temporaryHome();
+  const store = await DirectoryStore.open(join(home.path, "store"));
+  const log = pino({ level: "silent" });
+  const catalogue = new SpriteCatalogue(new SpriteStorage({ store, organization: ORG, owner: "test", log }), log);
+  await acquire({ store, org: ORG, sprite: record.id, owner: "test", create: true, initial: { volumeBytes: 10 * 1024 ** 3 } });
+  await catalogue.describe(record);
+  const adopted = async (name: string) => {
+    await using registry = openSqliteRegistry(join(home.path, name));
+    await catalogue.adopt(registry.sprites, () => 2_000);
+    return registry.sprites.findByName("web");
+  };
+  assert.deepEqual((await adopted("one.db"))?.policies, POLICIES);
+  const document = await readSprite(store, ORG, record.id);
+  assert.ok(document !== undefined, new OrgKeys(ORG).sprite(record.id).description);
+  await writeSprite(store, { ...document, settings: { ...document.settings, policies: { ...POLICIES, network: { rules: "none" } } } });
+  assert.equal(await adopted("two.db"), undefined);
+});
