@@ -9,7 +9,6 @@ export * from "./api/policies.ts";
 export * from "./api/ports.ts";
 export * from "./api/services.ts";
 export * from "./api/storage.ts";
-export * from "./api/storage.ts";
 export * from "./api/tasks.ts";
 export * from "./disk.ts";
 export * from "./disk.ts";

@@ -24,8 +24,6 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...policyRoutes,
   ...servicesRoutes,
   ...tasksRoutes,
-  ...portsRoutes,
-
   ...daemonRoutes,
 ];
 
