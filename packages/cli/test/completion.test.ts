@@ -138,7 +138,7 @@ const TESTED_SHELLS: readonly TestedShell[] = [
   {
     name: "zsh",
     argv: ["zsh", "-f", "-i"],
-    load: "PS1='ready> '; unset zle_bracketed_paste; autoload -Uz compinit; compinit -u -D; source <(hob completion zsh); echo load''ed\r",
+    load: "PS1='ready> '; unset zle_bracketed_paste; bindkey -e; autoload -Uz compinit; compinit -u -D; source <(hob completion zsh); echo load''ed\r",
     list: "\t",
   },
   {

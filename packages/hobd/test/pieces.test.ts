@@ -208,6 +208,7 @@ describe("configuration", () => {
       coldAfterSeconds: 86_400,
       createRate: 0,
       logLevel: "info",
+      store: "dir:/home/x/.local/share/hob/store",
     });
     const { idleTimeoutSeconds, coldAfterSeconds, createRate } = loadConfig(
       { HOB_IDLE_TIMEOUT: "5m", HOB_COLD_AFTER: "0" },
