@@ -88,6 +88,11 @@ function addExport(app: Hono<Env>, { context, storage, pilot }: HistoryParts): v
   app.all("/v1/sprites/:name/export", methodNotAllowed("GET"));
 }
 
+/** The chunks of a stream that outlives whoever stops reading it. */
+async function* unowned(stream: Readable): AsyncGenerator<Buffer> {
+  yield* stream.iterator({ destroyOnReturn: false });
+}
+
 function addImport(app: Hono<Env>, { context, creator, storage }: HistoryParts): void {
   app.post("/v1/storage/import", async (c) => {
     const name = spriteName.safeParse(c.req.query("name") ?? "");
@@ -96,7 +101,13 @@ function addImport(app: Hono<Env>, { context, creator, storage }: HistoryParts):
     if (!Number.isInteger(storageGb)) throw new HobError("invalid_request", "import sprite: parameter storage_gb: a whole number expected");
     const { store, organization: org, owner } = storage;
     const load = async ({ id }: SpriteRecord) => {
-      await importSprite({ store, org, owner, sprite: id, source: c.env.incoming, signal: clientGone(c) });
+      const source = c.env.incoming;
+      try {
+        await importSprite({ store, org, owner, sprite: id, source: unowned(source), signal: clientGone(c) });
+      } finally {
+        // A client hears why its file was refused when it has been allowed to send all of it.
+        source.resume();
+      }
     };
     const record = await creator.create(
       { name: name.data, config: { storage_gb: storageGb } },

@@ -8,8 +8,8 @@ export interface RelayServerParts {
   /** confined to what the sprite may do: SpriteStore */
   store: ObjectStore;
   log: Logger;
-  /** another host owns the sprite now: what this one writes is refused from here on */
-  onOwnershipLost: () => void;
+  /** told each head that the pilot reads: it may say that another host owns the sprite now */
+  onHead: (data: Buffer) => void;
 }
 
 /**
@@ -24,7 +24,7 @@ export function createRelayServer(parts: RelayServerParts): Server {
   return server;
 }
 
-async function answer({ store }: RelayServerParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer({ store, onHead }: RelayServerParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const gone = new AbortController();
   response.once("close", () => gone.abort());
   const url = new URL(request.url ?? "/", "http://relay");
@@ -33,7 +33,7 @@ async function answer({ store }: RelayServerParts, request: IncomingMessage, res
   const key = decodeKey(url.pathname.slice(RELAY.objects.length));
   const handler = HANDLERS[request.method ?? ""];
   if (handler === undefined) throw new HobError("method_not_allowed", `relay: no method ${request.method}`);
-  await handler({ store, key, request, response, signal: gone.signal });
+  await handler({ store, key, request, response, signal: gone.signal, onHead });
 }
 
 interface Exchange {
@@ -42,13 +42,15 @@ interface Exchange {
   request: IncomingMessage;
   response: ServerResponse;
   signal: AbortSignal;
+  onHead: (data: Buffer) => void;
 }
 
 const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> = {
-  async GET({ store, key, request, response, signal }) {
+  async GET({ store, key, request, response, signal, onHead }) {
     const range = parseRange(request.headers.range);
     const found = await store.get(key, { ...(range === undefined ? {} : { range }), signal });
     if (found === undefined) throw new HobError("not_found", `object ${key}: there is none`);
+    if (key.endsWith("/head.json")) onHead(found.data);
     response.writeHead(range === undefined ? 200 : 206, { ETag: found.etag, "Content-Length": found.data.length }).end(found.data);
   },
   async HEAD({ store, key, response, signal }) {
@@ -88,8 +90,7 @@ function sendJson(response: ServerResponse, status: number, value: unknown): voi
   response.writeHead(status, { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) }).end(body);
 }
 
-function refuse({ log, onOwnershipLost }: RelayServerParts, response: ServerResponse, error: HobError): void {
-  if (error.code === "ownership_lost") onOwnershipLost();
+function refuse({ log }: RelayServerParts, response: ServerResponse, error: HobError): void {
   if (error.status >= 500) log.warn({ err: error }, "relay: request failed");
   if (response.headersSent || response.destroyed) return void response.destroy();
   sendJson(response, error.status, error.toBody());

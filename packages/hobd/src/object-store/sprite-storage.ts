@@ -1,6 +1,7 @@
 import { HobError, type StorageAssignment } from "@hob/protocol";
 import { acquire, type ObjectStore, OrgKeys, readHead, SpriteStore } from "@hob/storage";
 import type { Logger } from "pino";
+import { z } from "zod";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 import { OwnershipFile, type OwnershipRecord } from "./ownership-file.ts";
 import { RelayDialer } from "./relay-dialer.ts";
@@ -96,7 +97,12 @@ export class SpriteStorage {
     const { store, log } = this.#parts;
     const { organization, spriteId, owner, epoch } = assignment;
     const confined = new SpriteStore(store, { org: organization, sprite: spriteId, owner, epoch });
-    const server = createRelayServer({ store: confined, log: log.child({ sprite: spriteId }), onOwnershipLost: onLost });
+    // A pilot whose write was refused reads the head to see who has written it: then this host knows as well.
+    const onHead = (data: Buffer) => {
+      const written = writerOf(data);
+      if (written !== undefined && (written.owner !== owner || written.epoch !== epoch)) onLost();
+    };
+    const server = createRelayServer({ store: confined, log: log.child({ sprite: spriteId }), onHead });
     return new RelayDialer(endpoint, start, server, log);
   }
 
@@ -109,5 +115,16 @@ export class SpriteStorage {
         if (base !== undefined) await records.write({ epoch });
       },
     };
+  }
+}
+
+/** Of a head, as much as says who may write it. */
+const writer = z.object({ owner: z.string(), epoch: z.number() });
+
+function writerOf(data: Buffer): { owner: string; epoch: number } | undefined {
+  try {
+    return writer.parse(JSON.parse(data.toString("utf8")));
+  } catch {
+    return undefined;
   }
 }
