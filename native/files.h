@@ -45,6 +45,7 @@ struct files_request {
   struct exec_request enter; /* target, cgroup and user only */
   uint8_t operation;
   const char *path, *destination, *pattern, *owner, *group;
+  const char *root; /* folder of the container that paths begin in and never leave; NULL = its root */
   uint64_t offset, length, suffix;
   bool ranged, has_suffix, has_mode;
   uint32_t mode, flags;

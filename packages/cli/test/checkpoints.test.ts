@@ -36,7 +36,7 @@ const CURRENT = {
   is_auto: false,
 };
 const AUTO = { ...CURRENT, id: "auto-1", source_id: "", history: [], is_auto: true, reason: "sleep" };
-const HOSTILE = { ...CURRENT, id: "v2", source_id: "v1", history: ["v1"], comment: "evil\x1b[2J\nline" };
+const HOSTILE = { ...CURRENT, id: "v2", source_id: "v1", history: ["v1"], comment: "evil\x1b[2J\nline", durable: false };
 
 test("create says the id, and the pause", async () => {
   answer('{"type":"info","data":"x"}\n{"type":"complete","id":"v7","pauseMs":12.4}\n');
@@ -46,14 +46,24 @@ test("create says the id, and the pause", async () => {
   assert.deepEqual(JSON.parse((await run("checkpoint", "create", "-s", "web", "--json")).stdout), { id: "v7", pauseMs: 12.4 });
 });
 
+test("create --wait waits until it is durable", async () => {
+  answer('{"type":"complete","id":"v7","pauseMs":12.4}\n');
+  const made = await run("checkpoint", "create", "web", "--wait");
+  assert.match(made.stdout, /^Created checkpoint v7 of web.*\nDurable: v7 is in the object store\n$/);
+  assert.deepEqual(
+    daemon.requests.map(({ url }) => url.pathname),
+    ["/v1/sprites/web/checkpoint", "/v1/sprites/web/sync"],
+  );
+});
+
 test("list is a table, comments are one harmless line", async () => {
   answer([CURRENT, HOSTILE, AUTO]);
   const { stdout } = await run("checkpoint", "ls", "web", "--include-auto", "--history", "v1");
   const [header, ...rows] = stdout.trimEnd().split("\n");
-  assert.match(header ?? "", /^ID +FROM +AGE +COMMENT$/);
+  assert.match(header ?? "", /^ID +FROM +AGE +DURABLE +COMMENT$/);
   assert.equal(rows.length, 3);
-  assert.match(rows[1] ?? "", /^v2 +v1 +\d+s +evil \[2J line$/);
-  assert.match(rows[2] ?? "", /^auto-1 +- +\d+s +\(sleep\)$/);
+  assert.match(rows[1] ?? "", /^v2 +v1 +\d+s +not yet +evil \[2J line$/);
+  assert.match(rows[2] ?? "", /^auto-1 +- +\d+s +- +\(sleep\)$/);
   assert.equal(daemon.requests[0]?.url.search, "?includeAuto=true&history=v1");
   assert.equal((JSON.parse((await run("checkpoint", "list", "web", "--json")).stdout) as unknown[]).length, 3);
 });

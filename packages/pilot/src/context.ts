@@ -111,6 +111,7 @@ export class PilotContext {
       treeSwitch: this.treeSwitch,
       view: this.#checkpointMounts,
       shown: SHOWN,
+      durableIds: () => this.storage.durability.durableIds(),
       now: () => new Date(),
       onError: (what, err) => log.error({ err }, what),
     });

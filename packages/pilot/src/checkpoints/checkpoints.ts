@@ -32,6 +32,8 @@ export interface CheckpointParts {
   view: CheckpointView;
   /** checkpoints that are mounted inside */
   shown: number;
+  /** those that the object store has; undefined while that is not known */
+  durableIds?: () => ReadonlySet<string> | undefined;
   now: () => Date;
   onError: (what: string, error: unknown) => void;
 }
@@ -265,6 +267,7 @@ export class Checkpoints {
   }
 
   #present({ id, createTime, comment, history, automatic, reason }: CheckpointRecord): Checkpoint {
+    const durable = this.#parts.durableIds?.()?.has(id);
     return {
       id,
       create_time: createTime,
@@ -274,6 +277,7 @@ export class Checkpoints {
       history,
       is_auto: automatic,
       ...(reason === null ? {} : { reason }),
+      ...(durable === undefined ? {} : { durable }),
     };
   }
 
