@@ -67,11 +67,11 @@ static int parse(const struct frame *frame, struct files_request *request) {
 
 /*
  * chroot(2) confines this child because it holds no directory open and never gets one from outside. Only root may: a
- * request for another user is refused by the kernel.
+ * request for another user is refused by the kernel. A copy has its source there only, and resolves it by itself.
  */
 static int enter_root(struct files *files) {
   const char *root = files->request->root;
-  if (root == NULL || (chroot(root) == 0 && chdir("/") == 0)) return 0;
+  if (root == NULL || files->request->operation == OP_COPY || (chroot(root) == 0 && chdir("/") == 0)) return 0;
   files->failed_on = root;
   return -errno;
 }

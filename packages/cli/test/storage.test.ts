@@ -50,10 +50,7 @@ test("fork takes the present state or a checkpoint", async () => {
   answer(SPRITE, 201);
   assert.match((await run(["fork", "web", "copy"])).stdout, /^Forked web as copy in .*\nhttp:\/\/copy\.localhost\n$/);
   assert.match((await run(["fork", "-s", "web@v3", "copy"])).stdout, /^Forked web@v3 as copy/);
-  assert.deepEqual(seen(), [
-    'POST /v1/sprites/web/fork {"name":"copy"}',
-    'POST /v1/sprites/web/fork {"name":"copy","checkpoint":"v3"}',
-  ]);
+  assert.deepEqual(seen(), ['POST /v1/sprites/web/fork {"name":"copy"}', 'POST /v1/sprites/web/fork {"name":"copy","checkpoint":"v3"}']);
   for (const args of [["fork"], ["fork", "web"], ["fork", "web@", "copy"], ["fork", "web", "copy", "more"]]) {
     assert.equal((await run(args)).status, 2, args.join(" "));
   }

@@ -6,6 +6,7 @@ export * from "./api/files.ts";
 export * from "./api/files.ts";
 export * from "./api/files.ts";
 export * from "./api/policies.ts";
+export * from "./api/history.ts";
 export * from "./api/ports.ts";
 export * from "./api/services.ts";
 export * from "./api/storage.ts";

@@ -7,6 +7,7 @@ import { withProgress } from "../output/progress.ts";
 import { renderTable } from "../output/table.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeCheckpoint, takeSpriteName } from "../sprite-argument.ts";
+import { addHistory, listFiles } from "./checkpoint-history.ts";
 import { addRestore } from "./restore.ts";
 
 interface CheckpointFlags extends GlobalFlags {
@@ -45,12 +46,15 @@ export const register: Register = (program, cli) => {
     'hob checkpoint create web --comment "works"',
   );
   withExample(
-    add("list", "List checkpoints, newest first", "NAME", (operands, flags) => list(cli, operands, flags))
+    add("list", "List checkpoints, newest first; with NAME@ID:/PATH, the files of one", "NAME", (operands, flags) =>
+      list(cli, operands, flags),
+    )
       .alias("ls")
       .option("--include-auto", "automatic ones too")
       .option("--history <id>", "only this one and those that derive from it")
       .option("--json", json),
     "hob checkpoint list web --include-auto",
+    "hob checkpoint ls web@v3:/etc",
   );
   withExample(
     add("info", "Show one checkpoint", "NAME ID", (operands, flags) => info(cli, operands, flags)).option("--json", json),
@@ -60,6 +64,7 @@ export const register: Register = (program, cli) => {
     add("delete", "Delete one checkpoint", "NAME ID", (operands, flags) => remove(cli, operands, flags)),
     "hob checkpoint delete web v3",
   );
+  addHistory(group, cli);
   addRestore(group, cli, "hob checkpoint restore web v3");
 };
 
@@ -82,6 +87,9 @@ async function create(cli: Cli, operands: readonly string[], flags: CheckpointFl
 }
 
 async function list(cli: Cli, operands: readonly string[], flags: CheckpointFlags): Promise<void> {
+  // `hob checkpoint ls web@v3:/etc` is asked of the same name: what has a path lists files.
+  const [place = ""] = operands;
+  if (place.includes(":/")) return listFiles(cli, place, flags);
   const { name } = takeSpriteName(operands, flags.sprite, "hob checkpoint list NAME");
   const listed = await (await checkpointsOf(cli, flags, name)).list({ includeAuto: flags.includeAuto, history: flags.history });
   if (flags.json) return cli.printJson(listed);

@@ -287,6 +287,11 @@ export class Checkpoints {
     return { id: CURRENT, create_time: time, comment: "", source_id: history[0] ?? "", health: "", history, is_auto: false };
   }
 
+  /** Does something while nothing changes the checkpoints. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#inOrder(work);
+  }
+
   #inOrder<T>(work: () => Promise<T>): Promise<T> {
     const next = this.#queue.then(work, work);
     this.#queue = next.catch(() => {});

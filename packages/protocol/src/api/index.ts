@@ -3,6 +3,7 @@ import { daemonRoutes } from "./daemon.ts";
 import { execRoutes } from "./exec.ts";
 import { filesRoutes } from "./files.ts";
 import { policyRoutes } from "./policies.ts";
+import { historyRoutes } from "./history.ts";
 import { portsRoutes } from "./ports.ts";
 import type { RouteDescription } from "./route.ts";
 import { servicesRoutes } from "./services.ts";
@@ -20,6 +21,7 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...filesRoutes,
   ...checkpointRoutes,
   ...storageRoutes,
+  ...historyRoutes,
   ...portsRoutes,
   ...policyRoutes,
   ...servicesRoutes,
