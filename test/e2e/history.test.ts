@@ -42,6 +42,8 @@ async function diff(query: string): Promise<Map<string, Line>> {
 
 covers("GET /v1/sprites/{name}/checkpoints/diff", "GET /v1/sprites/{name}/checkpoints/{id}/files");
 covers("GET /v1/sprites/{name}/checkpoints/{id}/content", "POST /v1/sprites/{name}/checkpoints/{id}/restore-path");
+covers("POST /v1/sprites/{name}/fork", "GET /v1/sprites/{name}/export", "POST /v1/storage/import");
+covers("POST /v1/storage/fsck", "POST /v1/storage/gc");
 
 test("what changed since a checkpoint", LIMIT, async () => {
   await outputOf(
