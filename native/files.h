@@ -45,6 +45,7 @@ struct files_request {
   struct exec_request enter; /* target, cgroup and user only */
   uint8_t operation;
   const char *path, *destination, *pattern, *owner, *group;
+  const char *root; /* folder of the container that paths (of a copy: the source) begin in and never leave; NULL = its root */
   uint64_t offset, length, suffix;
   bool ranged, has_suffix, has_mode;
   uint32_t mode, flags;
@@ -78,6 +79,8 @@ struct place {
 int open_path(int dir, const char *path, int flags);
 /* @param follow whether a symbolic link at the end of the path is followed */
 int place_of(const char *path, bool follow, struct place *place);
+/* As place_of in a folder that stands for the root: neither absolute links nor ".." lead out of it. The last part is not followed. */
+int place_in(const char *root, const char *path, struct place *place);
 int stat_place(const struct place *place, struct stat *info);
 /* Makes the directories above the last part of the path: all that are missing, or the last one only. */
 int make_parents(const char *path, bool all);

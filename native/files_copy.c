@@ -141,10 +141,11 @@ int files_copy(struct files *files) {
   const struct files_request *request = files->request;
   struct place from, to;
   struct stat info, present;
-  int result = place_of(request->path, (request->flags & FILE_RECURSIVE) == 0, &from);
+  bool recursive = (request->flags & FILE_RECURSIVE) != 0;
+  int result = request->root != NULL ? place_in(request->root, request->path, &from) : place_of(request->path, !recursive, &from);
   if (result == 0) result = stat_place(&from, &info);
   if (result < 0) return result;
-  if (S_ISDIR(info.st_mode) && (request->flags & FILE_RECURSIVE) == 0) return -EISDIR;
+  if (S_ISDIR(info.st_mode) && !recursive) return -EISDIR;
   files->failed_on = request->destination;
   result = place_of(request->destination, true, &to);
   if (result < 0) return result;

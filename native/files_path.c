@@ -16,14 +16,16 @@
 #define LINKS_MAX 40 /* as many as the kernel follows in one path */
 #define DIRECTORY (O_PATH | O_DIRECTORY)
 
-int open_path(int dir, const char *path, int flags) {
-  struct open_how how = {.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC), .resolve = RESOLVE_NO_MAGICLINKS};
+static int open_resolved(int dir, const char *path, int flags, uint64_t resolve) {
+  struct open_how how = {.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC), .resolve = resolve};
   int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
   return fd < 0 ? -errno : fd;
 }
 
+int open_path(int dir, const char *path, int flags) { return open_resolved(dir, path, flags, RESOLVE_NO_MAGICLINKS); }
+
 /* Opens the directory that holds the last part of path, and copies that part. path has no trailing slash. */
-static int open_holder(int base, const char *path, struct place *place) {
+static int open_holder(int base, const char *path, uint64_t resolve, struct place *place) {
   const char *slash = strrchr(path, '/');
   const char *name = slash == NULL ? path : slash + 1;
   char holder[PATH_MAX];
@@ -33,7 +35,7 @@ static int open_holder(int base, const char *path, struct place *place) {
   if (length >= sizeof holder || strlen(name) > NAME_MAX) return -ENAMETOOLONG;
   memcpy(holder, path, length);
   holder[length] = 0;
-  place->dir = open_path(base, length == 0 ? "." : holder, DIRECTORY);
+  place->dir = open_resolved(base, length == 0 ? "." : holder, DIRECTORY, resolve);
   strcpy(place->name, itself ? "." : name);
   return place->dir < 0 ? place->dir : 0;
 }
@@ -57,7 +59,7 @@ static int follow_link(struct place *place) {
   int slashes = copy_trimmed(trimmed, target);
   if (slashes < 0) return slashes;
   int holder = place->dir;
-  int opened = open_holder(holder, trimmed, place);
+  int opened = open_holder(holder, trimmed, RESOLVE_NO_MAGICLINKS, place);
   close(holder);
   if (slashes > 0) place->directory_wanted = true;
   return opened < 0 ? opened : 1;
@@ -68,12 +70,24 @@ int place_of(const char *path, bool follow, struct place *place) {
   int slashes = copy_trimmed(trimmed, path);
   if (slashes < 0) return slashes;
   place->directory_wanted = slashes > 0;
-  int result = open_holder(AT_FDCWD, trimmed, place);
+  int result = open_holder(AT_FDCWD, trimmed, RESOLVE_NO_MAGICLINKS, place);
   for (int links = 0; result == 0 && (follow || slashes > 0); links++) {
     int followed = links == LINKS_MAX ? -ELOOP : follow_link(place);
     if (followed == 0) break;
     if (followed < 0) result = followed;
   }
+  return result;
+}
+
+int place_in(const char *root, const char *path, struct place *place) {
+  char trimmed[PATH_MAX];
+  int slashes = copy_trimmed(trimmed, path);
+  if (slashes < 0) return slashes;
+  place->directory_wanted = slashes > 0;
+  int base = open_path(AT_FDCWD, root, DIRECTORY);
+  if (base < 0) return base;
+  int result = open_holder(base, trimmed, RESOLVE_NO_MAGICLINKS | RESOLVE_IN_ROOT, place);
+  close(base);
   return result;
 }
 

@@ -48,3 +48,21 @@ export function takeServiceName(
   if (service === undefined) throw new HobError("usage", `no service of ${name} named`, { hint: usage });
   return { name, service, rest: others };
 }
+
+/** A sprite and the name of a new one. @throws HobError `usage` */
+export function takeNames(operands: readonly string[], flag: string | undefined, usage: string): { name: string; newName: string } {
+  const { name, rest } = takeSpriteName(operands, flag, usage, 1);
+  const [newName, extra] = rest;
+  if (newName === undefined) throw new HobError("usage", "no name for the new sprite", { hint: usage });
+  if (extra !== undefined) throw new HobError("usage", `what is '${extra}'?`, { hint: usage });
+  return { name, newName };
+}
+
+/** Takes `NAME@ID` apart; without `@ID` the present state is meant. @throws HobError `usage` */
+export function splitVersion(text: string, usage: string): { name: string; id: string | undefined } {
+  const at = text.indexOf("@");
+  if (at < 0) return { name: text, id: undefined };
+  const [name, id] = [text.slice(0, at), text.slice(at + 1)];
+  if (name === "" || id === "") throw new HobError("usage", `'${text}' names no sprite with a checkpoint`, { hint: usage });
+  return { name, id };
+}

@@ -36,7 +36,7 @@ const CURRENT = {
   is_auto: false,
 };
 const AUTO = { ...CURRENT, id: "auto-1", source_id: "", history: [], is_auto: true, reason: "sleep" };
-const HOSTILE = { ...CURRENT, id: "v2", source_id: "v1", history: ["v1"], comment: "evil\x1b[2J\nline" };
+const HOSTILE = { ...CURRENT, id: "v2", source_id: "v1", history: ["v1"], comment: "evil\x1b[2J\nline", durable: false };
 
 test("create says the id, and the pause", async () => {
   answer('{"type":"info","data":"x"}\n{"type":"complete","id":"v7","pauseMs":12.4}\n');
@@ -46,14 +46,24 @@ test("create says the id, and the pause", async () => {
   assert.deepEqual(JSON.parse((await run("checkpoint", "create", "-s", "web", "--json")).stdout), { id: "v7", pauseMs: 12.4 });
 });
 
+test("create --wait waits until it is durable", async () => {
+  answer('{"type":"complete","id":"v7","pauseMs":12.4}\n');
+  const made = await run("checkpoint", "create", "web", "--wait");
+  assert.match(made.stdout, /^Created checkpoint v7 of web.*\nDurable: v7 is in the object store\n$/);
+  assert.deepEqual(
+    daemon.requests.map(({ url }) => url.pathname),
+    ["/v1/sprites/web/checkpoint", "/v1/sprites/web/sync"],
+  );
+});
+
 test("list is a table, comments are one harmless line", async () => {
   answer([CURRENT, HOSTILE, AUTO]);
   const { stdout } = await run("checkpoint", "ls", "web", "--include-auto", "--history", "v1");
   const [header, ...rows] = stdout.trimEnd().split("\n");
-  assert.match(header ?? "", /^ID +FROM +AGE +COMMENT$/);
+  assert.match(header ?? "", /^ID +FROM +AGE +DURABLE +COMMENT$/);
   assert.equal(rows.length, 3);
-  assert.match(rows[1] ?? "", /^v2 +v1 +\d+s +evil \[2J line$/);
-  assert.match(rows[2] ?? "", /^auto-1 +- +\d+s +\(sleep\)$/);
+  assert.match(rows[1] ?? "", /^v2 +v1 +\d+s +not yet +evil \[2J line$/);
+  assert.match(rows[2] ?? "", /^auto-1 +- +\d+s +- +\(sleep\)$/);
   assert.equal(daemon.requests[0]?.url.search, "?includeAuto=true&history=v1");
   assert.equal((JSON.parse((await run("checkpoint", "list", "web", "--json")).stdout) as unknown[]).length, 3);
 });
@@ -76,6 +86,63 @@ test("info, delete, restore and undo", async () => {
   );
 });
 
+const STATE = { kind: "file", size: 4, mode: "0644", uid: 0, gid: 0, mtime: CURRENT.create_time };
+const CHANGED = { type: "entry", path: "/etc/x", change: "changed", before: STATE, after: { ...STATE, mode: "0600" } };
+
+test("diff shows each path, lines of text, and where it was cut off", async () => {
+  const lines = [
+    { ...CHANGED, text: "--- a\n+++ b\n-one\n+t\x1bwo\n" },
+    { type: "entry", path: "/evil\nname", change: "added", before: null, after: STATE },
+  ];
+  const stream = (...more: object[]) => [...lines, ...more].map((line) => `${JSON.stringify(line)}\n`).join("");
+  answer(stream({ type: "complete", count: 2 }));
+  const { stdout } = await run("checkpoint", "diff", "web", "v1", "current", "--text", "--path", "/etc");
+  assert.equal(stdout, "~ /etc/x  0644 -> 0600\n--- a\n+++ b\n-one\n+t wo\n+ /evil name  4 bytes\n");
+  assert.equal(daemon.requests[0]?.url.search, "?from=v1&path=%2Fetc&text=true");
+  const json = await run("checkpoint", "diff", "web", "v1", "v2", "--json");
+  assert.equal(JSON.parse(json.stdout.split("\n")[1] ?? "").change, "added");
+  assert.equal(daemon.requests[1]?.url.search, "?from=v1&to=v2");
+  answer(stream());
+  const cut = await run("checkpoint", "diff", "web", "v1");
+  assert.equal(cut.status, 1);
+  assert.match(cut.stderr, /ended before all was told/);
+});
+
+test("files and cat read a checkpoint, and restore --path puts a path back", async () => {
+  const entry = {
+    name: "hosts",
+    path: "/etc/hosts",
+    type: "file",
+    size: 9,
+    mode: "0644",
+    modTime: CURRENT.create_time,
+    isDir: false,
+    uid: 0,
+    gid: 0,
+  };
+  answer({ path: "/etc", entries: [entry], count: 1 });
+  for (const name of ["ls", "files"]) assert.match((await run("checkpoint", name, "web@v3:/etc")).stdout, /^0644 +0:0 +9 .* hosts$/m);
+  answer("the content");
+  assert.equal((await run("checkpoint", "cat", "web@v3:/etc/hosts")).stdout, "the content");
+  answer({ id: "v3", path: "/etc/nginx", count: 2, bytes: 2048, replaced: true });
+  assert.equal(
+    (await run("restore", "web", "v3", "--path", "/etc/nginx")).stdout,
+    "Restored /etc/nginx of web to v3: 2 entries, 2.0 KiB\n",
+  );
+  assert.deepEqual(
+    daemon.requests.map(
+      ({ method, url, body }) => `${method} ${url.pathname.replace("/v1/sprites/web/checkpoints", "")}${url.search} ${body}`,
+    ),
+    [
+      "GET /v3/files?path=%2Fetc ",
+      "GET /v3/files?path=%2Fetc ",
+      "GET /v3/content?path=%2Fetc%2Fhosts ",
+      'POST /v3/restore-path {"path":"/etc/nginx"}',
+    ],
+  );
+  for (const place of ["web:/etc", "web@v3", "@v3:/etc"]) assert.equal((await run("checkpoint", "cat", place)).status, 2, place);
+});
+
 test("what is missing or wrong is said, with the usage", async () => {
   for (const [args, message] of [
     [["restore"], /no sprite named/],
@@ -95,8 +162,11 @@ test("what is missing or wrong is said, with the usage", async () => {
 
 test("help and completion know them", async () => {
   assert.match((await run("help", "checkpoint")).stdout, /create[\s\S]*list[\s\S]*info[\s\S]*delete[\s\S]*restore/);
-  assert.match((await run("restore", "--help")).stdout, /Example:\n {2}\$ hob restore web v3/);
-  assert.match((await run("__complete", "--", "checkpoint", "")).stdout, /^create\t.*\nlist\t.*\ninfo\t.*\ndelete\t.*\nrestore\t/);
+  assert.match((await run("restore", "--help")).stdout, /Examples:\n {2}\$ hob restore web v3/);
+  assert.match(
+    (await run("__complete", "--", "checkpoint", "")).stdout,
+    /^create\t.*\nlist\t.*\ninfo\t.*\ndelete\t.*\ndiff\t.*\nfiles\t.*\ncat\t.*\nrestore\t/,
+  );
   daemon.add("web");
   assert.match((await run("__complete", "--", "checkpoint", "info", "")).stdout, /^web\t/);
   assert.match((await run("__complete", "--", "undo", "")).stdout, /^web\t/);

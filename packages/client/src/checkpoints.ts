@@ -1,10 +1,25 @@
+import type { Readable } from "node:stream";
 import type { Checkpoint, CheckpointEvent } from "@hob/protocol/api/checkpoints.ts";
+import type { FileEntry, FileList } from "@hob/protocol/api/files.ts";
+import type { RestorePathAnswer, TreeDifference, TreeDiffLine } from "@hob/protocol/api/history.ts";
 import { HobError, isErrorCode } from "@hob/protocol/errors.ts";
+import { exchangeBytes } from "./byte-stream.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
 import { callLines } from "./ndjson-stream.ts";
 
 /** A sleeping sprite is woken first. What is dirty is written before a checkpoint: as much as the sprite's memory holds. */
 const TIMEOUT_MS = { plain: 60_000, stream: 900_000 } as const;
+
+/** Longest silence of a connection that carries a file; a sleeping sprite is woken in it. */
+const SILENCE_MS = 120_000;
+
+export interface DiffOptions {
+  to?: string | undefined;
+  /** only this and what is below */
+  path?: string | undefined;
+  /** unified diffs of text files too */
+  text?: boolean | undefined;
+}
 
 export interface CheckpointListOptions {
   /** automatic ones too */
@@ -58,6 +73,36 @@ export class SpriteCheckpoints {
     return this.#run("undo the last restore", `${this.#path}/restore/undo`, undefined, onEvent);
   }
 
+  /** What differs between two states, in the order of the paths below each folder. @param options.to absent: the live state */
+  async *diff(from: string, options: DiffOptions = {}): AsyncGenerator<TreeDifference, void, undefined> {
+    const { to, path, text } = options;
+    const query = { from, to, path, text: text === true ? "true" : undefined };
+    const lines = callLines<TreeDiffLine>(this.#endpoint, "GET", `${this.#path}/checkpoints/diff`, { query, timeoutMs: TIMEOUT_MS.stream });
+    for await (const line of lines) {
+      if (line.type === "complete") return;
+      if (line.type === "error") throw toError("compare checkpoints", line);
+      yield line;
+    }
+    throw new HobError("connection_lost", "compare checkpoints: the connection ended before all was told");
+  }
+
+  /** What is in a folder of a checkpoint; a file gives itself. */
+  async files(id: string, path: string, options: { recursive?: boolean | undefined } = {}): Promise<FileEntry[]> {
+    const query = { path, recursive: options.recursive === true ? "true" : undefined };
+    const answer = await callJson<FileList>(this.#endpoint, "GET", `${this.#one(id)}/files`, { query, timeoutMs: TIMEOUT_MS.stream });
+    return answer.entries;
+  }
+
+  /** A file of a checkpoint, to be read to its end or destroyed. */
+  content(id: string, path: string): Promise<Readable> {
+    return exchangeBytes(this.#endpoint, "GET", `${this.#one(id)}/content`, { query: { path }, silenceMs: SILENCE_MS });
+  }
+
+  /** Puts one path back to what it was. @throws HobError `not_found` if the checkpoint does not have it */
+  restorePath(id: string, path: string): Promise<RestorePathAnswer> {
+    return callJson(this.#endpoint, "POST", `${this.#one(id)}/restore-path`, { body: { path }, timeoutMs: TIMEOUT_MS.stream });
+  }
+
   #one(id: string): string {
     if (id === "" || id === "." || id === "..") throw new HobError("invalid_request", `'${id}' is no id of a checkpoint`);
     return `${this.#path}/checkpoints/${encodeURIComponent(id)}`;
@@ -77,7 +122,7 @@ export class SpriteCheckpoints {
   }
 }
 
-function toError(what: string, { error, code, hint }: CheckpointEvent): HobError {
+function toError(what: string, { error, code, hint }: Pick<CheckpointEvent, "error" | "code" | "hint">): HobError {
   const known = code !== undefined && isErrorCode(code) ? code : "internal";
   return new HobError(known, error ?? `${what}: it failed`, hint === undefined ? {} : { hint });
 }

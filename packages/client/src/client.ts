@@ -25,6 +25,8 @@ import type { PortListener, PortWatch } from "./ports.ts";
 import type { ProxyTarget } from "./proxy.ts";
 import type { ServicesClient } from "./services.ts";
 import type { KillOptions } from "./sessions.ts";
+import { spritePath } from "./sprite-path.ts";
+import type { HobStorage } from "./storage.ts";
 
 export interface HobClientOptions {
   /** http: or https: URL of the daemon */
@@ -168,6 +170,12 @@ export class HobClient {
     return new ServicesClient(this.endpoint, spritePath(name));
   }
 
+  /** The object store: durability, forks, exports, upkeep. */
+  async storage(): Promise<HobStorage> {
+    const { HobStorage } = await import("./storage.ts");
+    return new HobStorage(this.endpoint);
+  }
+
   /** Starts a command; resolves when the server has accepted it. A sleeping sprite is woken. */
   async exec(name: string, options: ExecOptions): Promise<ExecSession> {
     const { openExec } = await import("./exec.ts");
@@ -224,16 +232,6 @@ export class HobClient {
     const session = await this.exec(name, { ...options, stdin: options.input !== undefined });
     return collect(session, options.input);
   }
-}
-
-/** Path of a sprite's resource. Names are checked by the server; here only what would name another path is refused. */
-function spritePath(name: string, resource?: string): string {
-  if (name === "" || name === "." || name === "..") {
-    throw new HobError("invalid_name", `'${name}' is not a sprite name`, {
-      hint: "1 to 63 characters a-z, 0-9 and '-', beginning and ending with a letter or digit",
-    });
-  }
-  return `/v1/sprites/${encodeURIComponent(name)}${resource === undefined ? "" : `/${resource}`}`;
 }
 
 function parseUrl(text: string): URL {

@@ -2,8 +2,8 @@ import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import type { FileEntry, FileList, FileWritten } from "@hob/protocol/api/files.ts";
 import { type ErrorCode, HobError } from "@hob/protocol/errors.ts";
-import { connectionError, errorFromAnswer } from "./errors.ts";
-import { addressOf, authorization, type CallOptions, callJson, type Endpoint, type Method, requester, requestTarget } from "./http.ts";
+import { exchangeBytes, textOf } from "./byte-stream.ts";
+import { type CallOptions, callJson, type Endpoint, type Method } from "./http.ts";
 
 export interface FileOptions {
   /** folder that relative paths begin in; default: the home of the sprite's user */
@@ -26,7 +26,6 @@ export interface WriteOptions extends FileOptions {
 const OPERATION_TIMEOUT_MS = 600_000;
 /** Longest silence of a connection that carries a file; a sleeping sprite is woken in it. */
 const SILENCE_MS_MAX = 120_000;
-const REFUSAL_BYTES_MAX = 64 * 1024;
 
 /** What the errno of a refused operation means in the catalogue. */
 const CODE_OF_ERRNO: Readonly<Record<string, ErrorCode>> = {
@@ -139,39 +138,12 @@ export class SpriteFiles {
     signal: AbortSignal | undefined,
   ): Promise<IncomingMessage> {
     const path = `${this.#path}/${operation}`;
-    const request = await requester(this.#endpoint);
-    const headers = { ...authorization(this.#endpoint), ...(body instanceof Uint8Array ? { "content-length": body.length } : {}) };
-    const target = requestTarget(this.#endpoint, path, textual(query));
-    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
-      const outgoing = request({
-        ...addressOf(this.#endpoint),
-        method,
-        path: target,
-        headers,
-        ...(signal === undefined ? {} : { signal }),
-      });
-      const fail = (error: Error) => reject(connectionError(`${method} ${path}`, this.#endpoint.url.origin, error));
-      outgoing.setTimeout(SILENCE_MS_MAX, () => outgoing.destroy(new Error(`silence of ${SILENCE_MS_MAX / 1000} s`)));
-      outgoing.once("response", resolve).on("error", fail);
-      sendBody(outgoing, body, fail);
-    });
-    if (answer.statusCode !== 200) throw fileError(errorFromAnswer(`${method} ${path}`, answer.statusCode ?? 0, await textOf(answer)));
-    return answer;
+    try {
+      return await exchangeBytes(this.#endpoint, method, path, { query: textual(query), body, silenceMs: SILENCE_MS_MAX, signal });
+    } catch (error) {
+      throw fileError(error);
+    }
   }
-}
-
-function sendBody(
-  outgoing: import("node:http").ClientRequest,
-  body: Readable | Uint8Array | undefined,
-  fail: (error: Error) => void,
-): void {
-  if (body === undefined || body instanceof Uint8Array) return void outgoing.end(body);
-  body.once("error", (error) => {
-    fail(error);
-    outgoing.destroy();
-  });
-  outgoing.once("close", () => body.destroy());
-  body.pipe(outgoing);
 }
 
 const common = (path: string, { workingDir, asRoot }: FileOptions): Parameters => ({
@@ -183,17 +155,6 @@ const common = (path: string, { workingDir, asRoot }: FileOptions): Parameters =
 function textual(parameters: Parameters): Record<string, string | undefined> {
   const entries = Object.entries(parameters).map(([name, value]) => [name, value === undefined ? undefined : String(value)]);
   return Object.fromEntries(entries);
-}
-
-async function textOf(answer: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of answer) {
-    bytes += (chunk as Buffer).length;
-    if (bytes > REFUSAL_BYTES_MAX) break;
-    chunks.push(chunk as Buffer);
-  }
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 /** The status of a refused operation alone would say less than its errno, and 403 something else. */

@@ -20,8 +20,10 @@ import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { SHOWN_LOGS } from "./container/spec.ts";
 import { SpriteStorage } from "./durability/sprite-storage.ts";
 import { ExecEndpoint, JournalStore } from "./exec/index.ts";
-import { FilesEndpoint } from "./files/index.ts";
+import { FileOperations, FilesEndpoint } from "./files/index.ts";
 import { HelperClient } from "./helper/index.ts";
+import { historyRoutes } from "./history/routes.ts";
+import { CheckpointTrees } from "./history/trees.ts";
 import { IngressEndpoint } from "./ingress/endpoint.ts";
 import { HttpTarget } from "./ingress/http-target.ts";
 import { infoRoutes } from "./inside/info-routes.ts";
@@ -111,6 +113,7 @@ export class PilotContext {
       treeSwitch: this.treeSwitch,
       view: this.#checkpointMounts,
       shown: SHOWN,
+      durableIds: () => this.storage.durability.durableIds(),
       now: () => new Date(),
       onError: (what, err) => log.error({ err }, what),
     });
@@ -146,6 +149,12 @@ export class PilotContext {
     });
   }
 
+  #createTrees(): CheckpointTrees {
+    const { checkpoints, volume, log } = this;
+    const onError = (what: string, err: unknown) => log.error({ err }, what);
+    return new CheckpointTrees({ checkpoints, volume, mounts: this.#checkpointMounts, onError });
+  }
+
   #createPolicies(): Policies {
     const { firewall, container, uptimeMs } = this;
     const network = new NetworkPolicy({
@@ -174,6 +183,8 @@ export class PilotContext {
       outsideAndInside(taskRoutes(this.tasks)),
       { inside: infoRoutes(sprite) },
       { routes: bounceRoutes(container, uptimeMs) },
+      // Before the checkpoints: `diff` is no id of one.
+      { routes: historyRoutes({ trees: this.#createTrees(), operations: new FileOperations(helper, container) }) },
       outsideAndInside(checkpointRoutes(this.checkpoints)),
       ...this.storage.endpoints,
       { routes: networkLogRoutes(this.#audit) },

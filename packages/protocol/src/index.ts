@@ -5,6 +5,7 @@ export * from "./api/exec.ts";
 export * from "./api/files.ts";
 export * from "./api/files.ts";
 export * from "./api/files.ts";
+export * from "./api/history.ts";
 export * from "./api/policies.ts";
 export * from "./api/ports.ts";
 export * from "./api/services.ts";

@@ -7,12 +7,14 @@ import { withProgress } from "../output/progress.ts";
 import { renderTable } from "../output/table.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeCheckpoint, takeSpriteName } from "../sprite-argument.ts";
+import { addHistory, listFiles } from "./checkpoint-history.ts";
 import { addRestore } from "./restore.ts";
 
 interface CheckpointFlags extends GlobalFlags {
   sprite?: string;
   json?: boolean;
   comment?: string;
+  wait?: boolean;
   includeAuto?: boolean;
   history?: string;
 }
@@ -39,16 +41,20 @@ export const register: Register = (program, cli) => {
   withExample(
     add("create", "Keep the present state of the files", "NAME", (operands, flags) => create(cli, operands, flags))
       .option("--comment <text>", "what it is for")
+      .option("--wait", "until it is durable: in the object store, and not only taken")
       .option("--json", json),
     'hob checkpoint create web --comment "works"',
   );
   withExample(
-    add("list", "List checkpoints, newest first", "NAME", (operands, flags) => list(cli, operands, flags))
+    add("list", "List checkpoints, newest first; with NAME@ID:/PATH, the files of one", "NAME", (operands, flags) =>
+      list(cli, operands, flags),
+    )
       .alias("ls")
       .option("--include-auto", "automatic ones too")
       .option("--history <id>", "only this one and those that derive from it")
       .option("--json", json),
     "hob checkpoint list web --include-auto",
+    "hob checkpoint ls web@v3:/etc",
   );
   withExample(
     add("info", "Show one checkpoint", "NAME ID", (operands, flags) => info(cli, operands, flags)).option("--json", json),
@@ -58,6 +64,7 @@ export const register: Register = (program, cli) => {
     add("delete", "Delete one checkpoint", "NAME ID", (operands, flags) => remove(cli, operands, flags)),
     "hob checkpoint delete web v3",
   );
+  addHistory(group, cli);
   addRestore(group, cli, "hob checkpoint restore web v3");
 };
 
@@ -65,21 +72,34 @@ const checkpointsOf = async (cli: Cli, flags: GlobalFlags, name: string) => (awa
 
 async function create(cli: Cli, operands: readonly string[], flags: CheckpointFlags): Promise<void> {
   const { name } = takeSpriteName(operands, flags.sprite, "hob checkpoint create NAME");
-  const checkpoints = await checkpointsOf(cli, flags, name);
-  const { id, pauseMs } = await withProgress(cli, `Keeping the state of ${name}`, checkpoints.create(flags.comment));
-  if (flags.json) return cli.printJson({ id, pauseMs });
+  const client = await cli.client(flags);
+  const checkpoints = await client.checkpoints(name);
+  const { id = "?", pauseMs } = await withProgress(cli, `Keeping the state of ${name}`, checkpoints.create(flags.comment));
   const pause = pauseMs === undefined ? "" : `; its files stood still for ${formatDuration(pauseMs)}`;
-  cli.print(`${cli.style.green("Created")} checkpoint ${cli.style.bold(id ?? "?")} of ${name}${pause}`);
+  const created = `${cli.style.green("Created")} checkpoint ${cli.style.bold(id)} of ${name}${pause}`;
+  if (!flags.wait) return flags.json ? cli.printJson({ id, pauseMs }) : cli.print(created);
+  // Said before the wait: it is taken, whatever becomes of the upload.
+  if (!flags.json) cli.print(created);
+  const storage = await client.storage();
+  await withProgress(cli, `Taken; bringing ${id} into the object store`, storage.sync(name));
+  if (flags.json) cli.printJson({ id, pauseMs, durable: true });
+  else cli.print(`${cli.style.green("Durable:")} ${id} is in the object store`);
 }
 
 async function list(cli: Cli, operands: readonly string[], flags: CheckpointFlags): Promise<void> {
+  // `hob checkpoint ls web@v3:/etc` is asked of the same name: what has a path lists files.
+  const [place = ""] = operands;
+  if (place.includes(":/")) return listFiles(cli, place, flags);
   const { name } = takeSpriteName(operands, flags.sprite, "hob checkpoint list NAME");
   const listed = await (await checkpointsOf(cli, flags, name)).list({ includeAuto: flags.includeAuto, history: flags.history });
   if (flags.json) return cli.printJson(listed);
   if (listed.every(({ id }) => id === "Current")) cli.note(`No checkpoints of ${name} yet: 'hob checkpoint create ${name}' makes one.`);
   const now = Date.now();
-  const rows = listed.map((one) => [one.id, one.source_id || "-", formatAge(Date.parse(one.create_time), now), describe(one)]);
-  cli.print(renderTable(["ID", "FROM", "AGE", "COMMENT"], rows, (cell, _column, row) => (row < 0 ? cli.style.bold(cell) : cell)));
+  const age = ({ create_time }: Checkpoint) => formatAge(Date.parse(create_time), now);
+  const rows = listed.map((one) => [one.id, one.source_id || "-", age(one), durability(one), describe(one)]);
+  cli.print(
+    renderTable(["ID", "FROM", "AGE", "DURABLE", "COMMENT"], rows, (cell, _column, row) => (row < 0 ? cli.style.bold(cell) : cell)),
+  );
 }
 
 async function info(cli: Cli, operands: readonly string[], flags: CheckpointFlags): Promise<void> {
@@ -92,6 +112,7 @@ async function info(cli: Cli, operands: readonly string[], flags: CheckpointFlag
     ["comment", describe(found)],
     ["derives from", found.history.join(", ") || "-"],
     ["automatic", found.is_auto ? "yes" : "no"],
+    ["durable", durability(found)],
     ...(found.health === "" ? [] : [["health", found.health]]),
   ];
   const width = Math.max(...rows.map(([label = ""]) => label.length));
@@ -104,6 +125,9 @@ async function remove(cli: Cli, operands: readonly string[], flags: CheckpointFl
   await withProgress(cli, `Deleting checkpoint ${id} of ${name}`, checkpoints.delete(id));
   cli.print(`Deleted checkpoint ${id} of ${name}`);
 }
+
+/** Whether the object store has it; the live state is never there as such. */
+const durability = ({ durable }: Checkpoint): string => (durable === undefined ? "-" : durable ? "yes" : "not yet");
 
 /** Comments come from whoever made the checkpoint: they are one line, and no commands to the terminal. */
 function describe({ comment, reason }: Checkpoint): string {

@@ -1,9 +1,11 @@
+import type { HobClient } from "@hob/client";
+import type { StorageStatus } from "@hob/protocol/api/storage.ts";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { Sprite, SpriteActivity } from "@hob/protocol/sprites.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
-import { formatAge, formatDuration } from "../output/format.ts";
+import { formatAge, formatDuration, printable } from "../output/format.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeSpriteName } from "../sprite-argument.ts";
 
@@ -27,8 +29,15 @@ async function info(cli: Cli, operand: string | undefined, flags: InfoFlags): Pr
   const { name } = takeSpriteName(operand === undefined ? [] : [operand], flags.sprite, "hob info NAME");
   const client = await cli.client(flags);
   const [sprite, activity] = await Promise.all([client.get(name), client.activity(name).catch(unlessUnknown)]);
-  if (flags.json) return cli.printJson({ ...sprite, ...(activity === undefined ? {} : { activity }) });
-  const rows = [...describe(sprite), ...(activity === undefined ? [] : describeActivity(activity, Date.now()))];
+  const storage = await storageOf(client, sprite);
+  if (flags.json) {
+    return cli.printJson({ ...sprite, ...(activity === undefined ? {} : { activity }), ...(storage === undefined ? {} : { storage }) });
+  }
+  const rows = [
+    ...describe(sprite),
+    ...(activity === undefined ? [] : describeActivity(activity, Date.now())),
+    ...(storage === undefined ? [] : describeStorage(storage)),
+  ];
   const width = Math.max(...rows.map(([key]) => key.length)) + 2;
   for (const [key, value] of rows) cli.print(`${cli.style.bold(key.padEnd(width))}${value}`);
 }
@@ -37,6 +46,22 @@ async function info(cli: Cli, operand: string | undefined, flags: InfoFlags): Pr
 function unlessUnknown(thrown: unknown): undefined {
   if (thrown instanceof HobError && thrown.code === "not_found") return undefined;
   throw thrown;
+}
+
+/** Asked only of a sprite that runs: the question would wake it. Without an answer the rest is shown even so. */
+async function storageOf(client: HobClient, { name, status }: Sprite): Promise<StorageStatus | undefined> {
+  if (status !== "running") return undefined;
+  return (await client.storage()).status(name).catch(() => undefined);
+}
+
+/** How far the object store is behind. */
+function describeStorage({ enabled, durable_lag_seconds, pending_checkpoints, error }: StorageStatus): [key: string, value: string][] {
+  if (!enabled) return [["durable", "no: there is no object store"]];
+  const lag = durable_lag_seconds === 0 ? "all of it" : `all but the last ${formatDuration(durable_lag_seconds * 1_000)}`;
+  const rows: [string, string][] = [["durable", lag]];
+  if (pending_checkpoints.length > 0) rows.push(["not durable yet", pending_checkpoints.map(printable).join(", ")]);
+  if (error !== null) rows.push(["object store", printable(error)]);
+  return rows;
 }
 
 /** Why it is awake, or until when its memory is kept. */

@@ -1,7 +1,8 @@
+import type { SpriteCheckpoints } from "@hob/client/checkpoints.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
-import { formatDuration } from "../output/format.ts";
+import { formatBytes, formatDuration } from "../output/format.ts";
 import { withProgress } from "../output/progress.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeCheckpoint } from "../sprite-argument.ts";
@@ -9,6 +10,7 @@ import { takeCheckpoint } from "../sprite-argument.ts";
 interface RestoreFlags extends GlobalFlags {
   sprite?: string;
   json?: boolean;
+  path?: string;
 }
 
 export const register: Register = (program, cli) => addRestore(program, cli, "hob restore web v3");
@@ -21,8 +23,9 @@ export function addRestore(parent: Command, cli: Cli, example: string): void {
     .argument("[name]", "name of the sprite")
     .argument("[id]", "id of the checkpoint, such as v3")
     .option("-s, --sprite <name>", "name of the sprite")
+    .option("--path <path>", "put back only this, as an absolute path; sessions go on")
     .option("--json", "print JSON");
-  withExample(command, example);
+  withExample(command, example, `${example} --path /etc/nginx`);
   command.action((_name: unknown, _id: unknown, _flags: RestoreFlags, self: Command) =>
     restore(cli, self.args, self.optsWithGlobals<RestoreFlags>()),
   );
@@ -31,10 +34,22 @@ export function addRestore(parent: Command, cli: Cli, example: string): void {
 async function restore(cli: Cli, operands: readonly string[], flags: RestoreFlags): Promise<void> {
   const { name, id } = takeCheckpoint(operands, flags.sprite, "hob restore NAME ID");
   const checkpoints = await (await cli.client(flags)).checkpoints(name);
+  if (flags.path !== undefined) return restorePath(cli, checkpoints, { name, id, path: flags.path, json: flags.json === true });
   const start = performance.now();
   const { undoId } = await withProgress(cli, `Restoring ${name} to ${id}`, checkpoints.restore(id));
   const elapsedMs = performance.now() - start;
   if (flags.json) return cli.printJson({ id, undoId, elapsedMs: Math.round(elapsedMs) });
   cli.print(`${cli.style.green("Restored")} ${cli.style.bold(name)} to ${id} in ${formatDuration(elapsedMs)}`);
   if (undoId !== undefined) cli.note(`The state before is kept as ${undoId}: 'hob undo ${name}' puts it back.`);
+}
+
+async function restorePath(
+  cli: Cli,
+  checkpoints: SpriteCheckpoints,
+  { name, id, path, json }: { name: string; id: string; path: string; json: boolean },
+): Promise<void> {
+  const done = await withProgress(cli, `Restoring ${path} of ${name} to ${id}`, checkpoints.restorePath(id, path));
+  if (json) return cli.printJson(done);
+  const what = `${done.count} ${done.count === 1 ? "entry" : "entries"}, ${formatBytes(done.bytes)}`;
+  cli.print(`${cli.style.green("Restored")} ${done.path} of ${cli.style.bold(name)} to ${id}: ${what}`);
 }

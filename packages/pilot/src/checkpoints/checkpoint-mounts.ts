@@ -1,6 +1,7 @@
 import { mkdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandRunner } from "@hob/linux";
+import { HobError } from "@hob/protocol";
 import { PATHS } from "../config.ts";
 import type { RootFilesystem } from "../container/rootfs.ts";
 import type { HelperClient } from "../helper/index.ts";
@@ -13,6 +14,9 @@ import { treeAt } from "../volume/volume.ts";
 
 /** Newest checkpoints that are mounted inside. */
 export const SHOWN = 5;
+
+/** Further ones that are mounted at a time because somebody looks at them. */
+const LENT_MAX = 8;
 
 export interface CheckpointMountParts {
   volume: ThinVolume;
@@ -29,6 +33,10 @@ export interface CheckpointMountParts {
 export class CheckpointMounts {
   readonly #parts: CheckpointMountParts;
   readonly #shown = new Map<string, ActiveThin>();
+  /** ids of those that are to be seen always */
+  #wanted: ReadonlySet<string> = new Set();
+  /** those that somebody looks at or did a moment ago, the least recent first, and how many do */
+  readonly #lent = new Map<string, number>();
 
   constructor(parts: CheckpointMountParts) {
     this.#parts = parts;
@@ -47,7 +55,8 @@ export class CheckpointMounts {
 
   /** Shows these and no others. One that cannot be mounted is left out and named. @returns ids of those */
   async show(wanted: readonly CheckpointRecord[]): Promise<string[]> {
-    for (const id of this.#shown.keys()) if (!wanted.some((checkpoint) => checkpoint.id === id)) await this.hide(id);
+    this.#wanted = new Set(wanted.map(({ id }) => id));
+    for (const id of this.#shown.keys()) if (!this.#wanted.has(id) && !this.#lent.has(id)) await this.hide(id);
     const failed: string[] = [];
     for (const checkpoint of wanted) {
       if (this.#shown.has(checkpoint.id)) continue;
@@ -56,11 +65,50 @@ export class CheckpointMounts {
     return failed;
   }
 
+  /**
+   * Mounts any checkpoint, until it was given back as often as it was lent and `hideIdle` comes. Not together with
+   * another call.
+   * @throws HobError `conflict` when too many are in use
+   */
+  async lend(checkpoint: CheckpointRecord): Promise<void> {
+    const { id } = checkpoint;
+    if (!this.#shown.has(id)) {
+      await this.#makeRoom();
+      await this.#mount(checkpoint);
+    }
+    const users = this.#lent.get(id) ?? 0;
+    this.#lent.delete(id);
+    this.#lent.set(id, users + 1);
+  }
+
+  giveBack(id: string): void {
+    const users = this.#lent.get(id);
+    if (users !== undefined) this.#lent.set(id, Math.max(0, users - 1));
+  }
+
+  /** Unless it is in use or to be seen always. */
+  async hideIdle(id: string): Promise<void> {
+    if (this.#lent.get(id) !== 0) return;
+    this.#lent.delete(id);
+    if (!this.#wanted.has(id)) await this.hide(id);
+  }
+
+  async #makeRoom(): Promise<void> {
+    const further = [...this.#lent].filter(([id]) => !this.#wanted.has(id));
+    if (further.length < LENT_MAX) return;
+    const idle = further.find(([, users]) => users === 0);
+    if (idle !== undefined) return this.hideIdle(idle[0]);
+    throw new HobError("conflict", `look at a checkpoint: ${LENT_MAX} others are being looked at`, {
+      hint: "repeat the request in a moment",
+    });
+  }
+
   /** A process inside that still uses it keeps what it has open until the snapshot is deleted. */
   async hide(id: string): Promise<void> {
     const active = this.#shown.get(id);
     if (active === undefined) return;
     this.#shown.delete(id);
+    this.#lent.delete(id);
     await this.#unmount(id);
     await active[Symbol.asyncDispose]();
   }

@@ -32,6 +32,8 @@ export interface CheckpointParts {
   view: CheckpointView;
   /** checkpoints that are mounted inside */
   shown: number;
+  /** those that the object store has; undefined while that is not known */
+  durableIds?: () => ReadonlySet<string> | undefined;
   now: () => Date;
   onError: (what: string, error: unknown) => void;
 }
@@ -65,12 +67,12 @@ export class Checkpoints {
 
   /** Takes one. It exists, for good, when this returns. @throws HobError `no_space` */
   create(comment: string): Promise<Taken> {
-    return this.#inOrder(() => this.#take({ comment, reason: undefined }));
+    return this.exclusively(() => this.#take({ comment, reason: undefined }));
   }
 
   /** Takes an automatic one, unless nothing was written since the last of any kind. Those that have become superfluous go. */
   automatic(reason: Exclude<AutomaticReason, "restore">): Promise<Taken | undefined> {
-    return this.#inOrder(async () => {
+    return this.exclusively(async () => {
       if ((await this.#parts.volume.writtenSectors()) === this.#writtenAtLast) return undefined;
       return this.#take({ comment: "", reason });
     });
@@ -81,10 +83,8 @@ export class Checkpoints {
     const { checkpoints } = this.#state;
     const isWanted = (record: CheckpointRecord) =>
       (includeAuto || !record.automatic) && (history === undefined || record.id === history || record.history.includes(history));
-    const listed = checkpoints
-      .filter(isWanted)
-      .reverse()
-      .map((record) => this.#present(record));
+    const listed = checkpoints.filter(isWanted).map((record) => this.#present(record));
+    listed.reverse();
     return history === undefined ? [this.#current(), ...listed] : listed;
   }
 
@@ -97,7 +97,7 @@ export class Checkpoints {
   async delete(id: string): Promise<void> {
     if (id === CURRENT) throw new HobError("conflict", "delete checkpoint Current: it is the state in use", { hint: "destroy the sprite" });
     this.#require(id);
-    await this.#inOrder(async () => {
+    await this.exclusively(async () => {
       await this.#forget([this.#require(id)]);
       this.#refreshView();
     });
@@ -110,7 +110,7 @@ export class Checkpoints {
    */
   async restore(id: string, onProgress: OnProgress): Promise<Restored> {
     this.requireRestorable(id);
-    return this.#inOrder(() => this.#restore(this.#require(id), onProgress));
+    return this.exclusively(() => this.#restore(this.#require(id), onProgress));
   }
 
   /** @throws HobError `not_found` | `conflict` */
@@ -252,7 +252,7 @@ export class Checkpoints {
 
   /** In order with everything else, but nobody waits for it. */
   #refreshView(): void {
-    this.#inOrder(async () => {
+    this.exclusively(async () => {
       const shown = this.#state.checkpoints.filter(({ automatic }) => !automatic).slice(-this.#parts.shown);
       this.#failedToMount = await this.#parts.view.show(shown);
     }).catch((error) => this.#parts.onError("show checkpoints", error));
@@ -265,6 +265,7 @@ export class Checkpoints {
   }
 
   #present({ id, createTime, comment, history, automatic, reason }: CheckpointRecord): Checkpoint {
+    const durable = this.#parts.durableIds?.()?.has(id);
     return {
       id,
       create_time: createTime,
@@ -274,6 +275,7 @@ export class Checkpoints {
       history,
       is_auto: automatic,
       ...(reason === null ? {} : { reason }),
+      ...(durable === undefined ? {} : { durable }),
     };
   }
 
@@ -283,7 +285,8 @@ export class Checkpoints {
     return { id: CURRENT, create_time: time, comment: "", source_id: history[0] ?? "", health: "", history, is_auto: false };
   }
 
-  #inOrder<T>(work: () => Promise<T>): Promise<T> {
+  /** Does something while nothing changes the checkpoints. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
     const next = this.#queue.then(work, work);
     this.#queue = next.catch(() => {});
     return next;

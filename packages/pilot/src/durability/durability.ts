@@ -35,6 +35,8 @@ export class Durability implements AsyncDisposable {
   readonly #stop = new AbortController();
   #assignment: StorageAssignment | undefined;
   #ownership: Promise<Ownership> | undefined;
+  /** the last that could be had: what it says of checkpoints stays true while its successor is being asked for */
+  #head: Ownership | undefined;
   #loop: Promise<void> | undefined;
   #wake = Promise.withResolvers<void>();
   /** those who wait for everything written until now, and what they are told */
@@ -55,7 +57,7 @@ export class Durability implements AsyncDisposable {
   assign(assignment: StorageAssignment | undefined): void {
     const isSame = JSON.stringify(assignment) === JSON.stringify(this.#assignment);
     this.#assignment = assignment;
-    if (!isSame) this.#ownership = undefined;
+    if (!isSame) this.#ownership = this.#head = undefined;
     if (assignment === undefined || this.#stop.signal.aborted) return;
     this.#lost = undefined;
     this.#loop ??= this.#run();
@@ -80,10 +82,11 @@ export class Durability implements AsyncDisposable {
     return promise;
   }
 
-  /** Whether the store has this checkpoint. */
-  async isDurable(id: string): Promise<boolean> {
-    const ownership = await this.#ownership?.catch(() => undefined);
-    return ownership?.head.checkpoints.some((entry) => entry.id === id) ?? false;
+  /** The checkpoints that the store is known to have; undefined without a store, and before it has been asked. */
+  durableIds(): ReadonlySet<string> | undefined {
+    return this.#assignment === undefined || this.#head === undefined
+      ? undefined
+      : new Set(this.#head.head.checkpoints.map(({ id }) => id));
   }
 
   async status(): Promise<Omit<StorageStatus, "fetched_bytes" | "fetched_requests">> {
@@ -155,6 +158,7 @@ export class Durability implements AsyncDisposable {
     this.#isUploading = true;
     try {
       const ownership = await this.#own(assignment);
+      this.#head = ownership;
       await this.#removeDeleted(ownership);
       for (const checkpoint of this.#pending(ownership)) await this.#addCheckpoint(ownership, checkpoint);
       await this.#noteWrites();

@@ -1,1 +1,2 @@
 export { type FilesDependencies, FilesEndpoint } from "./endpoint.ts";
+export { FileOperations } from "./operations.ts";

@@ -24,10 +24,11 @@ export async function listFiles(c: FilesContext, operations: FileOperations): Pr
   const absolute = absolutePath(path || ".", workingDir);
   const flags = { recursive, itself: stat };
   const request = { operation: "list", path: absolute, asRoot, flags, ...(pattern ? { pattern } : {}) } as const;
-  return operations.during(c.env.outgoing, request, (stream) => answer(c, stream, absolute));
+  return operations.during(c.env.outgoing, request, (stream) => answerList(c, stream, absolute));
 }
 
-async function answer(c: FilesContext, stream: FileStream, absolute: string): Promise<Response> {
+/** Answers with what a list gives. @param absolute path that was listed */
+export async function answerList(c: FilesContext, stream: FileStream, absolute: string): Promise<Response> {
   const entries = stream.entries();
   const collected: EntryRecord[] = [];
   for (;;) {

@@ -25,11 +25,12 @@ export async function readFile(c: FilesContext, operations: FileOperations): Pro
       const body = { error: `EINVAL: the file has ${info.sizeBytes} bytes, read '${absolute}'`, code: "EINVAL", path: absolute };
       return c.json(body, 416, { "Content-Range": `bytes */${info.sizeBytes}` });
     }
-    return send(c, stream, info, range !== undefined);
+    return sendContent(c, stream, info, range !== undefined);
   });
 }
 
-async function send(c: FilesContext, stream: FileStream, info: FileInfo, partial: boolean): Promise<Response> {
+/** Answers with the content that follows `info`. */
+export async function sendContent(c: FilesContext, stream: FileStream, info: FileInfo, partial: boolean): Promise<Response> {
   const { outgoing } = c.env;
   const status = partial ? 206 : 200;
   const headers = {

@@ -35,6 +35,8 @@ export interface FileRequest {
   /** chown: a name, digits, or "+" and digits, which is never a name */
   readonly owner?: string;
   readonly group?: string;
+  /** folder of the container that paths begin in and do not leave, links and `..` included; for root only */
+  readonly root?: string;
 }
 
 /** @throws HobError `invalid_request` if a string has a NUL character, or all are too long */
@@ -61,6 +63,7 @@ export function encodeFileRequest(request: FileRequest): Buffer {
   if (request.pattern !== undefined) items.text(TAG.pattern, request.pattern);
   if (request.owner !== undefined) items.text(TAG.owner, request.owner);
   if (request.group !== undefined) items.text(TAG.group, request.group);
+  if (request.root !== undefined) items.text(TAG.rootDirectory, request.root);
   return encodeFrame(REQUEST.files, items.finish());
 }
 

@@ -88,6 +88,7 @@ export const TAG = {
   pattern: 77,
   owner: 78,
   group: 79,
+  rootDirectory: 80,
   intervalMs: 100,
   endpoint: 101,
   boundingSet: 140,

@@ -26,6 +26,8 @@ export const checkpoint = z.object({
   is_auto: z.boolean(),
   /** why an automatic one was taken: `restore`, `sleep`, `hourly` (extension) */
   reason: z.string().optional(),
+  /** whether the object store has it; absent for the live state, and without a store (extension) */
+  durable: z.boolean().optional(),
 });
 export type Checkpoint = z.infer<typeof checkpoint>;
 

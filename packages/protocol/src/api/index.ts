@@ -2,6 +2,7 @@ import { checkpointRoutes } from "./checkpoints.ts";
 import { daemonRoutes } from "./daemon.ts";
 import { execRoutes } from "./exec.ts";
 import { filesRoutes } from "./files.ts";
+import { historyRoutes } from "./history.ts";
 import { policyRoutes } from "./policies.ts";
 import { portsRoutes } from "./ports.ts";
 import type { RouteDescription } from "./route.ts";
@@ -20,6 +21,7 @@ export const API_ROUTES: readonly RouteDescription[] = [
   ...filesRoutes,
   ...checkpointRoutes,
   ...storageRoutes,
+  ...historyRoutes,
   ...portsRoutes,
   ...policyRoutes,
   ...servicesRoutes,

@@ -39,6 +39,49 @@ export const gcRequest = z.object({
   dry_run: z.boolean().nullish(),
 });
 
+export type GcRequest = z.input<typeof gcRequest>;
+
+/** What reading every state has shown. */
+export const fsckReport = z.object({
+  sprites: z.number().int(),
+  /** checkpoints, and the newest state of each sprite */
+  states: z.number().int(),
+  pages: z.number().int(),
+  packs: z.number().int(),
+  chunks: z.number().int(),
+  bytesRead: z.number().int(),
+  /** what makes a state unreadable, in whole or in part */
+  damage: z.array(
+    z.object({
+      /** id of the sprite */
+      sprite: z.string(),
+      /** null: the newest state */
+      checkpoint: z.string().nullable(),
+      problem: z.string(),
+      /** blocks that cannot be read; empty when the whole state is unknown */
+      blocks: z.array(z.object({ first: z.number().int(), count: z.number().int() })),
+    }),
+  ),
+  /** objects that are wrong in a part that no state needs */
+  warnings: z.array(z.object({ key: z.string(), problem: z.string() })),
+});
+export type FsckReport = z.infer<typeof fsckReport>;
+
+export const gcReport = z.object({
+  sprites: z.number().int(),
+  reachablePacks: z.number().int(),
+  reachablePages: z.number().int(),
+  deletedPacks: z.number().int(),
+  deletedPages: z.number().int(),
+  deletedDocuments: z.number().int(),
+  deletedBytes: z.number().int(),
+  /** unreachable, but younger than the grace period */
+  keptYoung: z.number().int(),
+  /** keys of pages that could not be read: with one, no pack and no page is removed */
+  damaged: z.array(z.string()),
+});
+export type GcReport = z.infer<typeof gcReport>;
+
 const family = "Durability and history";
 
 export const storageRoutes: readonly RouteDescription[] = [
@@ -89,7 +132,7 @@ export const storageRoutes: readonly RouteDescription[] = [
     family,
     summary: "Reads every state of the sprite in the object store and names what is damaged",
     extension: true,
-    answers: { 200: { summary: "the report" } },
+    answers: { 200: { summary: "the report", body: { json: fsckReport } } },
   },
   {
     method: "POST",
@@ -107,7 +150,7 @@ export const storageRoutes: readonly RouteDescription[] = [
     family,
     summary: "Reads every state of every sprite in the object store and names what is damaged",
     extension: true,
-    answers: { 200: { summary: "the report" } },
+    answers: { 200: { summary: "the report", body: { json: fsckReport } } },
   },
   {
     method: "POST",
@@ -116,6 +159,6 @@ export const storageRoutes: readonly RouteDescription[] = [
     summary: "Removes objects of the store that no sprite and no checkpoint reaches",
     extension: true,
     body: { json: gcRequest },
-    answers: { 200: { summary: "what was removed" } },
+    answers: { 200: { summary: "what was removed, or would be", body: { json: gcReport } } },
   },
 ];

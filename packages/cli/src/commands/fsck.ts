@@ -1,0 +1,57 @@
+import type { FsckReport } from "@hob/protocol/api/storage.ts";
+import type { Command } from "commander";
+import { type Cli, EXIT } from "../cli.ts";
+import type { GlobalFlags } from "../config.ts";
+import { formatBytes, printable } from "../output/format.ts";
+import { withProgress } from "../output/progress.ts";
+import { type Register, withExample } from "../program.ts";
+
+interface FsckFlags extends GlobalFlags {
+  sprite?: string;
+  json?: boolean;
+}
+
+/** Ranges of blocks that are named of one damage. */
+const RANGES_SHOWN = 8;
+
+export const register: Register = (program, cli) => {
+  const command = program
+    .command("fsck")
+    .description("Read every state that the object store has, of one sprite or of all, and name what is damaged; status 1 if anything is")
+    .argument("[name]", "name of the sprite (default: all)")
+    .option("-s, --sprite <name>", "name of the sprite")
+    .option("--json", "print JSON");
+  withExample(command, "hob fsck web", "hob fsck --json");
+  command.action((name: string | undefined, _flags: FsckFlags, self: Command) => fsck(cli, name, self.optsWithGlobals<FsckFlags>()));
+};
+
+async function fsck(cli: Cli, operand: string | undefined, flags: FsckFlags): Promise<void> {
+  const name = flags.sprite ?? operand;
+  const storage = await (await cli.client(flags)).storage();
+  const what = name === undefined ? "Checking all sprites in the object store" : `Checking ${name} in the object store`;
+  const report = await withProgress(cli, what, storage.fsck(name));
+  if (report.damage.length > 0) cli.exitStatus = EXIT.failure;
+  if (flags.json) return cli.printJson(report);
+  for (const line of describe(cli, report)) cli.print(line);
+}
+
+function describe(cli: Cli, { damage, warnings, sprites, states, chunks, bytesRead }: FsckReport): string[] {
+  const { red, yellow, green } = cli.style;
+  const counts = `${sprites} ${sprites === 1 ? "sprite" : "sprites"}, ${states} states, ${chunks} chunks, ${formatBytes(bytesRead)} read`;
+  return [
+    ...damage.map((one) => `${red("damaged")}  ${whereOf(one)}: ${printable(one.problem)}${blocksOf(one.blocks)}`),
+    ...warnings.map(({ key, problem }) => `${yellow("warning")}  ${printable(key)}: ${printable(problem)}`),
+    damage.length === 0 ? `${green("Clean")}: ${counts}` : `${red(`${damage.length} damaged`)}: ${counts}`,
+  ];
+}
+
+type Damage = FsckReport["damage"][number];
+
+const whereOf = ({ sprite, checkpoint }: Damage): string =>
+  printable(`sprite ${sprite}, ${checkpoint === null ? "its newest state" : `checkpoint ${checkpoint}`}`);
+
+function blocksOf(blocks: Damage["blocks"]): string {
+  if (blocks.length === 0) return "";
+  const ranges = blocks.slice(0, RANGES_SHOWN).map(({ first, count }) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`));
+  return ` (blocks ${ranges.join(", ")}${blocks.length > RANGES_SHOWN ? ", …" : ""})`;
+}

@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, beforeEach, test } from "node:test";
+import { errorBody, TestDaemon } from "../../client/test/support/test-daemon.ts";
+import { HOB, TestHome } from "./support/run-hob.ts";
+import { TestTerminal } from "./support/terminal.ts";
+
+let daemon: TestDaemon;
+let home: TestHome;
+
+before(async () => {
+  daemon = await TestDaemon.start();
+  home = new TestHome().connect(daemon);
+});
+after(async () => {
+  home[Symbol.dispose]();
+  await daemon.close();
+});
+beforeEach(() => {
+  daemon.faults = {};
+  daemon.requests.length = 0;
+});
+
+const answer = (body: unknown, status = 200) => {
+  daemon.faults.answer = { status, body: typeof body === "string" ? body : JSON.stringify(body) };
+};
+const run = async (args: string[], input?: string) => {
+  const { status, stdout, stderr } = await home.run(args, input === undefined ? {} : { input });
+  return { status, stdout: stdout.toString(), stderr };
+};
+const seen = () => daemon.requests.map(({ method, url, body }) => `${method} ${url.pathname}${url.search} ${body}`.trim());
+const STATUS = { enabled: true, durable_at: null, durable_lag_seconds: 0, uploading: false, pending_checkpoints: [], error: null };
+const SPRITE = { name: "copy", url: "http://copy.localhost" };
+const REPORT = { sprites: 1, states: 3, pages: 2, packs: 1, chunks: 9, bytesRead: 2048, damage: [], warnings: [] };
+
+test("sync says when all is durable, and fails when the store does not answer", async () => {
+  answer(STATUS);
+  const done = await run(["sync", "web"]);
+  assert.match(done.stdout, /^Durable: all that web had written is in the object store, after /);
+  assert.deepEqual(JSON.parse((await run(["sync", "-s", "web", "--json"])).stdout), STATUS);
+  assert.deepEqual(seen(), ["POST /v1/sprites/web/sync", "POST /v1/sprites/web/sync"]);
+  answer(errorBody("store_unavailable", "sync: the store is away", "look at it"), 503);
+  const failed = await run(["sync", "web"]);
+  assert.deepEqual([failed.status, failed.stdout], [1, ""]);
+  assert.match(failed.stderr, /hob: sync: the store is away\nhint: look at it/);
+});
+
+test("fork takes the present state or a checkpoint", async () => {
+  answer(SPRITE, 201);
+  assert.match((await run(["fork", "web", "copy"])).stdout, /^Forked web as copy in .*\nhttp:\/\/copy\.localhost\n$/);
+  assert.match((await run(["fork", "-s", "web@v3", "copy"])).stdout, /^Forked web@v3 as copy/);
+  assert.deepEqual(seen(), ['POST /v1/sprites/web/fork {"name":"copy"}', 'POST /v1/sprites/web/fork {"name":"copy","checkpoint":"v3"}']);
+  for (const args of [["fork"], ["fork", "web"], ["fork", "web@", "copy"], ["fork", "web", "copy", "more"]]) {
+    assert.equal((await run(args)).status, 2, args.join(" "));
+  }
+});
+
+test("export writes the bytes as they are, says the rest beside them, and wants no terminal", async () => {
+  answer("\u0000bytes\n");
+  const { status, stdout, stderr } = await run(["export", "web"]);
+  assert.deepEqual([status, stdout], [0, "\u0000bytes\n"]);
+  assert.match(stderr, /Exported web: /);
+  using terminal = new TestTerminal([HOB, "export", "web"], home.env);
+  await terminal.waitFor(/standard output is a terminal/);
+  assert.equal(await terminal.exited, 2);
+});
+
+test("import sends a file or standard input", async () => {
+  answer(SPRITE, 201);
+  const file = join(home.path, "web.hob");
+  writeFileSync(file, "content");
+  assert.match((await run(["import", file, "copy", "--storage-gb", "20"])).stdout, /^Imported copy: /);
+  assert.equal((await run(["import", "-", "copy"], "piped")).status, 0);
+  assert.deepEqual(seen(), ["POST /v1/storage/import?name=copy&storage_gb=20 content", "POST /v1/storage/import?name=copy piped"]);
+  const missing = await run(["import", join(home.path, "none"), "copy"]);
+  assert.equal(missing.status, 1);
+  assert.match(missing.stderr, /none: no such file/);
+  assert.match((await run(["import", home.path, "copy"])).stderr, /it is a folder/);
+  answer(errorBody("data_damaged", "import: record 3 is damaged"), 400);
+  assert.match((await run(["import", file, "copy"])).stderr, /hob: import: record 3 is damaged/);
+});
+
+test("fsck ends with 1 when something is damaged, and names checkpoint and blocks", async () => {
+  answer(REPORT);
+  assert.match((await run(["fsck"])).stdout, /^Clean: 1 sprite, 3 states, 9 chunks, 2\.0 KiB read\n$/);
+  const blocks = [
+    { first: 7, count: 1 },
+    { first: 9, count: 3 },
+  ];
+  answer({ ...REPORT, damage: [{ sprite: "id1", checkpoint: "v2", problem: "pack \u001b[2Jgone", blocks }] });
+  const damaged = await run(["fsck", "web"]);
+  assert.equal(damaged.status, 1);
+  assert.match(damaged.stdout, /^damaged {2}sprite id1, checkpoint v2: pack {2}\[2Jgone \(blocks 7, 9-11\)\n1 damaged: /);
+  const json = await run(["fsck", "web", "--json"]);
+  assert.equal(json.status, 1);
+  assert.equal(JSON.parse(json.stdout).damage[0].checkpoint, "v2");
+  assert.deepEqual([...new Set(seen())], ["POST /v1/storage/fsck", "POST /v1/sprites/web/fsck"]);
+});
+
+test("gc says what it removed, or would", async () => {
+  const counts = { sprites: 1, reachablePacks: 1, reachablePages: 1, deletedPacks: 2, deletedPages: 3, deletedDocuments: 0 };
+  answer({ ...counts, deletedBytes: 4096, keptYoung: 1, damaged: [] });
+  const dry = await run(["gc", "--dry-run", "--grace", "2h"]);
+  assert.equal(dry.stdout, "Would remove 4.0 KiB in 2 packs, 3 pages and 0 documents\n");
+  assert.match(dry.stderr, /1 more/);
+  assert.match((await run(["gc"])).stdout, /^Removed 4\.0 KiB/);
+  assert.deepEqual(seen(), ['POST /v1/storage/gc {"dry_run":true,"grace_seconds":7200}', 'POST /v1/storage/gc {"dry_run":false}']);
+  assert.equal((await run(["gc", "--grace", "soon"])).status, 2);
+});
+
+test("info does not ask a sprite that sleeps", async () => {
+  const sprite = daemon.add("web");
+  assert.equal((await run(["info", "web"])).status, 0);
+  assert.ok(daemon.requests.some(({ url }) => url.pathname === "/v1/sprites/web/storage"));
+  daemon.requests.length = 0;
+  sprite.status = "warm";
+  assert.equal((await run(["info", "web"])).status, 0);
+  assert.ok(!daemon.requests.some(({ url }) => url.pathname === "/v1/sprites/web/storage"));
+});
+
+test("help and completion know them", async () => {
+  assert.match((await run(["fork", "--help"])).stdout, /Examples:\n {2}\$ hob fork web copy/);
+  daemon.add("web");
+  for (const name of ["sync", "fork", "export", "fsck"]) assert.match((await run(["__complete", "--", name, ""])).stdout, /^web\t/m, name);
+  assert.match((await run(["__complete", "--", "gc", "--d"])).stdout, /^--dry-run\t/);
+});

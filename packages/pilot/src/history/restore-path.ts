@@ -1,0 +1,89 @@
+import { randomBytes } from "node:crypto";
+import { constants } from "node:os";
+import { HobError, type RestorePathAnswer } from "@hob/protocol";
+import { PLAIN_DIRECTORIES } from "../container/spec.ts";
+import type { FileOperationRequest, FileOperations } from "../files/operations.ts";
+import { FileError, type FilesDone } from "../helper/files.ts";
+import { normalPath } from "./diff.ts";
+import type { OpenTree } from "./trees.ts";
+
+const { ENOENT } = constants.errno;
+
+/** What is no part of the tree that checkpoints show: made anew at each start, or a file system of its own. */
+const ELSEWHERE = ["/proc", "/sys", "/dev", "/run", "/.sprite", "/.pilot", ...PLAIN_DIRECTORIES.map(({ target }) => target)] as const;
+
+/**
+ * Puts a path back to what it was, as root and inside the container: no path is followed from out here. The copy is
+ * complete before what is there goes, so a failure before that changes nothing.
+ * @throws HobError `invalid_request` | FileError, `ENOENT` if the checkpoint does not have it
+ */
+export async function restorePath(operations: FileOperations, tree: OpenTree, asked: string): Promise<RestorePathAnswer> {
+  const path = normalPath(asked);
+  requireRestorable(path);
+  const parent = path.slice(0, path.lastIndexOf("/")) || "/";
+  const temporary = `${parent === "/" ? "" : parent}/.hob-restore-${randomBytes(6).toString("hex")}`;
+  // Its parents may be gone, but none is made for a path that the checkpoint does not have.
+  await requirePresent(operations, tree, path);
+  await perform(operations, { operation: "mkdir", path: parent, asRoot: true, flags: { parents: true } });
+  const copy = { operation: "copy", path, root: tree.inside, destination: temporary } as const;
+  try {
+    const { count, bytes } = await perform(operations, { ...copy, asRoot: true, flags: { recursive: true, preserve: true } });
+    const replaced = await remove(operations, path);
+    await perform(operations, { operation: "rename", path: temporary, destination: path, asRoot: true });
+    return { id: tree.id, path, count, bytes, replaced };
+  } catch (error) {
+    await remove(operations, temporary).catch(() => {});
+    throw error;
+  }
+}
+
+function requireRestorable(path: string): void {
+  if (path === "/") throw new HobError("invalid_request", "restore /: this is all of it", { hint: "restore the checkpoint itself" });
+  const within = ELSEWHERE.find((mounted) => path === mounted || path.startsWith(`${mounted}/`));
+  if (within !== undefined) throw new HobError("invalid_request", `restore ${path}: ${within} cannot be restored path by path`);
+  const inside = ELSEWHERE.find((mounted) => mounted.startsWith(`${path}/`));
+  if (inside === undefined) return;
+  throw new HobError("invalid_request", `restore ${path}: ${inside} in it cannot be restored path by path`, {
+    hint: "restore what is below, one by one",
+  });
+}
+
+/** @throws FileError `ENOENT` */
+async function requirePresent(operations: FileOperations, tree: OpenTree, path: string): Promise<void> {
+  const [parent, name] = [path.slice(0, path.lastIndexOf("/")) || "/", path.slice(path.lastIndexOf("/") + 1)];
+  const stream = await operations.start({ operation: "list", path: parent, root: tree.inside, asRoot: true });
+  try {
+    const entries = stream.entries();
+    for (;;) {
+      const next = await entries.next();
+      if (next.done === true) throw new FileError(ENOENT, path);
+      if (next.value.some((entry) => entry.path === name)) return;
+    }
+  } finally {
+    stream.close();
+  }
+}
+
+/** @returns whether it was there */
+async function remove(operations: FileOperations, path: string): Promise<boolean> {
+  try {
+    await perform(operations, { operation: "delete", path, asRoot: true, flags: { recursive: true } });
+    return true;
+  } catch (error) {
+    if (error instanceof FileError && error.errno === "ENOENT") return false;
+    throw error;
+  }
+}
+
+async function perform(operations: FileOperations, request: FileOperationRequest): Promise<FilesDone> {
+  const stream = await operations.start(request);
+  try {
+    const entries = stream.entries();
+    for (;;) {
+      const next = await entries.next();
+      if (next.done === true) return next.value;
+    }
+  } finally {
+    stream.close();
+  }
+}

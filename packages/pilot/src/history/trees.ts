@@ -1,0 +1,107 @@
+import { join } from "node:path";
+import { CURRENT, HobError } from "@hob/protocol";
+import type { CheckpointMounts } from "../checkpoints/checkpoint-mounts.ts";
+import type { Checkpoints } from "../checkpoints/checkpoints.ts";
+import { PATHS } from "../config.ts";
+import type { CheckpointRecord } from "../volume/ledger.ts";
+import type { ThinVolume } from "../volume/thin-volume.ts";
+
+/** Milliseconds for which a checkpoint stays mounted that nobody looks at any more. */
+const IDLE_MS = 60_000;
+/** Where the container sees the roots of checkpoints. */
+const INSIDE = "/.sprite/checkpoints";
+
+/** A state of the sprite's files, mounted for reading until it is disposed of. */
+export interface OpenTree extends AsyncDisposable {
+  readonly id: string;
+  /** its merged root: here, and as the container sees it */
+  readonly root: string;
+  readonly inside: string;
+  /** file system that the volume was */
+  readonly volume: string;
+}
+
+export interface TreeParts {
+  checkpoints: Pick<Checkpoints, "exclusively">;
+  mounts: Pick<CheckpointMounts, "lend" | "giveBack" | "hideIdle" | "hide">;
+  volume: Pick<ThinVolume, "ledger" | "snapshotLive" | "reap"> & { pool: { requireRoomForSnapshot(): Promise<void> } };
+  onError: (what: string, error: unknown) => void;
+  idleMs?: number;
+}
+
+/** Opens states of the sprite for reading: checkpoints, and the live one by way of a snapshot that goes when it is closed. */
+export class CheckpointTrees {
+  readonly #parts: TreeParts;
+  #snapshots = 0;
+
+  constructor(parts: TreeParts) {
+    this.#parts = parts;
+  }
+
+  /** @throws HobError `not_found` | `conflict` | `no_space` */
+  open(id: string): Promise<OpenTree> {
+    return id.toLowerCase() === CURRENT.toLowerCase() ? this.#openLive() : this.#openCheckpoint(id);
+  }
+
+  async #openCheckpoint(id: string): Promise<OpenTree> {
+    const { checkpoints, mounts, volume, onError, idleMs = IDLE_MS } = this.#parts;
+    await checkpoints.exclusively(async () => {
+      const record = volume.ledger.find(id);
+      if (record === undefined) {
+        throw new HobError("not_found", `checkpoint not found: ${id.slice(0, 80)}`, { hint: "list the checkpoints" });
+      }
+      await mounts.lend(record);
+    });
+    const hide = () => void checkpoints.exclusively(() => mounts.hideIdle(id)).catch((error) => onError("hide a checkpoint", error));
+    return this.#tree(id, async () => {
+      mounts.giveBack(id);
+      setTimeout(hide, idleMs).unref();
+    });
+  }
+
+  /** What is pending in the ledger is removed at the next start, should this pilot end meanwhile. */
+  async #openLive(): Promise<OpenTree> {
+    const { checkpoints, mounts, volume } = this.#parts;
+    const id = `.current-${++this.#snapshots}`;
+    let thin: number | undefined;
+    const drop = () =>
+      checkpoints.exclusively(async () => {
+        await mounts.hide(id);
+        if (thin !== undefined) volume.ledger.release(thin);
+        await volume.reap();
+      });
+    try {
+      await checkpoints.exclusively(async () => {
+        await volume.pool.requireRoomForSnapshot();
+        thin = await volume.ledger.reserveThin();
+        const { origin } = volume.ledger.state.live;
+        await volume.snapshotLive(thin);
+        await mounts.lend({ ...SNAPSHOT, id, thin, origin });
+      });
+    } catch (error) {
+      await drop();
+      throw error;
+    }
+    return { ...this.#tree(id, drop), id: CURRENT };
+  }
+
+  #tree(id: string, close: () => Promise<void>): OpenTree {
+    let closed: Promise<void> | undefined;
+    return {
+      id,
+      root: join(PATHS.checkpoints, id),
+      inside: join(INSIDE, id),
+      volume: join(PATHS.checkpointVolumes, id),
+      [Symbol.asyncDispose]: () => (closed ??= close()),
+    };
+  }
+}
+
+/** What a snapshot is that is no checkpoint. */
+const SNAPSHOT: Omit<CheckpointRecord, "id" | "thin" | "origin"> = {
+  createTime: new Date(0).toISOString(),
+  comment: "",
+  history: [],
+  automatic: true,
+  reason: null,
+};

@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { HobError } from "@hob/protocol";
+import { FileOperations } from "../src/files/index.ts";
+import { FileError, type FileRequest } from "../src/helper/index.ts";
+import { restorePath } from "../src/history/restore-path.ts";
+import type { OpenTree } from "../src/history/trees.ts";
+import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
+import { collect, type RunningHelper, startHelper } from "./support/helper.ts";
+
+const LIMIT = { timeout: 120_000 };
+const ROOT = "/home/sprite/checkpoint";
+const HOME = "/home/sprite";
+const TREE = { id: "v1", inside: ROOT } as OpenTree;
+
+describe("a folder of the container as the root of paths", { skip: containerUnavailable() ?? false }, () => {
+  let helper: RunningHelper;
+  let container: TestContainer;
+  let operations: FileOperations;
+  before(async () => {
+    helper = await startHelper();
+    container = await startContainer();
+    operations = new FileOperations(helper.client, { state: () => "running", target: () => container.target });
+  });
+  after(async () => {
+    await container[Symbol.asyncDispose]();
+    const reports = helper.stderr();
+    await helper[Symbol.asyncDispose]();
+    assert.equal(reports, "", "no sanitizer report");
+  });
+
+  const run = async (script: string) => {
+    const spec = { argv: ["bash", "-c", script], env: { PATH: "/usr/bin:/bin" }, cwd: "/", uid: 0, gid: 0, target: container.target };
+    const { code, stdout, stderr } = await collect(helper.client, spec);
+    assert.equal(code, 0, stderr);
+    return stdout.trim();
+  };
+  const list = async (path: string, options: Partial<FileRequest> & { asRoot?: boolean } = {}) => {
+    const stream = await operations.start({ operation: "list", path, root: ROOT, asRoot: true, ...options });
+    try {
+      const names: string[] = [];
+      const entries = stream.entries();
+      for (let next = await entries.next(); ; next = await entries.next()) {
+        if (next.done === true) return names.sort();
+        names.push(...next.value.map((entry) => entry.path));
+      }
+    } finally {
+      stream.close();
+    }
+  };
+  const fails = (errno: string) => (error: unknown) => error instanceof FileError && error.errno === errno;
+
+  test("is not left, by links and dots neither", LIMIT, async () => {
+    await run(`mkdir -p ${ROOT}/etc/app && touch ${ROOT}/etc/app/conf && cd ${ROOT}/etc && ln -s /etc/app absolute && ln -s ../../../../../etc up &&
+      ln -s /proc/1 escape`);
+    assert.deepEqual(await list("/etc/app"), ["conf"]);
+    assert.deepEqual(await list("/etc/absolute"), ["conf"]);
+    assert.deepEqual(await list("/etc/up"), ["absolute", "app", "escape", "up"]);
+    assert.deepEqual(await list("/../../etc/app"), ["conf"]);
+    await assert.rejects(list("/etc/escape/"), fails("ENOENT"));
+    await assert.rejects(list("/", { asRoot: false }), fails("EPERM"));
+    await assert.rejects(list("/", { root: "/none" }), fails("ENOENT"));
+  });
+
+  test("is what a path is put back from, with owner, mode and time, and without what came since", LIMIT, async () => {
+    await run(`mkdir -p ${ROOT}${HOME}/srv/app/sub ${HOME}/srv/app && cd ${ROOT}${HOME}/srv/app && echo old > conf && ln -s conf link && chmod 640 conf && chown 1000:1000 conf sub &&
+      touch -d @1000000000 conf && echo new > ${HOME}/srv/app/conf && echo more > ${HOME}/srv/app/more`);
+    const done = await restorePath(operations, TREE, `${HOME}/srv//app/`);
+    assert.deepEqual([done.path, done.count, done.replaced], [`${HOME}/srv/app`, 4, true]);
+    assert.equal(
+      await run(`cd ${HOME}/srv/app && ls -A . .. && cat conf && stat -c '%a %u:%g %Y' conf && readlink link`),
+      [".:", "conf", "link", "sub", "", "..:", "app", "old", "640 1000:1000 1000000000", "conf"].join("\n"),
+    );
+    assert.equal((await restorePath(operations, TREE, `${HOME}/srv/app/conf`)).replaced, true);
+    await run(`rm -r ${HOME}/srv/app`);
+    assert.equal((await restorePath(operations, TREE, `${HOME}/srv/app/conf`)).replaced, false);
+    assert.equal(await run(`ls -A ${HOME}/srv/app`), "conf");
+  });
+
+  test("is where the source is, though a link in it seems to lead elsewhere", LIMIT, async () => {
+    await run(
+      `mkdir -p ${ROOT}${HOME}/opt/real ${HOME}/opt/real && echo then > ${ROOT}${HOME}/opt/real/file && echo now > ${HOME}/opt/real/file && ln -s ${HOME}/opt/real ${ROOT}${HOME}/opt/link && ln -s ${HOME}/opt/real ${HOME}/opt/link`,
+    );
+    await restorePath(operations, TREE, `${HOME}/opt/link/file`);
+    assert.equal(await run(`cat ${HOME}/opt/real/file`), "then");
+  });
+
+  test("what it does not have, and what is elsewhere, stays as it is", LIMIT, async () => {
+    await run(`mkdir -p ${HOME}/srv/only && echo x > ${HOME}/srv/only/file`);
+    await assert.rejects(restorePath(operations, TREE, `${HOME}/srv/only/file`), fails("ENOENT"));
+    await assert.rejects(restorePath(operations, TREE, "/none/file"), fails("ENOENT"));
+    for (const path of ["/", "/tmp/x", "/var", "/home", "/proc/1", "relative", "/srv/../etc"]) {
+      await assert.rejects(
+        restorePath(operations, TREE, path),
+        (error) => error instanceof HobError && error.code === "invalid_request",
+        path,
+      );
+    }
+    assert.equal(await run(`cat ${HOME}/srv/only/file; ls -d /none 2>/dev/null; ls -A ${HOME}/srv/only`), "x\nfile");
+  });
+});

@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { completed } from "./support/checkpoints.ts";
+import { covers } from "./support/covers.ts";
+import { outputOf } from "./support/exec.ts";
+import { useDaemon } from "./support/suite.ts";
+
+const LIMIT = { timeout: 300_000 };
+
+const suite = useDaemon({ sprites: ["web"] });
+const web = () => suite.sprite("web");
+const fetchOf = (path: string, init?: RequestInit) => suite.daemon.fetch(`/v1/sprites/web/${path}`, init);
+const post = (path: string, body: unknown) => suite.daemon.fetch(path, { method: "POST", body: JSON.stringify(body) });
+
+async function textOf(response: Promise<Response>, status = 200): Promise<string> {
+  const answer = await response;
+  const text = await answer.text();
+  assert.equal(answer.status, status, text);
+  return text;
+}
+
+interface Line {
+  type: string;
+  path: string;
+  change: string;
+  text?: string;
+  binary?: boolean;
+  before: { mode: string; size: number } | null;
+  after: { mode: string; size: number } | null;
+}
+
+/** Each path with how it changed; the stream has come to its end. */
+async function diff(query: string): Promise<Map<string, Line>> {
+  const lines = (await textOf(fetchOf(`checkpoints/diff?${query}`)))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Line);
+  const last = lines.pop();
+  assert.equal(last?.type, "complete", JSON.stringify(last));
+  return new Map(lines.map((line) => [line.path, line]));
+}
+
+covers("GET /v1/sprites/{name}/checkpoints/diff", "GET /v1/sprites/{name}/checkpoints/{id}/files");
+covers("GET /v1/sprites/{name}/checkpoints/{id}/content", "POST /v1/sprites/{name}/checkpoints/{id}/restore-path");
+covers("POST /v1/sprites/{name}/fork", "GET /v1/sprites/{name}/export", "POST /v1/storage/import");
+covers("POST /v1/storage/fsck", "POST /v1/storage/gc");
+
+test("what changed since a checkpoint", LIMIT, async () => {
+  await outputOf(
+    web(),
+    `mkdir -p ~/app/old && echo one > ~/app/config && echo gone > ~/app/old/gone && echo same > ~/app/same && echo t > /tmp/t &&
+     ln -s /etc/hostname ~/app/link && head -c 100 /dev/urandom > ~/app/data && sudo mkdir /etc/nginx && echo a | sudo tee /etc/nginx/conf`,
+  );
+  await completed(web().createCheckpoint("before"));
+  await outputOf(
+    web(),
+    `cd ~/app && echo two > config && rm -r old && chmod 600 same && echo new > new && rm link && mkdir link && echo u > /tmp/t &&
+     head -c 100 /dev/urandom > data && echo b | sudo tee /etc/nginx/conf /etc/nginx/more && sudo rm /etc/motd && sudo rm -r /etc/skel`,
+  );
+  const changed = await diff("from=v1&text=true");
+  const changeOf = (path: string) => changed.get(path)?.change;
+  const app = "/home/sprite/app";
+  assert.deepEqual(
+    ["config", "old", "old/gone", "same", "new", "link", "data"].map((name) => changeOf(`${app}/${name}`)),
+    ["changed", "removed", "removed", "changed", "added", "type", "changed"],
+  );
+  assert.deepEqual([changeOf("/etc/motd"), changeOf("/etc/hosts"), changeOf("/tmp/t")], ["removed", undefined, "changed"]);
+  assert.equal(changeOf("/etc/skel"), "removed");
+  assert.match(changed.get(`${app}/config`)?.text ?? "", /^-one\n\+two$/m);
+  assert.equal(changed.get(`${app}/data`)?.binary, true);
+  assert.deepEqual([changed.get(`${app}/same`)?.before?.mode, changed.get(`${app}/same`)?.after?.mode], ["0644", "0600"]);
+  assert.deepEqual([...(await diff("from=v1&to=v1")).keys()], []);
+  assert.deepEqual([...(await diff("from=v1&path=/etc/nginx")).keys()], ["/etc/nginx/conf", "/etc/nginx/more"]);
+  await textOf(fetchOf("checkpoints/diff?from=v9"), 404);
+});
+
+test("a checkpoint is read without being restored, and not left", LIMIT, async () => {
+  const listed = JSON.parse(await textOf(fetchOf("checkpoints/v1/files?path=/home/sprite/app"))) as { entries: { name: string }[] };
+  assert.deepEqual(
+    listed.entries.map(({ name }) => name),
+    ["config", "data", "link", "old", "same"],
+  );
+  assert.equal(await textOf(fetchOf("checkpoints/v1/content?path=/home/sprite/app/config")), "one\n");
+  await outputOf(web(), "ln -s /proc/1/status ~/app/escape; ln -s ../../../../../../../proc/1/status ~/app/up");
+  await completed(web().createCheckpoint());
+  for (const name of ["escape", "up", "none"]) await textOf(fetchOf(`checkpoints/v2/content?path=/home/sprite/app/${name}`), 404);
+  await textOf(fetchOf("checkpoints/v9/content?path=/etc/hosts"), 404);
+});
+
+test("one path is put back", LIMIT, async () => {
+  const restored = JSON.parse(await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/etc/nginx" })));
+  assert.deepEqual([restored.replaced, restored.count], [true, 2]);
+  assert.equal(await outputOf(web(), "cat /etc/nginx/conf; ls /etc/nginx; cat ~/app/config"), "a\nconf\ntwo");
+  await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/home/sprite/app/old" }));
+  assert.equal(await outputOf(web(), "stat -c %U ~/app/old/gone; cat ~/app/old/gone"), "sprite\ngone");
+  await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/home/sprite/none" }), 404);
+  await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/var/lib" }), 400);
+});
+
+test("fork, export and import have the files; the store is clean", LIMIT, async () => {
+  await textOf(post("/v1/sprites/web/fork", { name: "fork", checkpoint: "v1" }), 201);
+  assert.equal(await outputOf(suite.sprite("fork"), "cat ~/app/config"), "one");
+  await suite.daemon.sdk().deleteSprite("fork");
+  const exported = await fetchOf("export");
+  assert.equal(exported.status, 200);
+  const file = await exported.arrayBuffer();
+  await textOf(suite.daemon.fetch("/v1/storage/import?name=copy", { method: "POST", body: file }), 201);
+  assert.equal(await outputOf(suite.sprite("copy"), "cat ~/app/config"), "two");
+  await suite.daemon.sdk().deleteSprite("copy");
+  assert.deepEqual(JSON.parse(await textOf(post("/v1/storage/fsck", {}))).damage, []);
+  assert.deepEqual(JSON.parse(await textOf(post("/v1/storage/gc", { dry_run: true }))).damaged, []);
+});
