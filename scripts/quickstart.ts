@@ -3,7 +3,9 @@
  * `npm run quickstart -- --stop` ends that daemon again.
  */
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, openSync, readFileSync } from "node:fs";
+import { type IncomingMessage, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SpritesClient } from "@fly/sprites";
 import { homeLayout, loadConfig, readDaemonInfo, readTokenFile } from "@hob/hobd";
@@ -13,6 +15,9 @@ import { PROJECT } from "./lib/steps.ts";
 const HOB = `${PROJECT}bin/hob`;
 const NAMES = ["quick-one", "quick-two"] as const;
 const READY_TIMEOUT_MS = 10 * 60_000;
+const WEB_SERVER = ["--http-port", "8080", "--duration", "1s", "--", "python3", "-m", "http.server", "8080", "--directory", "/srv"];
+/** A server inside may need a while until it listens, under emulation. */
+const URL_TIMEOUT_MS = 60_000;
 const config = loadConfig(process.env);
 const home = homeLayout(config.home);
 const steps: { what: string; ms: number }[] = [];
@@ -76,6 +81,26 @@ async function useSdk(url: string, token: string): Promise<void> {
   console.log(`    ${(await sprite.execFile("node", ["-p", program])).stdout}`.trimEnd());
 }
 
+/** The daemon is asked at its own address: not every resolver knows that names below localhost are this machine. */
+async function askUrl(url: string, token: string): Promise<void> {
+  const address = (await hob("url", NAMES[0])).trim();
+  console.log(`  $ curl -H "Authorization: Bearer $HOB_TOKEN" ${address}/note`);
+  const deadline = performance.now() + URL_TIMEOUT_MS;
+  for (;;) {
+    const { status, body } = await get(`${url}/note`, { host: new URL(address).host, authorization: `Bearer ${token}` });
+    if (status === 200) return console.log(`    ${body.trimEnd()}`);
+    if (performance.now() > deadline) throw new Error(`${address}/note answers ${status}: ${body.slice(0, 200)}`);
+    await sleep(500);
+  }
+}
+
+async function get(url: string, headers: Record<string, string>): Promise<{ status: number; body: string }> {
+  const outgoing = request(url, { headers, agent: false });
+  outgoing.end();
+  const [response] = (await once(outgoing, "response")) as [IncomingMessage];
+  return { status: response.statusCode ?? 0, body: (await response.toArray()).join("") };
+}
+
 function report(): void {
   console.log("\nHow long it took");
   for (const { what, ms } of steps) console.log(`  ${(ms / 1000).toFixed(1).padStart(7)} s  ${what}`);
@@ -88,6 +113,8 @@ Hob runs at ${url}; these two sprites are yours. Try:
   hob console quick-one           a shell in it; you are root with sudo
   hob create web                  one more, forked in about a second
   hob exec web -- python3 -V
+  hob checkpoint diff quick-one v1 current
+  hob fork quick-one@v1 quick-three
   hob list
   hob destroy quick-one quick-two
   npm run quickstart -- --stop    stop the daemon; its sprites keep everything`);
@@ -112,8 +139,12 @@ async function main(): Promise<void> {
   await step("Run a command in the first", () => hob("exec", NAMES[0], "--", "sh", "-c", "uname -sr; id -un; hostname"));
   await step("Be root in it, and leave a file", () => hob("exec", NAMES[0], "--", "sudo", "sh", "-c", "id -un; echo kept > /srv/note"));
   await step("The same through the official SDK, in the second", () => useSdk(url, token));
-  await step("Restart its container, not its kernel", () => hob("bounce", NAMES[0]));
-  await step("What was written is still there", () => hob("exec", NAMES[0], "--", "cat", "/srv/note"));
+  await step("Keep a web server running in the first", () => hob("services", "create", NAMES[0], "web", ...WEB_SERVER));
+  await step("Ask it by the sprite's URL", () => askUrl(url, token));
+  const taken = JSON.parse(await step("Take a checkpoint", () => hob("checkpoint", "create", NAMES[0], "--json"))) as { id: string };
+  await step("Have an accident", () => hob("exec", NAMES[0], "--", "sudo", "rm", "-rf", "/srv/note", "/usr/bin/python3", "/etc/passwd"));
+  await step("Put everything back: sessions end, services start again", () => hob("restore", NAMES[0], taken.id));
+  await step("What was there is there again, and the URL answers", () => askUrl(url, token));
   report();
   nextCommands(url);
 }

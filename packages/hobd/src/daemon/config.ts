@@ -39,7 +39,7 @@ export const daemonConfig = z.object({
   /** sprites that may be created a minute with one token; 0: no limit */
   createRate: z.number().int().min(0).max(1_000_000),
   logLevel: z.enum(LOG_LEVELS),
-  /** where sprites' data is kept for good: `dir:/path` or `s3://…`, see docs/object-store.md */
+  /** where sprites' data is kept for good: `dir:/path` or `s3://…`, see docs/formats/storage.md */
   store: z.string().min(1).max(2048),
   /** where the logs of services are shipped; left out: nowhere */
   logSink: z
