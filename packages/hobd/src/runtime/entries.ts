@@ -5,6 +5,8 @@ import type { Vm } from "../vmm/driver.ts";
 export interface SpriteEntry {
   readonly id: string;
   vm: Vm | undefined;
+  /** when another host was found to have taken the sprite over, by performance.now() */
+  lostAt?: number;
   /** a VM whose pilot has not answered yet */
   starting?: Vm | undefined;
   /** what the pilot of `vm` accepts */

@@ -260,6 +260,7 @@ export class VmLifecycle {
     if (entry.vm !== vm) return;
     this.#parts.log.warn({ id: entry.id }, "another host has taken the sprite over; it is ended here");
     entry.vm = undefined;
+    entry.lostAt = performance.now();
     await vm.kill();
     await removeLocalCopy(this.#parts.paths.sprite(entry.id));
     this.#parts.entries.setStatus(entry, "cold");

@@ -14,6 +14,8 @@ import type { StorageLinks } from "./storage-link.ts";
 import type { TemplateStore } from "./templates.ts";
 
 const STOP_TIMEOUT_MS = 20_000;
+/** How long requests for a sprite that was lost to another host are refused. */
+const LOST_REFUSED_MS = 15_000;
 
 export interface VmRuntimeParts {
   paths: RuntimePaths;
@@ -67,7 +69,10 @@ export class VmRuntime implements SpriteRuntime {
     const atOnce = known !== undefined && known.status === "running" && !known.closing ? endpointOf(known) : undefined;
     if (atOnce !== undefined) return Promise.resolve(atOnce);
     return this.#entries.inOrder(identity.id, async (entry) => {
-      if (entry.vm === undefined) await this.#lifecycle.wake(entry, identity, machine);
+      if (entry.vm === undefined) {
+        refuseIfJustLost(entry, identity);
+        await this.#lifecycle.wake(entry, identity, machine);
+      }
       const endpoint = endpointOf(entry);
       if (endpoint === undefined) throw new HobError("vm_failed", `start sprite ${identity.name}: its VM ended`);
       return endpoint;
@@ -199,3 +204,11 @@ export class VmRuntime implements SpriteRuntime {
 
 const endpointOf = ({ vm, pilotToken }: SpriteEntry): PilotEndpoint | undefined =>
   vm === undefined ? undefined : { host: "127.0.0.1", port: vm.pilotPort, token: pilotToken };
+
+/** Those who were in the middle of something when another host took the sprite over must hear of it, and not take it back. */
+function refuseIfJustLost({ lostAt }: SpriteEntry, { name }: Identity): void {
+  if (lostAt === undefined || performance.now() - lostAt > LOST_REFUSED_MS) return;
+  throw new HobError("ownership_lost", `reach sprite ${name}: another host has just taken it over`, {
+    hint: "use it there; a request to this host in a while takes it back",
+  });
+}

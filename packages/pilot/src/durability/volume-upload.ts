@@ -16,7 +16,7 @@ export interface Uploaded extends AsyncDisposable {
 export interface UploadedLive extends Uploaded {
   /** checkpoints that the state derives from, nearest first */
   readonly history: readonly string[];
-  /** `writtenSectors` before the state was taken */
+  /** `writtenSectors` when the state had just been taken */
   readonly written: number;
 }
 
@@ -49,11 +49,13 @@ export class VolumeUpload {
   /** The live volume as it is now. */
   async live(options: UploadOptions): Promise<UploadedLive> {
     const { ledger } = this.#volume;
-    const written = await this.#volume.writtenSectors();
     const thin = await this.#reserve();
     try {
       const { history, origin } = ledger.state.live;
       await this.#volume.snapshotLive(thin);
+      // Not before: the freeze itself writes the superblock, and a volume that nobody uses would never come to rest. What is
+      // written in between shows with its next metadata, seconds later.
+      const written = await this.#volume.writtenSectors();
       const result = await this.#upload(thin, origin, options);
       return { ...this.#uploaded(thin, origin, result), history, written };
     } catch (error) {
