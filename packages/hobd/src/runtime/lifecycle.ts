@@ -262,7 +262,9 @@ export class VmLifecycle {
     entry.vm = undefined;
     entry.lostAt = performance.now();
     await vm.kill();
-    await removeLocalCopy(this.#parts.paths.sprite(entry.id));
+    const files = this.#parts.paths.sprite(entry.id);
+    await rm(files.run, { recursive: true, force: true });
+    await removeLocalCopy(files);
     this.#parts.entries.setStatus(entry, "cold");
   }
 
