@@ -7,7 +7,6 @@
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { benchCheckpoints } from "./bench/checkpoints.ts";
 import { benchCreate } from "./bench/create.ts";
 import { describeMachine, type Report, toMarkdown } from "./bench/report.ts";
@@ -15,6 +14,7 @@ import { benchLifecycle, benchRunning } from "./bench/running.ts";
 import { benchSleeping } from "./bench/sleeping.ts";
 import type { Row } from "./bench/stats.ts";
 import { benchUrl } from "./bench/url.ts";
+import { scriptArguments } from "./lib/arguments.ts";
 import { PROJECT } from "./lib/steps.ts";
 
 const BENCHES: Record<string, (quick: boolean) => Promise<Row[]>> = {
@@ -27,7 +27,10 @@ const BENCHES: Record<string, (quick: boolean) => Promise<Row[]>> = {
 };
 
 const options = { json: { type: "boolean" }, quick: { type: "boolean" }, save: { type: "boolean" } } as const;
-const { values, positionals } = parseArgs({ options, allowPositionals: true });
+const { values, positionals } = scriptArguments(`npm run bench [-- --json] [--quick] [--save] [${Object.keys(BENCHES).join("|")} …]`, {
+  options,
+  allowPositionals: true,
+});
 const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name));
 if (unknown.length > 0) {
   console.error(`bench: no such part: ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}`);

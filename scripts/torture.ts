@@ -7,12 +7,12 @@
  * default 40): writes, checkpoints, restores, forks, deletions and gc, with kill -9 of the VMM and of the daemon between
  * and during them. The same seed makes the same choices. Ends with 1 when anything was lost.
  */
-import { parseArgs } from "node:util";
 import { MemoryStore } from "../packages/storage/test/support/memory-store.ts";
 import { torture } from "../packages/storage/test/support/torture.ts";
+import { countArgument, scriptArguments } from "./lib/arguments.ts";
 import { MachineTorture } from "./torture/machine.ts";
 
-const { values } = parseArgs({
+const { values } = scriptArguments("npm run torture [-- --seed N] [--operations N] [--storage N] [--no-vms]", {
   options: {
     seed: { type: "string" },
     operations: { type: "string", default: "40" },
@@ -20,7 +20,7 @@ const { values } = parseArgs({
     "no-vms": { type: "boolean", default: false },
   },
 });
-const seed = Number(values.seed ?? Date.now() % 1_000_000);
+const seed = countArgument("seed", values.seed ?? String(Date.now() % 1_000_000));
 console.log(`seed ${seed}`);
 
 async function tortureStorage(): Promise<void> {
@@ -30,7 +30,7 @@ async function tortureStorage(): Promise<void> {
   const advance = (ms: number): void => {
     passedMs += ms;
   };
-  const { operations, ...report } = await torture({ seed, operations: Number(values.storage), store, advance });
+  const { operations, ...report } = await torture({ seed, operations: countArgument("storage", values.storage), store, advance });
   console.log("storage:", JSON.stringify({ ...operations, ...report }), "losses: 0");
 }
 
@@ -38,7 +38,7 @@ try {
   await tortureStorage();
   if (!values["no-vms"]) {
     await using machine = await MachineTorture.start(seed);
-    const report = await machine.run(Number(values.operations));
+    const report = await machine.run(countArgument("operations", values.operations));
     console.log("sprite:", JSON.stringify(report), "losses: 0");
   }
 } catch (error) {
