@@ -5,7 +5,7 @@ import { bodyOf, TestDaemon } from "./support/test-daemon.ts";
 
 const RULES = [
   { domain: "github.com", action: "allow" },
-  { domain: "*.npmjs.org", action: "allow" },
+  { domain: "*.example.org", action: "allow" },
   { include: "defaults" },
   { domain: "*", action: "deny" },
 ];

@@ -1,7 +1,8 @@
 /**
  * What the rule `{"include": "defaults"}` allows: where programs and their parts are fetched from, and the interfaces of
  * large language models. Each line is the `domain` of a rule. A name is here because ordinary use of the service asks
- * for it; names that serve other people's uploads without need are not.
+ * for it; names that serve other people's uploads without need are not. The registry of npm is a matter of configuration
+ * and is not here: a policy names it by a rule of its own.
  */
 export const DEFAULT_DOMAINS: Readonly<Record<string, readonly string[]>> = {
   GitHub: [
@@ -16,7 +17,6 @@ export const DEFAULT_DOMAINS: Readonly<Record<string, readonly string[]>> = {
   ],
   GitLab: ["gitlab.com", "*.gitlab.com"],
   Bitbucket: ["bitbucket.org", "*.bitbucket.org"],
-  npm: ["npmjs.org", "*.npmjs.org", "npmjs.com", "*.npmjs.com", "registry.yarnpkg.com", "yarnpkg.com"],
   "Node.js": ["nodejs.org", "*.nodejs.org"],
   Bun: ["bun.sh", "*.bun.sh"],
   Deno: ["deno.land", "*.deno.land", "deno.com", "*.deno.com", "jsr.io", "*.jsr.io"],
