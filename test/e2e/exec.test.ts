@@ -36,6 +36,11 @@ describe("what a command is given", () => {
     assert.match(missing.stderr, /\/no\/such\/folder/);
   });
 
+  test("a command line is split into words", LIMIT, async () => {
+    assert.equal((await box().exec("echo two words")).stdout, "two words\n");
+    await assert.rejects(box().exec("false"), (error) => error instanceof ExecError && error.exitCode === 1);
+  });
+
   test("it runs as the user sprite", LIMIT, async () => {
     assert.equal(await outputOf(box(), "id -un; id -u; echo $HOME"), "sprite\n1000\n/home/sprite");
   });

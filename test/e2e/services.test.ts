@@ -61,7 +61,10 @@ test("every method of the SDK, and what it says when it cannot", LIMIT, async ()
   await assert.rejects(box().signalService("web", "NOPE"), /^Error: Invalid signal/);
   const restarted = (await typesOf(box().restartService("web", "0s"))).filter((type) => type !== "stdout");
   assert.deepEqual(restarted, ["stopping", "stopped", "started", "complete"]);
-  const stopped = await eventsOf(box().stopService("web", "5s"));
+  const stopped: ServiceLogEvent[] = [];
+  await (await box().stopService("web", "5s")).processAll((event) => {
+    stopped.push(event);
+  });
   assert.deepEqual([stopped.at(-2)?.type, stopped.at(-2)?.exitCode], ["stopped", 143]);
   assert.equal(stopped.at(-1)?.logFiles?.combined, "/.sprite/logs/services/web.log");
   await assert.rejects(box().stopService("web"), /^Error: Service not running/);
