@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { chooseTcgThreads } from "../../src/machine/tcg-threads.ts";
 import type { Disk, VmConfig } from "../../src/vmm/driver.ts";
 import { GUEST_NETWORK, type QemuFiles, type QemuHost, qemuArguments } from "../../src/vmm/qemu/arguments.ts";
 
@@ -27,8 +28,8 @@ const files: QemuFiles = {
   disks: ["/proc/self/fd/7", "/proc/self/fd/8", "/proc/self/fd/9"],
 };
 
-const kvm: QemuHost = { accelerator: "kvm", tscKhz: 0, network: "passt" };
-const tcg: QemuHost = { accelerator: "tcg", tscKhz: 2_100_000, network: "passt" };
+const kvm: QemuHost = { accelerator: "kvm", tscKhz: 0, tcgThreads: "multi", network: "passt" };
+const tcg: QemuHost = { accelerator: "tcg", tscKhz: 2_100_000, tcgThreads: "multi", network: "passt" };
 const HOSTS = { kvm, tcg, "tcg with slirp": { ...tcg, network: "slirp" } } as const satisfies Record<string, QemuHost>;
 
 /** Every value that follows this option. */
@@ -123,6 +124,25 @@ test("KVM gives the guest the host's processor, TCG the best that it can emulate
   assert.equal(only(withKvm, "-cpu"), "host");
   assert.equal(properties(only(withTcg, "-accel"))[0], "tcg");
   assert.equal(properties(only(withTcg, "-cpu"))[0], "max");
+});
+
+test("TCG has a thread for each CPU only where QEMU translates code that changes without a race", async () => {
+  const version = (stdout: string) => ({ run: async () => ({ stdout, stderr: "" }) });
+  for (const [text, threads] of [
+    ["QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright", "single"],
+    ["QEMU emulator version 8.0.5", "single"],
+    ["QEMU emulator version 8.1.0", "multi"],
+    ["QEMU emulator version 8.2.2 (Debian 1:8.2.2+ds-0ubuntu1)", "multi"],
+    ["QEMU emulator version 10.0.2", "multi"],
+    ["something else", "single"],
+  ] as const) {
+    assert.equal(await chooseTcgThreads(version(text), "qemu-system-x86_64"), threads, text);
+  }
+  assert.equal(await chooseTcgThreads({ run: () => Promise.reject(new Error("no such program")) }, "qemu"), "single");
+  for (const tcgThreads of ["single", "multi"] as const) {
+    const accelerator = properties(only(qemuArguments(config, files, { ...tcg, tcgThreads }), "-accel"));
+    assert.deepEqual(accelerator.slice(0, 2), ["tcg", `thread=${tcgThreads}`]);
+  }
 });
 
 test("the frequency of the TSC is told under TCG, where it was measured, and nowhere else", () => {

@@ -1,3 +1,4 @@
+import type { TcgThreads } from "../../machine/tcg-threads.ts";
 import type { VmConfig } from "../driver.ts";
 
 export type Accelerator = "kvm" | "tcg";
@@ -7,6 +8,7 @@ export interface QemuHost {
   accelerator: Accelerator;
   /** kHz of the host's TSC, given to guests under TCG; 0 = unknown */
   tscKhz: number;
+  tcgThreads: TcgThreads;
   /** `passt`: QEMU connects to passt's socket; `slirp`: QEMU's own user-mode network */
   network: "passt" | "slirp";
 }
@@ -53,7 +55,7 @@ export function qemuArguments(config: VmConfig, files: QemuFiles, host: QemuHost
   return [
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-M", "microvm,acpi=on,x-option-roms=off,pit=on,pic=on,rtc=on,isa-serial=on,usb=off,memory-backend=ram0"],
-    ...["-accel", host.accelerator === "kvm" ? "kvm" : "tcg,thread=multi,tb-size=128"],
+    ...["-accel", host.accelerator === "kvm" ? "kvm" : `tcg,thread=${host.tcgThreads},tb-size=128`],
     ...["-cpu", host.accelerator === "kvm" ? "host" : "max,la57=off"],
     ...["-smp", String(cpus), "-m", `${ramMb}M`],
     ...["-object", `memory-backend-file,id=ram0,size=${ramMb}M,mem-path=${files.ram},share=on`],

@@ -24,7 +24,8 @@ import {
 } from "./processes.ts";
 import { QmpClient } from "./qmp.ts";
 
-const PROGRAM = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
+/** The VMM of this machine. */
+export const PROGRAM = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
 const START_TIMEOUT_MS = 10_000;
 const MIGRATION_TIMEOUT_MS = 20_000;
 /** A VM that is stopped because the host's disk is full tries again this often. */
