@@ -163,17 +163,22 @@ describe("crash and stop", () => {
     assert.deepEqual(await rowsOf(home.path), ["one"]);
   });
 
-  test("a second signal ends the process at once", async () => {
+  test("a second signal ends the process at once, unless it is the first one again", async () => {
     const source = Object.assign(new EventEmitter(), { statuses: [] as number[], exit: (status: number) => source.statuses.push(status) });
     let stops = 0;
+    let now = 0;
     const { promise: stopped, resolve } = Promise.withResolvers<void>();
     const stop = () => {
       stops++;
       return stopped;
     };
-    const done = stopOnSignal({ log: pino({ level: "silent" }), stop }, source);
+    const done = stopOnSignal({ log: pino({ level: "silent" }), stop }, source, () => now);
     source.emit("SIGINT");
     assert.deepEqual([stops, source.statuses], [1, []]);
+    now = 900;
+    source.emit("SIGINT");
+    assert.deepEqual([stops, source.statuses], [1, []], "a wrapper passed it on");
+    now = 1_100;
     source.emit("SIGTERM");
     assert.deepEqual([stops, source.statuses], [1, [143]]);
     resolve();

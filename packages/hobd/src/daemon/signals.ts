@@ -4,6 +4,12 @@ import type { Daemon } from "./context.ts";
 const FORCED_EXIT_STATUS = { SIGINT: 130, SIGTERM: 143 } as const;
 type StopSignal = keyof typeof FORCED_EXIT_STATUS;
 
+/**
+ * Milliseconds in which further signals are the first one again: a terminal or timeout(1) sends to the whole process
+ * group, and a wrapper in that group passes on what it got.
+ */
+const SAME_SIGNAL_MS = 1_000;
+
 /** The part of `process` that is needed, so that tests can send signals of their own. */
 export interface SignalSource {
   on(signal: StopSignal, listener: () => void): unknown;
@@ -12,18 +18,24 @@ export interface SignalSource {
 }
 
 /**
- * Resolves when a SIGTERM or SIGINT has come and the daemon has stopped. A second signal ends the process at once:
- * what is left behind is cleaned up by the next start, as after a crash.
+ * Resolves when a SIGTERM or SIGINT has come and the daemon has stopped. A second signal, more than a second later, ends
+ * the process at once: what is left behind is cleaned up by the next start, as after a crash.
+ * @param now milliseconds of a clock that only goes forward
  */
-export function stopOnSignal(daemon: Pick<Daemon, "stop" | "log">, source: SignalSource = process): Promise<void> {
+export function stopOnSignal(
+  daemon: Pick<Daemon, "stop" | "log">,
+  source: SignalSource = process,
+  now: () => number = () => performance.now(),
+): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  let signals = 0;
+  let firstAt: number | undefined;
   const listeners = (Object.keys(FORCED_EXIT_STATUS) as StopSignal[]).map((signal) => {
     const listener = () => {
-      signals++;
-      daemon.log.info({ signal, signals }, "got a signal");
-      if (signals > 1) source.exit(FORCED_EXIT_STATUS[signal]);
-      else daemon.stop().then(resolve, reject);
+      daemon.log.info({ signal }, "got a signal");
+      if (firstAt === undefined) {
+        firstAt = now();
+        daemon.stop().then(resolve, reject);
+      } else if (now() - firstAt > SAME_SIGNAL_MS) source.exit(FORCED_EXIT_STATUS[signal]);
     };
     source.on(signal, listener);
     return () => source.off(signal, listener);
