@@ -142,6 +142,13 @@ describe("when a side goes away", () => {
       assert.equal(hob.pilot.seen.length, 1);
     }));
 
+  test("a pilot that has left every connection that was kept is asked on a new one", () =>
+    withSprite(async (hob) => {
+      const fill = () => hob.fetch(`${PATH}/together`).then((response) => response.text());
+      assert.deepEqual(await Promise.all([fill(), fill(), fill(), fill()]), Array(4).fill("all here"));
+      assert.equal(await (await hob.fetch(`${PATH}/fresh`)).text(), "on a connection of its own");
+    }));
+
   test("when nothing listens, the runtime is asked twice more, then it is a 502 with a hint", async () => {
     let port = await freePort();
     let hob: TestDaemon | undefined;

@@ -1,8 +1,10 @@
 """A web server as a user would run it inside a sprite: site.py HOST PORT [NAME]"""
-import base64, hashlib, socket, sys
+import base64, hashlib, socket, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HOST, PORT, NAME = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["site"])[0]
+# Taken by /events before each event but the first, given by /next.
+NEXT_EVENT = threading.Semaphore(0)
 
 
 class Site(BaseHTTPRequestHandler):
@@ -28,14 +30,15 @@ class Site(BaseHTTPRequestHandler):
                 line = f"data: {number}\n\n".encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                 self.wfile.flush()
-                if number < 2:
-                    self.connection.settimeout(0.2)
-                    try:
-                        self.connection.recv(1)
-                    except TimeoutError:
-                        self.connection.settimeout(None)
+                if number < 2 and not NEXT_EVENT.acquire(timeout=60):
+                    # Nobody has seen the event: the answer is cut.
+                    self.close_connection = True
+                    return
             self.wfile.write(b"0\r\n\r\n")
             self.wfile.flush()
+        elif self.path == "/next":
+            NEXT_EVENT.release()
+            self.answer(b"")
         elif self.path.startswith("/bytes/"):
             left = int(self.path[7:])
             self.send_response(200)

@@ -69,7 +69,7 @@ export class Upstream implements Disposable {
     const id = randomUUID();
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#attempt(request, id);
+        return await this.#attempt(request, id, attempt === 1);
       } catch (error) {
         if (!(error instanceof LostAttempt)) throw error;
         if (!error.repeatable || request.signal.aborted || attempt === ATTEMPTS) throw unreachable(request.record, error);
@@ -77,13 +77,14 @@ export class Upstream implements Disposable {
     }
   }
 
-  async #attempt(request: UpstreamRequest, id: string): Promise<Answer> {
+  /** @param kept whether a connection that was kept may do: one that a pilot has left may be one of several */
+  async #attempt(request: UpstreamRequest, id: string, kept: boolean): Promise<Answer> {
     const endpoint = await this.#locate(request.record);
     if (request.signal.aborted) throw new LostAttempt(false, new Error("the client has gone"));
-    return this.#exchange(request, endpoint, id);
+    return this.#exchange(request, endpoint, id, kept);
   }
 
-  #exchange(request: UpstreamRequest, endpoint: PilotEndpoint, id: string): Promise<Answer> {
+  #exchange(request: UpstreamRequest, endpoint: PilotEndpoint, id: string, kept: boolean): Promise<Answer> {
     const { client, upgrade, signal } = request;
     const body = hasBody(client);
     const safe = !upgrade && !body && (client.method === "GET" || client.method === "HEAD");
@@ -98,7 +99,7 @@ export class Upstream implements Disposable {
         ...(upgrade ? ["Connection", "Upgrade", "Upgrade", "websocket"] : ["Connection", "keep-alive"]),
         ...(safe ? [] : [REQUEST_ID_HEADER, id]),
       ]),
-      agent: safe ? this.#agent : false,
+      agent: safe && kept ? this.#agent : false,
       maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
     });
     return new Promise((resolve, reject) => {

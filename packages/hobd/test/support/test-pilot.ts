@@ -31,6 +31,9 @@ export class TestPilot implements AsyncDisposable {
   applicationPort: number | undefined;
   /** that were opened */
   tunnels = 0;
+  readonly waiting: ServerResponse[] = [];
+  /** connections that have served a request */
+  readonly used = new WeakSet<Socket>();
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
@@ -124,6 +127,7 @@ export class TestPilot implements AsyncDisposable {
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.#note(request);
     response.on("error", () => {});
+    response.once("finish", () => this.used.add(request.socket));
     request.on("error", () => {});
     if (this.acceptedToken !== undefined && request.headers.authorization !== `Bearer ${this.acceptedToken}`) {
       response.writeHead(401).end('{"error":"unauthorized"}');
@@ -204,6 +208,17 @@ const ROUTES: Record<string, Route> = {
   async shy(request, response) {
     if (this.seen.filter(({ url }) => url.endsWith("/shy")).length === 1) request.socket.destroy();
     else response.end("second try");
+  },
+  /** Answers when four have come, so on four connections. */
+  async together(_request, response) {
+    this.waiting.push(response);
+    if (this.waiting.length < 4) return;
+    for (const each of this.waiting.splice(0)) each.end("all here");
+  },
+  /** Ends a connection that has served another request before. */
+  async fresh(request, response) {
+    if (this.used.has(request.socket)) request.socket.destroy();
+    else response.end("on a connection of its own");
   },
   /** Answers without reading the body. */
   async early(_request, response) {
