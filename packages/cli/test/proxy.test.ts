@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { TestDaemon } from "../../client/test/support/test-daemon.ts";
 import { parsePortMapping, parseTarget } from "../src/port-arguments.ts";
@@ -112,38 +112,94 @@ describe("hob proxy", () => {
 });
 
 describe("ports of a terminal session", () => {
+  const tell = (frame: object) => {
+    for (const watcher of daemon.portWatchers) watcher.send(JSON.stringify(frame));
+  };
+  const opened = (port: number) => ({ type: "port_opened", port, address: "::", pid: 3 });
+  /** Begins with no watcher of another test. */
+  const watched = () => until("the watch", () => [...daemon.portWatchers].some(({ readyState, OPEN }) => readyState === OPEN));
+  const reachable = (local: number) => new RegExp(`\r\n[^\r]*hob: port ${local} of web is at http://127.0.0.1:${local}`);
+
+  async function freePort(): Promise<number> {
+    const free = createServer().listen(0, "127.0.0.1");
+    await once(free, "listening");
+    const { port } = free.address() as AddressInfo;
+    free.close();
+    await once(free, "close");
+    return port;
+  }
+
+  async function isOpen(local: number): Promise<boolean> {
+    const socket = connect(local, "127.0.0.1");
+    const connected = await once(socket, "connect").then(
+      () => true,
+      () => false,
+    );
+    socket.destroy();
+    return connected;
+  }
+
+  beforeEach(() => {
+    for (const watcher of daemon.portWatchers) watcher.terminate();
+    daemon.portWatchers.clear();
+  });
+
   test("are reachable at the same local port while they are open, and said on a line of their own", async () => {
-    const before = daemon.portWatchers.size;
     using terminal = new TestTerminal([HOB, "console", "web"], home.env);
     terminal.type("echo re''ady\r");
     await terminal.waitFor(/ready\r\n/);
-    await until("the watch", () => daemon.portWatchers.size > before);
-    const tell = (frame: object) => {
-      for (const watcher of daemon.portWatchers) watcher.send(JSON.stringify(frame));
-    };
-    tell({ type: "port_list", ports: [{ type: "port_opened", port: 1, address: "::", pid: 1 }] });
-    tell({ type: "port_opened", port: port(), address: "127.0.0.1", pid: 2 });
+    await watched();
+    const [free, before] = [await freePort(), await freePort()];
+    tell({ type: "port_list", ports: [opened(before)] });
+    tell(opened(port()));
     await terminal.waitFor(new RegExp(`hob: port ${port()} of web is open, but the local port is taken: 'hob proxy web LOCAL:${port()}'`));
-    const free = createServer().listen(0, "127.0.0.1");
-    await once(free, "listening");
-    const freePort = (free.address() as AddressInfo).port;
-    free.close();
-    await once(free, "close");
-    tell({ type: "port_opened", port: freePort, address: "::", pid: 3 });
-    await terminal.waitFor(new RegExp(`\r\n[^\r]*hob: port ${freePort} of web is at http://127.0.0.1:${freePort}`));
-    tell({ type: "port_closed", port: freePort, address: "::", pid: 3 });
-    const isOpen = async () => {
-      const socket = connect(freePort, "127.0.0.1");
-      const opened = await once(socket, "connect").then(
-        () => true,
-        () => false,
-      );
-      socket.destroy();
-      return opened;
-    };
-    await until("the port is closed", async () => !(await isOpen()));
+    tell(opened(free));
+    await terminal.waitFor(reachable(free));
+    assert.equal(await isOpen(before), false, "what was open before the session is none of its ports");
+    tell({ ...opened(free), type: "port_closed" });
+    await until("the port is closed", async () => !(await isOpen(free)));
     terminal.type("exit 3\r");
     assert.equal(await terminal.exited, 3);
+  });
+
+  test("a person who comes back finds those that are open, and new ones; a flag leaves them", async () => {
+    const [here, later] = [await freePort(), await freePort()];
+    const id = daemon.broken.addTerminal();
+    using terminal = new TestTerminal([HOB, "attach", "web", id], home.env);
+    await terminal.waitFor(/output so far\r\n/);
+    await watched();
+    tell({ type: "port_list", ports: [opened(here)] });
+    await terminal.waitFor(reachable(here));
+    tell(opened(later));
+    await terminal.waitFor(reachable(later));
+    terminal.type("q");
+    assert.equal(await terminal.exited, 3);
+    assert.equal(await isOpen(here), false);
+    daemon.portWatchers.clear();
+    using other = new TestTerminal([HOB, "attach", "web", id, "--no-port-forward"], home.env);
+    await other.waitFor(/output so far\r\n/);
+    other.type("q");
+    assert.equal(await other.exited, 3);
+    assert.equal(daemon.portWatchers.size, 0);
+  });
+
+  test("when the watch breaks it is begun again, and what has changed meanwhile is seen", async () => {
+    const [gone, kept, fresh] = [await freePort(), await freePort(), await freePort()];
+    using terminal = new TestTerminal([HOB, "console", "web"], home.env);
+    await watched();
+    tell({ type: "port_list", ports: [] });
+    for (const port of [gone, kept]) tell(opened(port));
+    await terminal.waitFor(reachable(kept));
+    const [first] = daemon.portWatchers;
+    first?.terminate();
+    daemon.portWatchers.clear();
+    await watched();
+    tell({ type: "port_list", ports: [opened(kept), opened(fresh)] });
+    await terminal.waitFor(reachable(fresh));
+    await until("the port is closed", async () => !(await isOpen(gone)));
+    assert.equal(await isOpen(kept), true);
+    terminal.type("exit 0\r");
+    await terminal.exited;
   });
 });
 

@@ -12,6 +12,8 @@ export interface AttachFlags extends GlobalFlags {
   offset?: number;
   /** undefined: if it is a terminal */
   stdin?: boolean;
+  /** false with --no-port-forward */
+  portForward: boolean;
 }
 
 const USAGE = "hob attach NAME [ID]";
@@ -28,7 +30,8 @@ export function addAttach(parent: Command, cli: Cli): void {
     .option("-s, --sprite <name>", "name of the sprite")
     .option("--offset <bytes>", "only the output after so many bytes", integerBetween(0, Number.MAX_SAFE_INTEGER))
     .option("--stdin", "send standard input to the session, though it is not a terminal")
-    .option("--no-stdin", "only watch");
+    .option("--no-stdin", "only watch")
+    .option("--no-port-forward", "on a terminal: do not make ports that are open inside reachable at the same local port");
   withExample(command, "hob attach web", "hob attach web 7");
   command.action((first: string | undefined, second: string | undefined, _flags: AttachFlags, self: Command) =>
     attach(
@@ -44,7 +47,7 @@ async function attach(cli: Cli, words: readonly string[], flags: AttachFlags): P
   const needed = /^\d+$/.test(words[0] ?? "") ? 1 : 0;
   const { name, rest } = takeSpriteName(words, flags.sprite, USAGE, needed);
   if (rest.length > 1) throw new HobError("usage", `attach: one session at a time`, { hint: USAGE });
-  const [{ connect, comeBack }, { converse, noteDetached, sizeOf }, { relay }] = await Promise.all([
+  const [{ connect, comeBack }, { converseWithPorts, noteDetached, sizeOf }, { relay }] = await Promise.all([
     import("../terminal/connection.ts"),
     import("../terminal/interactive.ts"),
     import("../terminal/piped.ts"),
@@ -61,8 +64,13 @@ async function attach(cli: Cli, words: readonly string[], flags: AttachFlags): P
   });
   const dropped = (session.info?.output_offset ?? 0) - (flags.offset ?? 0);
   if (flags.offset !== undefined && dropped > 0) cli.note(`hob: ${dropped} bytes of output are kept no more`);
+  const { portForward } = flags;
   cli.exitStatus = session.info?.tty
-    ? await converse(cli, name, session, { stdin, size: size ?? { cols: session.info.cols, rows: session.info.rows } })
+    ? await converseWithPorts(cli, connection, name, session, {
+        stdin,
+        size: size ?? { cols: session.info.cols, rows: session.info.rows },
+        portForward,
+      })
     : await relay(cli, name, session, { stdin, onDetached: () => noteDetached(cli, name, session) });
 }
 

@@ -45,6 +45,22 @@ export interface Conversation {
   size: TtySize;
 }
 
+/**
+ * As `converse`, for a session that was there before: ports that it has opened may be open already, so all that are open
+ * are made reachable.
+ */
+export async function converseWithPorts(
+  cli: Cli,
+  connection: Connection,
+  name: string,
+  session: ExecSession,
+  { portForward, ...conversation }: Conversation & { portForward: boolean },
+): Promise<number> {
+  using forwarder = portForward ? new PortForwarder(cli, connection.client, name, { existing: true }) : undefined;
+  forwarder?.watchScreen(session.stdout);
+  return await converse(cli, name, session, conversation);
+}
+
 /** Connects this process's terminal with the session's until either ends. @returns as `runOnTerminal` */
 export async function converse(cli: Cli, name: string, session: ExecSession, { stdin, size }: Conversation): Promise<number> {
   const rawMode = stdin && cli.stdin.isTTY ? new RawMode(cli.stdin, cli.stdout) : undefined;

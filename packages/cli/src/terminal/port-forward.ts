@@ -1,8 +1,17 @@
 import type { Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Forward, HobClient, PortWatch } from "@hob/client";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { Cli } from "../cli.ts";
 import { ScreenWatch } from "./screen-watch.ts";
+
+/** Pause before a watch whose connection broke is begun again: doubled each time, up to the second figure. */
+const RETRY_MS = [500, 10_000] as const;
+
+export interface PortForwarderOptions {
+  /** whether ports that are open already are meant too, as where a person comes back to what they started */
+  existing?: boolean;
+}
 
 /**
  * Makes each port that is opened inside while a terminal session lasts reachable at the same local port. What it has to
@@ -14,18 +23,20 @@ export class PortForwarder implements Disposable {
   readonly #name: string;
   readonly #screen = new ScreenWatch();
   readonly #forwards = new Map<number, Forward>();
-  /** ports that are open inside */
-  readonly #open = new Set<number>();
+  /** ports whose local side is being opened */
+  readonly #opening = new Set<number>();
+  /** ports that are open inside; undefined until the first list */
+  #open: Set<number> | undefined;
   #waiting: string[] = [];
   #watch: PortWatch | undefined;
-  #ended = false;
+  readonly #ended = new AbortController();
 
-  constructor(cli: Cli, client: HobClient, name: string) {
+  constructor(cli: Cli, client: HobClient, name: string, { existing = false }: PortForwarderOptions = {}) {
     this.#cli = cli;
     this.#client = client;
     this.#name = name;
-    // The session does not depend on it: a server without this route just forwards nothing.
-    this.#start().catch(() => {});
+    if (existing) this.#open = new Set();
+    void this.#run();
   }
 
   /** @param output of the session's terminal */
@@ -36,37 +47,71 @@ export class PortForwarder implements Disposable {
     });
   }
 
-  async #start(): Promise<void> {
-    const watch = await this.#client.watchPorts(this.#name, {
+  /** The session does not depend on it: what cannot be had by waiting is left. */
+  async #run(): Promise<void> {
+    let pauseMs: number = RETRY_MS[0];
+    while (!this.#ended.signal.aborted) {
+      try {
+        await this.#watchOnce();
+        pauseMs = RETRY_MS[0];
+      } catch (error) {
+        if (!(error instanceof HobError && error.retryable)) return;
+      }
+      await sleep(pauseMs, undefined, { signal: this.#ended.signal, ref: false }).catch(() => {});
+      pauseMs = Math.min(pauseMs * 2, RETRY_MS[1]);
+    }
+  }
+
+  /** Resolves when a watch that was begun has ended. */
+  async #watchOnce(): Promise<void> {
+    using watch = await this.#client.watchPorts(this.#name, {
+      list: (ports) => this.#onList(new Set(ports.map(({ port }) => port))),
       opened: ({ port }) => void this.#onOpened(port),
       closed: ({ port }) => this.#onClosed(port),
     });
-    if (this.#ended) watch[Symbol.dispose]();
-    else this.#watch = watch;
+    if (this.#ended.signal.aborted) return;
+    this.#watch = watch;
+    await watch.ended.catch(() => {});
+  }
+
+  /** The first list says what was open before, a later one what has changed while nobody watched. */
+  #onList(ports: ReadonlySet<number>): void {
+    const before = this.#open;
+    if (before === undefined) {
+      this.#open = new Set(ports);
+      return;
+    }
+    for (const port of [...before]) if (!ports.has(port)) this.#onClosed(port);
+    for (const port of ports) if (!before.has(port)) void this.#onOpened(port);
   }
 
   async #onOpened(port: number): Promise<void> {
+    this.#open ??= new Set();
     this.#open.add(port);
+    if (this.#opening.has(port)) return;
+    this.#opening.add(port);
     try {
       const forward = await this.#client.forwardPort(this.#name, { localPort: port, target: { port } });
-      if (this.#ended || !this.#open.has(port)) return forward[Symbol.dispose]();
+      if (this.#ended.signal.aborted || !this.#open.has(port)) return forward[Symbol.dispose]();
       this.#forwards.set(port, forward);
       this.#say(`port ${port} of ${this.#name} is at http://127.0.0.1:${port}`);
     } catch (error) {
       const why =
         error instanceof HobError && error.code === "address_in_use" ? "the local port is taken" : "the local port cannot be used";
       this.#say(`port ${port} of ${this.#name} is open, but ${why}: 'hob proxy ${this.#name} LOCAL:${port}' uses another`);
+    } finally {
+      this.#opening.delete(port);
     }
   }
 
   #onClosed(port: number): void {
-    this.#open.delete(port);
+    this.#open?.delete(port);
     this.#forwards.get(port)?.[Symbol.dispose]();
     this.#forwards.delete(port);
   }
 
   #say(message: string): void {
-    if (this.#ended) return;
+    if (this.#ended.signal.aborted) return;
     this.#waiting.push(message);
     if (!this.#screen.isFullScreen) this.#flush();
   }
@@ -80,7 +125,7 @@ export class PortForwarder implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#ended = true;
+    this.#ended.abort();
     this.#watch?.[Symbol.dispose]();
     for (const forward of this.#forwards.values()) forward[Symbol.dispose]();
     this.#forwards.clear();

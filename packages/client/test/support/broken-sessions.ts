@@ -4,6 +4,8 @@ import type { WebSocket } from "ws";
 export const BROKEN_OUTPUT = Buffer.from(Array.from({ length: 50_000 }, (_, i) => (i * 7 + (i >> 8)) & 0xff));
 const PIECE_BYTES = 500;
 
+const TERMINAL = "terminal";
+
 /** Sessions whose connection breaks again and again; written from the description of attaching. */
 export class BrokenSessions {
   /** input that each session has got */
@@ -23,8 +25,18 @@ export class BrokenSessions {
     this.#serve(socket, id, kind, 0, false);
   }
 
+  /** A session on a terminal that can be attached to: it says back what it gets, and ends with status 3 on "q". @returns its id */
+  addTerminal(): string {
+    this.#lastId += 1;
+    const id = String(this.#lastId);
+    this.input.set(id, Buffer.alloc(0));
+    this.#kinds.set(id, TERMINAL);
+    return id;
+  }
+
   attach(socket: WebSocket, id: string, offset: number): void {
-    this.#serve(socket, id, this.#kinds.get(id) ?? "", Math.max(offset, this.dropped), true);
+    if (this.#kinds.get(id) === TERMINAL) serveTerminal(socket, id);
+    else this.#serve(socket, id, this.#kinds.get(id) ?? "", Math.max(offset, this.dropped), true);
   }
 
   readonly #kinds = new Map<string, string>();
@@ -67,4 +79,22 @@ export class BrokenSessions {
       if (taken > 500_000) setTimeout(() => socket.terminate(), 5);
     });
   }
+}
+
+function serveTerminal(socket: WebSocket, id: string): void {
+  socket.on("error", () => {});
+  socket.send(
+    JSON.stringify({
+      ...{ type: "session_info", session_id: id, command: TERMINAL, created: 1, is_owner: true, cols: 80, rows: 24, tty: true },
+      ...{ output_offset: 0, first_output_offset: 0, input_offset: 0 },
+    }),
+  );
+  socket.send(Buffer.from("output so far\r\n"));
+  socket.on("message", (data: Buffer, isBinary) => {
+    if (!isBinary) return;
+    socket.send(data);
+    if (data.toString() !== "q") return;
+    socket.send(JSON.stringify({ type: "exit", exit_code: 3, code: 3 }));
+    socket.close(4003);
+  });
 }
