@@ -1,4 +1,8 @@
-import type { Argument, Command, Option } from "commander";
+import type { Command, Option } from "commander";
+import { type Kind, namesSpriteFirst, operandKind, optionKind, optionValues } from "./kinds.ts";
+import type { Names } from "./names.ts";
+import { findOption, operandAt, optionsOf, type Place, walk } from "./place.ts";
+import { thingsOf } from "./things.ts";
 
 export interface Candidate {
   value: string;
@@ -11,101 +15,79 @@ export interface Completion {
   files: boolean;
 }
 
-/** Operands of these names are sprites. */
-const SPRITE_OPERANDS: ReadonlySet<string> = new Set(["name", "names", "words"]);
-/** Commands whose name operand is a new name, or that take none. */
-const NEW_NAME_COMMANDS: ReadonlySet<string> = new Set(["create"]);
-/** Operands that are a file of this machine, or of a sprite: `NAME:PATH`. */
-const FILE_OPERANDS: ReadonlySet<string> = new Set(["source", "destination"]);
-const PATH_OPTIONS: ReadonlySet<string> = new Set(["--home", "--file", "--tls-cert", "--tls-key"]);
-
-const NOTHING: Completion = { candidates: [], files: false };
+export const NOTHING: Completion = { candidates: [], files: false };
 
 /**
  * What fits at the cursor.
  * @param words of the command line after `hob`; the last is the one under the cursor, perhaps empty
- * @param spriteNames asked only where a sprite's name fits
+ * @param names asked only where a name fits
  */
-export async function complete(program: Command, words: readonly string[], spriteNames: () => Promise<string[]>): Promise<Completion> {
+export async function complete(program: Command, words: readonly string[], names: Names): Promise<Completion> {
   const current = words.at(-1) ?? "";
   const place = walk(program, words.slice(0, -1));
-  const found = await candidatesAt(place, current, spriteNames);
+  const found = await candidatesAt(place, current, names);
   return { files: found.files, candidates: found.candidates.filter((candidate) => candidate.value.startsWith(current)) };
 }
 
-/** Where in the grammar the cursor is. */
-interface Place {
-  command: Command;
-  /** the option whose value is being typed */
-  openOption: Option | undefined;
-  operands: number;
-  /** whether -s has named the sprite */
-  named: boolean;
-  afterDashes: boolean;
-}
-
-function walk(program: Command, words: readonly string[]): Place {
-  const place: Place = { command: program, openOption: undefined, operands: 0, named: false, afterDashes: false };
-  for (const word of words) {
-    if (place.openOption !== undefined) place.openOption = undefined;
-    else if (place.afterDashes) place.operands++;
-    else if (word === "--") place.afterDashes = true;
-    else if (word.startsWith("-")) enterOption(place, word);
-    else enterOperand(place, word);
-  }
-  return place;
-}
-
-function enterOption(place: Place, word: string): void {
-  const option = optionsOf(place.command).find(({ short, long }) => word === short || word === long);
-  if (option?.long === "--sprite" || word.startsWith("--sprite=")) place.named = true;
-  if (option?.required) place.openOption = option;
-}
-
-function enterOperand(place: Place, word: string): void {
-  const child = place.command.commands.find((command) => command.name() === word || command.aliases().includes(word));
-  if (child === undefined) place.operands++;
-  else place.command = child;
-}
-
-/** Options of the command and of those above it, hidden ones left out. */
-function optionsOf(command: Command): Option[] {
-  const own = command.options.filter((option) => !option.hidden);
-  return command.parent === null ? own : [...own, ...optionsOf(command.parent)];
-}
-
-async function candidatesAt(place: Place, current: string, spriteNames: () => Promise<string[]>): Promise<Completion> {
+async function candidatesAt(place: Place, current: string, names: Names): Promise<Completion> {
   const { command, openOption } = place;
-  const sprites = async (): Promise<Completion> => ({
-    candidates: (await spriteNames()).map((value) => ({ value, description: "sprite" })),
-    files: false,
-  });
-  if (openOption?.long === "--sprite") return sprites();
-  if (openOption !== undefined) return { candidates: choices(openOption.argChoices), files: PATH_OPTIONS.has(openOption.long ?? "") };
+  if (openOption !== undefined) return ofOption(place, openOption, current, names);
   if (place.afterDashes) return NOTHING;
+  const [, flag, value] = /^(--[^=]+)=(.*)$/s.exec(current) ?? [];
+  const option = flag === undefined ? undefined : findOption(command, flag);
+  if (option !== undefined) return withPrefix(`${flag}=`, await ofOption(place, option, value ?? "", names));
   if (current.startsWith("-")) return { candidates: optionCandidates(command), files: false };
-  if (command.commands.length > 0 && place.operands === 0) {
-    const names = command.registeredArguments.length > 0 && !place.named ? (await sprites()).candidates : [];
-    return { candidates: [...commandCandidates(command), ...names], files: false };
+  if (command.commands.length > 0 && place.operands.length === 0) {
+    const operands = await ofOperand(place, current, names);
+    return { ...operands, candidates: [...commandCandidates(command), ...operands.candidates] };
   }
-  const operand = operandAt(command, place.operands);
+  return ofOperand(place, current, names);
+}
+
+async function ofOption(place: Place, option: Option, current: string, names: Names): Promise<Completion> {
+  const values = optionValues(option);
+  if (values !== undefined) return { candidates: choices(values), files: false };
+  const kind = optionKind(place.command, option);
+  return kind === undefined ? NOTHING : thingsOf(kind, { current, names, sprite: spriteOf(place, names), taken: [] });
+}
+
+async function ofOperand(place: Place, current: string, names: Names): Promise<Completion> {
+  const { command, operands, sprite } = place;
+  const hasSprite = namesSpriteFirst(command);
+  // -s stands in the place of the first operand, and of no more of them where that may be given several times.
+  const isShifted = hasSprite && sprite !== undefined;
+  const index = operands.length + (isShifted ? 1 : 0);
+  const operand = operandAt(command, index);
   if (operand === undefined) return NOTHING;
   if (operand.argChoices !== undefined) return { candidates: choices(operand.argChoices), files: false };
-  if (FILE_OPERANDS.has(operand.name())) {
-    const { candidates } = await sprites();
-    return { candidates: candidates.map(({ value }) => ({ value: `${value}:`, description: "files of the sprite" })), files: true };
-  }
-  // The command that exec runs is a program inside the sprite: nothing of this machine fits.
-  const isSprite = SPRITE_OPERANDS.has(operand.name()) && !NEW_NAME_COMMANDS.has(command.name());
-  const wantsName = isSprite && !place.named && (operand.name() !== "words" || place.operands === 0);
-  return wantsName ? sprites() : NOTHING;
+  const kind = operandKind(command, operand.name());
+  // Of the words of exec only the first is a sprite: the others are a command inside.
+  if (kind === undefined || (operand.name() === "words" && index > 0) || (isShifted && kind === "sprite")) return NOTHING;
+  const taken = operand.variadic ? operands : [];
+  const found = await thingsOf(kind, { current, names, sprite: spriteOf(place, names), taken });
+  return index === 0 && hasSprite ? withThingsHere(found, place, current, names) : found;
 }
 
-function operandAt(command: Command, index: number): Argument | undefined {
-  const operands = command.registeredArguments;
-  const last = operands.at(-1);
-  return operands[index] ?? (last?.variadic === true ? last : undefined);
+/** In a folder with a sprite of its own the name may be left out: then what follows it fits too. */
+async function withThingsHere(found: Completion, { command }: Place, current: string, names: Names): Promise<Completion> {
+  const next = command.registeredArguments[1];
+  const kind = next === undefined ? undefined : operandKind(command, next.name());
+  const sprite = kind === undefined || next?.name() === "words" || !OF_SPRITES.has(kind) ? undefined : names.spriteHere();
+  if (kind === undefined || sprite === undefined) return found;
+  const here = await thingsOf(kind, { current, names, sprite, taken: [] });
+  return { ...found, candidates: [...found.candidates, ...here.candidates] };
 }
+
+const OF_SPRITES: ReadonlySet<Kind> = new Set(["session", "checkpoint", "service"]);
+
+/** The sprite whose things are meant. */
+const spriteOf = ({ command, operands, sprite }: Place, names: Names): string | undefined =>
+  sprite ?? (namesSpriteFirst(command) ? operands[0] : undefined) ?? names.spriteHere();
+
+const withPrefix = (prefix: string, { candidates, files }: Completion): Completion => ({
+  files,
+  candidates: candidates.map(({ value, description }) => ({ value: `${prefix}${value}`, description })),
+});
 
 function optionCandidates(command: Command): Candidate[] {
   const help = { value: "--help", description: "show help" };
@@ -119,4 +101,4 @@ function commandCandidates(command: Command): Candidate[] {
     .map((child) => ({ value: child.name(), description: child.description() }));
 }
 
-const choices = (values: readonly string[] | undefined): Candidate[] => (values ?? []).map((value) => ({ value, description: "" }));
+const choices = (values: readonly string[]): Candidate[] => values.map((value) => ({ value, description: "" }));

@@ -1,12 +1,14 @@
 import type { PrivilegesPolicy } from "@hob/protocol/api/policies.ts";
 import { HobError } from "@hob/protocol/errors.ts";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import type { Cli } from "../cli.ts";
 import { withExample } from "../program.ts";
 import { addSubcommand, type Invocation, type PolicyFlags, repeated } from "./subcommand.ts";
 
+const PROFILES = ["minimal", "standard", "privileged"] as const;
+
 interface SetFlags extends PolicyFlags {
-  profile?: string;
+  profile?: (typeof PROFILES)[number];
   device?: string[];
   /** commander's way to say --no-new-privileges */
   newPrivileges?: boolean;
@@ -32,7 +34,7 @@ export function registerPrivileges(policy: Command, cli: Cli): void {
     },
     (invocation: Invocation<SetFlags>) => set(cli, invocation),
   )
-    .option("--profile <profile>", "minimal, standard or privileged")
+    .addOption(new Option("--profile <profile>", "what root in the sprite may do").choices([...PROFILES]))
     .option("--device <path>", "leave this device, and none that is not named; repeatable", repeated)
     .option("--no-devices", "leave no device")
     .option("--no-new-privileges", "sudo and the like give nothing");

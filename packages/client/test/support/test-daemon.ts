@@ -34,7 +34,7 @@ export class TestDaemon {
   readonly requests: SeenRequest[] = [];
   /** text frames that exec clients have sent */
   readonly clientFrames: string[] = [];
-  /** answers of the routes of sessions, by method and the rest of the path */
+  /** answers of routes inside a sprite, by method and the rest of the path */
   readonly sessionAnswers = new Map<string, { status: number; body: string }>();
   readonly broken = new BrokenSessions();
   /** clients of ports/watch, to which a test may send */
@@ -140,7 +140,7 @@ export class TestDaemon {
 
   #answer(request: IncomingMessage, url: URL, body: string): NonNullable<Faults["answer"]> {
     if (request.headers.authorization !== `Bearer ${TEST_TOKEN}`) return { status: 401, body: errorBody("unauthorized", "no such token") };
-    const [, route] = /^\/v1\/sprites\/[^/]+(\/exec.*)$/.exec(url.pathname) ?? [];
+    const [, route] = /^\/v1\/sprites\/[^/]+(\/(?:exec|checkpoints|services|fs)\b.*)$/.exec(url.pathname) ?? [];
     const prepared = route === undefined ? undefined : this.sessionAnswers.get(`${request.method} ${route}`);
     if (prepared !== undefined) return prepared;
     const [, name, resource] = /^\/v1\/sprites(?:\/([^/]+))?(?:\/([^/]+))?$/.exec(url.pathname) ?? [];
