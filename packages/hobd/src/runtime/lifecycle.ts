@@ -3,7 +3,7 @@ import { HobError, type Identity } from "@hob/protocol";
 import type { Logger } from "pino";
 import type { Vm } from "../vmm/driver.ts";
 import { consoleEnd, pilotAnnounced } from "./announcement.ts";
-import { writeBootConfig } from "./boot-config.ts";
+import { rememberIdentity, writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
 import { type SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
@@ -67,7 +67,6 @@ export class VmLifecycle {
     const link = await links.forRemote(files, entry.id);
     await templates.clone(template, files);
     await this.restore(entry, identity, machine, template.pilotToken, link);
-    await writeBootConfig(files.bootConfig, identity.pilotToken, identity);
     await this.saved.noteImages(files);
   }
 
@@ -86,13 +85,15 @@ export class VmLifecycle {
   /** @param token what the pilot in the saved memory accepts */
   async restore(entry: SpriteEntry, identity: Identity, machine: MachineSpec, token: string, link: StorageLink): Promise<void> {
     const start = performance.now();
-    const vm = await restoreVm(this.#parts.factory, this.#parts.paths.sprite(entry.id), machine);
+    const files = this.#parts.paths.sprite(entry.id);
+    const vm = await restoreVm(this.#parts.factory, files, machine);
     this.#parts.log.info({ id: entry.id, vmmMs: Math.round(performance.now() - start) }, "memory restored");
     await this.#bringUp(entry, identity, vm, link, async (alive) => {
       const pilot = new PilotClient(vm.pilotPort, token);
       await pilot.resumed(identity, link.told, RESUME_TIMEOUT_MS, alive);
       this.#connect(entry, identity, vm, link);
       await link.settle(pilot);
+      await rememberIdentity(files.bootConfig, identity, link.settled);
     });
   }
 
@@ -132,6 +133,7 @@ export class VmLifecycle {
       // The earlier daemon may have died between the restore and this; once more does no harm.
       await pilot.resumed(identity, link.told, RESUME_TIMEOUT_MS, () => true);
       await link.settle(pilot);
+      await rememberIdentity(files.bootConfig, identity, link.settled);
       this.#attach(entry, identity, vm, link);
     } catch (error) {
       log.warn({ id: entry.id, err: error }, "a VM of an earlier daemon does not answer, or another host owns its sprite; it is ended");
@@ -140,10 +142,7 @@ export class VmLifecycle {
     }
   }
 
-  /**
-   * Saves and ends the VM of a sprite whose data is on its disk. When that fails the VM goes on, if it can.
-   * @throws what the save threw
-   */
+  /** Saves and ends the VM of a sprite whose data is on its disk. When that fails the VM goes on, if it can. @throws what it threw */
   async sleep(entry: SpriteEntry): Promise<void> {
     const { vm } = entry;
     if (vm === undefined) return;

@@ -23,6 +23,12 @@ export class StorageLink implements Disposable {
     return this.#claim.assignment;
   }
 
+  /** What it is once the pilot has its volume: there is nothing to fetch any more. */
+  get settled(): StorageAssignment {
+    const { base: _, ...settled } = this.assignment;
+    return settled;
+  }
+
   /** for `resumed` */
   get told(): ResumedStorage {
     return { storage: this.assignment, start: this.start };

@@ -2,7 +2,6 @@ import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { HobError, type Identity, type PilotActivity, type SpriteStatus } from "@hob/protocol";
 import type { Logger } from "pino";
-import { writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
 import { SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { VmLifecycle } from "./lifecycle.ts";
@@ -54,8 +53,6 @@ export class VmRuntime implements SpriteRuntime {
           { id: identity.id, cloneMs: Math.round(clonedMs), restoreMs: Math.round(totalMs - clonedMs) },
           "forked from template",
         );
-        // From now on a start from the disk takes the identity from there.
-        await writeBootConfig(files.bootConfig, identity.pilotToken, identity);
         await this.#lifecycle.saved.noteImages(files);
       } catch (error) {
         await this.#remove(entry);
