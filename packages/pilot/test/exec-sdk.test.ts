@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ExecError, type Sprite, type SpriteCommand, SpritesClient } from "@fly/sprites";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { type ExecServer, startExecServer } from "./support/exec-server.ts";
-import { type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { startExecServer } from "./support/exec-server.ts";
+import { waitFor } from "./support/helper.ts";
 
 /** The published JavaScript SDK against the real endpoint, helper and container. */
 /**
@@ -23,22 +24,10 @@ async function severalTries(attempt: () => Promise<void>): Promise<void> {
 }
 
 describe("exec through the SDK", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: ExecServer;
+  const suite = useContainer(startExecServer);
   let sprite: Sprite;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startExecServer(helper.client, container);
-    sprite = new SpritesClient("token", { baseURL: server.baseURL }).sprite("test");
-  });
-  after(async () => {
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
+  before(() => {
+    sprite = new SpritesClient("token", { baseURL: suite.server.baseURL }).sprite("test");
   });
 
   const sh = (script: string, options = {}) => sprite.execFile("sh", ["-c", script], options);
@@ -155,14 +144,14 @@ describe("exec through the SDK", { skip: containerUnavailable() ?? false }, () =
   test("a command without a terminal outlives its client for its grace time", async () => {
     const command = sprite.spawn("sleep", ["60"], { maxRunAfterDisconnect: "300ms" });
     await once(command, "spawn");
-    const [plain] = server.endpoint.sessions.list();
+    const [plain] = suite.server.endpoint.sessions.list();
     assert.ok(plain);
     closeSocket(command);
     await sleep(150);
     assert.ok(exists(plain.process.pid), "still in its grace time");
     assert.equal(await plain.done, 129);
     await waitFor(() => !exists(plain.process.pid), "end of the process");
-    assert.equal(server.endpoint.sessions.size, 0);
+    assert.equal(suite.server.endpoint.sessions.size, 0);
   });
 
   test("HTTP exec", async () => {
@@ -186,7 +175,7 @@ describe("exec through the SDK", { skip: containerUnavailable() ?? false }, () =
   test("neither arguments nor variables are logged", async () => {
     await sprite.execFile("echo", ["s3cret-argument"], { env: { A: "s3cret-value" } });
     await sprite.execFile("x", [], { cwd: "relative-s3cret" }).catch(() => {});
-    assert.doesNotMatch(server.log(), /s3cret/);
+    assert.doesNotMatch(suite.server.log(), /s3cret/);
   });
 
   // Last: the container does not come back.
@@ -198,13 +187,13 @@ describe("exec through the SDK", { skip: containerUnavailable() ?? false }, () =
     const shown = collect(terminal);
     await Promise.all([once(plain, "spawn"), once(terminal, "spawn")]);
     const ends = Promise.all([exit(plain), exit(terminal)]);
-    container.stop();
+    suite.container.stop();
     assert.deepEqual(await ends, [137, 1]);
     assert.match(errors, /^hob: the sprite's container has stopped/);
     assert.match(shown(), /hob: the sprite's container has stopped/);
-    server.setState("stopped");
+    suite.server.setState("stopped");
     await assert.rejects(sprite.exec("true"));
-    server.containerStopped();
+    suite.server.containerStopped();
   });
 });
 

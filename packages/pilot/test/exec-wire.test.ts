@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request } from "node:http";
 import { connect } from "node:net";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WebSocket } from "ws";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { type ExecServer, startExecServer } from "./support/exec-server.ts";
-import { type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { startExecServer } from "./support/exec-server.ts";
+import { startHelper, waitFor } from "./support/helper.ts";
 
 interface Received {
   frames: (string | Buffer)[];
@@ -16,24 +17,10 @@ interface Received {
 
 /** What the SDK does not show: the frames themselves, their order, bad requests, and clients that misbehave. */
 describe("exec on the wire", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: ExecServer;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startExecServer(helper.client, container);
-  });
-  after(async () => {
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
-  });
+  const suite = useContainer(startExecServer);
 
   const open = (query: string) => {
-    const socket = new WebSocket(`${server.webSocketURL}/exec?${query}`);
+    const socket = new WebSocket(`${suite.server.webSocketURL}/exec?${query}`);
     const received: Received = { frames: [], closeCode: 0 };
     socket.on("message", (data, isBinary) => received.frames.push(isBinary ? (data as Buffer) : String(data)));
     const closed = once(socket, "close").then(([code]) => {
@@ -111,10 +98,10 @@ describe("exec on the wire", { skip: containerUnavailable() ?? false }, () => {
   test("a message above the limit closes the connection and ends the command", async () => {
     const { socket, closed } = open(`${script("sleep 60")}&stdin=true&max_run_after_disconnect=10ms`);
     await once(socket, "open");
-    await waitFor(() => server.endpoint.sessions.size === 1, "session");
+    await waitFor(() => suite.server.endpoint.sessions.size === 1, "session");
     socket.send(Buffer.alloc(2 * 1024 * 1024));
     assert.equal((await closed).closeCode, 1009);
-    await waitFor(() => server.endpoint.sessions.size === 0, "end of the session");
+    await waitFor(() => suite.server.endpoint.sessions.size === 0, "end of the session");
   });
 
   test("a client that does not read slows the command down, and gets everything when it does", async () => {
@@ -125,7 +112,7 @@ describe("exec on the wire", { skip: containerUnavailable() ?? false }, () => {
     const before = process.memoryUsage().arrayBuffers;
     await sleep(300);
     assert.ok(process.memoryUsage().arrayBuffers - before < 8_000_000, "no buffering without bound");
-    const [session] = server.endpoint.sessions.list();
+    const [session] = suite.server.endpoint.sessions.list();
     assert.ok(session !== undefined, "the command waits for its client");
     socket.resume();
     await closed;
@@ -141,37 +128,37 @@ describe("exec on the wire", { skip: containerUnavailable() ?? false }, () => {
       ["/v1/sprites/test/control", 404, "not_found"],
     ];
     for (const [path, status, code] of cases) {
-      const answer = await upgrade(server.baseURL + path);
+      const answer = await upgrade(suite.server.baseURL + path);
       assert.equal(answer.status, status);
       assert.equal(JSON.parse(answer.body).error, code);
     }
-    server.setState("stopped");
-    const stopped = await upgrade(`${server.baseURL}/v1/sprites/test/exec?cmd=true`);
-    server.setState("running");
+    suite.server.setState("stopped");
+    const stopped = await upgrade(`${suite.server.baseURL}/v1/sprites/test/exec?cmd=true`);
+    suite.server.setState("running");
     assert.equal(JSON.parse(stopped.body).error, "container_stopped");
     assert.equal(stopped.status, 503);
-    const posted = await fetch(`${server.baseURL}/v1/sprites/test/exec`, { method: "POST" });
+    const posted = await fetch(`${suite.server.baseURL}/v1/sprites/test/exec`, { method: "POST" });
     assert.equal(posted.status, 400);
-    const large = await fetch(`${server.baseURL}/v1/sprites/test/exec?cmd=cat&stdin=true`, {
+    const large = await fetch(`${suite.server.baseURL}/v1/sprites/test/exec?cmd=cat&stdin=true`, {
       method: "POST",
       body: Buffer.alloc(10 * 1024 * 1024 + 1),
     });
     assert.equal(large.status, 413);
-    assert.equal((await fetch(`${server.baseURL}/v1/sprites/test/control`)).status, 404);
+    assert.equal((await fetch(`${suite.server.baseURL}/v1/sprites/test/control`)).status, 404);
   });
 
   test("a malformed handshake leaves no process behind", async () => {
-    const socket = connect(Number(new URL(server.baseURL).port), "127.0.0.1");
+    const socket = connect(Number(new URL(suite.server.baseURL).port), "127.0.0.1");
     socket.write("GET /v1/sprites/test/exec?cmd=sleep&cmd=60 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     const [answer] = await once(socket, "data");
     assert.match(String(answer), /^HTTP\/1\.1 400/);
     socket.destroy();
-    assert.equal(server.endpoint.sessions.size, 0);
+    assert.equal(suite.server.endpoint.sessions.size, 0);
   });
 
   test("a client that resets the connection at any point harms nobody", async () => {
     for (let delay = 0; delay < 20; delay++) {
-      const socket = connect(Number(new URL(server.baseURL).port), "127.0.0.1");
+      const socket = connect(Number(new URL(suite.server.baseURL).port), "127.0.0.1");
       socket.on("error", () => {});
       socket.write(
         "GET /v1/sprites/test/exec?cmd=yes&max_run_after_disconnect=10ms HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
@@ -179,7 +166,7 @@ describe("exec on the wire", { skip: containerUnavailable() ?? false }, () => {
       await sleep(delay);
       socket.resetAndDestroy();
     }
-    await waitFor(() => server.endpoint.sessions.size === 0, "end of all sessions");
+    await waitFor(() => suite.server.endpoint.sessions.size === 0, "end of all sessions");
     assert.equal((await open("cmd=true").closed).closeCode, 1000);
   });
 
@@ -194,7 +181,7 @@ describe("exec on the wire", { skip: containerUnavailable() ?? false }, () => {
 
   test("a helper that dies ends its sessions as failed, never as 0", async () => {
     const own = await startHelper();
-    const other = await startExecServer(own.client, container);
+    const other = await startExecServer(own.client, suite.container);
     try {
       const socket = new WebSocket(`${other.webSocketURL}/exec?cmd=sleep&cmd=60`);
       const frames: Buffer[] = [];

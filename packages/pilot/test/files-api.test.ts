@@ -1,40 +1,28 @@
 import assert from "node:assert/strict";
 import { request } from "node:http";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { FilesystemError } from "@fly/sprites";
 import { fileChmodAnswer, fileCopyAnswer, fileErrorBody, fileListAnswer, fileWriteAnswer } from "@hob/protocol";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { type FilesServer, startFilesServer } from "./support/files-server.ts";
-import { collect, type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { startFilesServer } from "./support/files-server.ts";
+import { collect, waitFor } from "./support/helper.ts";
 
 const LIMIT = { timeout: 60_000 };
 
 describe("files over the API", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: FilesServer;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startFilesServer(helper.client, container);
-  });
-  after(async () => {
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
-  });
+  const suite = useContainer(startFilesServer);
 
   const run = async (script: string, user: "sprite" | "root" = "sprite") => {
     const ids = user === "root" ? { uid: 0, gid: 0 } : { uid: 1000, gid: 1000 };
     const spec = { argv: ["bash", "-c", script], env: { PATH: "/usr/bin:/bin" }, cwd: "/home/sprite", user, ...ids };
-    const { code, stdout, stderr } = await collect(helper.client, { ...spec, target: container.target });
+    const { code, stdout, stderr } = await collect(suite.helper.client, { ...spec, target: suite.container.target });
     assert.equal(code, 0, stderr);
     return stdout.trim();
   };
-  const put = (target: string, body: string | Uint8Array<ArrayBuffer> = "") => server.fetch(`write?${target}`, { method: "PUT", body });
-  const post = (name: string, body: object) => server.fetch(name, { method: "POST", body: JSON.stringify(body) });
+  const put = (target: string, body: string | Uint8Array<ArrayBuffer> = "") =>
+    suite.server.fetch(`write?${target}`, { method: "PUT", body });
+  const post = (name: string, body: object) => suite.server.fetch(name, { method: "POST", body: JSON.stringify(body) });
   const refusal = async (answer: Promise<Response>) => {
     const response = await answer;
     const body = fileErrorBody.parse(await response.json());
@@ -47,7 +35,7 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
     const written = fileWriteAnswer.parse(await (await put("path=range.bin&workingDir=/home/sprite", content)).json());
     assert.deepEqual(written, { path: home("range.bin"), size: 100_000, mode: "0644" });
     const read = async (range?: string) =>
-      server.fetch(`read?path=${home("range.bin")}`, range === undefined ? {} : { headers: { range } });
+      suite.server.fetch(`read?path=${home("range.bin")}`, range === undefined ? {} : { headers: { range } });
     const whole = await read();
     assert.equal(whole.status, 200);
     assert.equal(whole.headers.get("content-type"), "application/octet-stream");
@@ -70,24 +58,24 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
     const beyond = await read("bytes=100000-");
     assert.deepEqual([beyond.status, beyond.headers.get("content-range")], [416, "bytes */100000"]);
     for (const ignored of ["bytes=5-2", "bytes=1-2,5-6", "items=1-2", "bytes=-"]) assert.equal((await read(ignored)).status, 200, ignored);
-    const head = await server.fetch(`read?path=${home("range.bin")}`, { method: "HEAD" });
+    const head = await suite.server.fetch(`read?path=${home("range.bin")}`, { method: "HEAD" });
     assert.deepEqual([head.status, head.headers.get("content-length"), await head.text()], [200, "100000", ""]);
     const etag = head.headers.get("etag") ?? "";
-    assert.equal((await server.fetch(`read?path=${home("range.bin")}`, { headers: { "if-none-match": etag } })).status, 304);
+    assert.equal((await suite.server.fetch(`read?path=${home("range.bin")}`, { headers: { "if-none-match": etag } })).status, 304);
   });
 
   test("files whose size the kernel does not know beforehand, and empty ones", LIMIT, async () => {
-    assert.match(await (await server.fetch("read?path=/proc/self/status")).text(), /Uid:\t1000\t1000/);
-    assert.match(await (await server.fetch("read?path=/proc/self/status&asRoot=true")).text(), /Uid:\t0\t0/);
+    assert.match(await (await suite.server.fetch("read?path=/proc/self/status")).text(), /Uid:\t1000\t1000/);
+    assert.match(await (await suite.server.fetch("read?path=/proc/self/status&asRoot=true")).text(), /Uid:\t0\t0/);
     await put(`path=${home("empty")}`);
-    const empty = await server.fetch(`read?path=${home("empty")}`);
+    const empty = await suite.server.fetch(`read?path=${home("empty")}`);
     assert.deepEqual([empty.status, empty.headers.get("content-length"), await empty.text()], [200, "0", ""]);
-    assert.equal((await server.fetch(`read?path=${home("empty")}`, { headers: { range: "bytes=0-5" } })).status, 416);
+    assert.equal((await suite.server.fetch(`read?path=${home("empty")}`, { headers: { range: "bytes=0-5" } })).status, 416);
   });
 
   test("each kind of failure has its code and status", LIMIT, async () => {
     await run("mkdir -p d/full; touch f d/full/x; chmod 000 f; ln -sfn loop loop; mkfifo -m 600 fifo");
-    const read = (path: string) => refusal(server.fetch(`read?workingDir=/home/sprite&path=${path}`));
+    const read = (path: string) => refusal(suite.server.fetch(`read?workingDir=/home/sprite&path=${path}`));
     assert.deepEqual(await read("nope"), [404, "ENOENT"]);
     assert.deepEqual(await read("d"), [400, "EISDIR"]);
     assert.deepEqual(await read("f"), [403, "EACCES"]);
@@ -98,8 +86,8 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
     assert.deepEqual(await read("x".repeat(300)), [400, "EINVAL"]);
     assert.deepEqual(await read("d/".repeat(3000)), [400, "EINVAL"]);
     assert.deepEqual(await read("a%00b"), [400, "EINVAL"]);
-    assert.deepEqual(await refusal(server.fetch("read")), [400, "EINVAL"]);
-    assert.deepEqual(await refusal(server.fetch("read?path=x&asRoot=maybe")), [400, "EINVAL"]);
+    assert.deepEqual(await refusal(suite.server.fetch("read")), [400, "EINVAL"]);
+    assert.deepEqual(await refusal(suite.server.fetch("read?path=x&asRoot=maybe")), [400, "EINVAL"]);
     const write = (path: string) => refusal(put(`workingDir=/home/sprite&path=${path}`, "x"));
     assert.deepEqual(await write("d"), [400, "EISDIR"]);
     assert.deepEqual(await write("d/"), [400, "EISDIR"]);
@@ -109,7 +97,7 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
     assert.deepEqual(await write("fifo"), [400, "EINVAL"]);
     assert.deepEqual(await write("/etc/passwd"), [403, "EACCES"]);
     assert.deepEqual(await refusal(put(`path=${home("m")}&mode=9`)), [400, "EINVAL"]);
-    const remove = (path: string) => refusal(server.fetch(`delete?path=${path}&workingDir=/home/sprite`, { method: "DELETE" }));
+    const remove = (path: string) => refusal(suite.server.fetch(`delete?path=${path}&workingDir=/home/sprite`, { method: "DELETE" }));
     assert.deepEqual(await remove("nope"), [404, "ENOENT"]);
     assert.deepEqual(await remove("d/full"), [409, "ENOTEMPTY"]);
     assert.deepEqual(await remove("d/.."), [400, "EINVAL"]);
@@ -121,11 +109,11 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
     assert.deepEqual(await refusal(post("chown", { path: home("d"), uid: "nobody-of-this-name" })), [400, "EINVAL"]);
     assert.deepEqual(await refusal(post("chown", { path: home("d"), uid: 0 })), [403, "EPERM"]);
     assert.deepEqual(await refusal(post("chown", { path: home("d") })), [400, "EINVAL"]);
-    assert.deepEqual(await refusal(server.fetch("rename", { method: "POST", body: "{" })), [400, "EINVAL"]);
-    assert.deepEqual(await refusal(server.fetch("rename", { method: "POST", body: "[]" })), [400, "EINVAL"]);
-    assert.equal((await server.fetch("read?path=x", { method: "POST" })).status, 405);
-    assert.equal((await server.fetch("nothing")).status, 404);
-    const below = await server.fetch("delete?path=/home/sprite/d&recursive=true", { method: "DELETE" });
+    assert.deepEqual(await refusal(suite.server.fetch("rename", { method: "POST", body: "{" })), [400, "EINVAL"]);
+    assert.deepEqual(await refusal(suite.server.fetch("rename", { method: "POST", body: "[]" })), [400, "EINVAL"]);
+    assert.equal((await suite.server.fetch("read?path=x", { method: "POST" })).status, 405);
+    assert.equal((await suite.server.fetch("nothing")).status, 404);
+    const below = await suite.server.fetch("delete?path=/home/sprite/d&recursive=true", { method: "DELETE" });
     assert.equal(below.status, 200);
   });
 
@@ -169,16 +157,16 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
       const answer = fileChmodAnswer.parse(await (await post("chmod", { path: "modes/c", mode: given })).json());
       assert.deepEqual(answer, { affected: [{ path: home("modes/c"), mode: wanted }], count: 1 });
     }
-    assert.equal((await server.fetch("chmod?path=modes/c&mode=0600", { method: "POST" })).status, 200, "in the query");
-    await server.sdk("/home/sprite").mkdir("marked");
+    assert.equal((await suite.server.fetch("chmod?path=modes/c&mode=0600", { method: "POST" })).status, 200, "in the query");
+    await suite.server.sdk("/home/sprite").mkdir("marked");
     assert.equal(await run("stat -c %F marked; ls -A marked"), "directory");
-    await assert.rejects(server.sdk("/home/sprite").mkdir("not/marked"), { code: "ENOENT" });
+    await assert.rejects(suite.server.sdk("/home/sprite").mkdir("not/marked"), { code: "ENOENT" });
   });
 
   test("lists: one file, a directory, a tree, patterns", LIMIT, async () => {
     await run("mkdir -p l/sub/deep; cd l; touch b.txt a.txt .hidden sub/c.txt sub/deep/d.txt; ln -s a.txt link; ln -s nowhere dangling");
     const list = async (query: string) =>
-      fileListAnswer.parse(await (await server.fetch(`list?workingDir=/home/sprite/l&${query}`)).json());
+      fileListAnswer.parse(await (await suite.server.fetch(`list?workingDir=/home/sprite/l&${query}`)).json());
     const names = async (query: string) => (await list(query)).entries.map((entry) => entry.name);
     assert.deepEqual(await names("path=."), [".hidden", "a.txt", "b.txt", "dangling", "link", "sub"]);
     assert.deepEqual(await names("path=&pattern=*.txt"), ["a.txt", "b.txt"]);
@@ -200,10 +188,10 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
     assert.deepEqual([link?.type, link?.target, link?.path], ["symlink", "a.txt", home("l/link")]);
     const itself = await list("path=.&stat=true");
     assert.deepEqual([itself.count, itself.entries[0]?.isDir, itself.entries[0]?.path], [1, true, home("l")]);
-    assert.deepEqual(await refusal(server.fetch(`list?path=${home("l/dangling")}`)), [404, "ENOENT"]);
+    assert.deepEqual(await refusal(suite.server.fetch(`list?path=${home("l/dangling")}`)), [404, "ENOENT"]);
     await run("mkdir l/secret; touch l/secret/x; chmod 0 l/secret");
     assert.ok((await names("path=.&recursive=true")).includes("secret"), "an unreadable directory is named, its content left out");
-    assert.deepEqual(await refusal(server.fetch(`list?path=${home("l/secret")}`)), [403, "EACCES"]);
+    assert.deepEqual(await refusal(suite.server.fetch(`list?path=${home("l/secret")}`)), [403, "EACCES"]);
   });
 
   test("copies: trees with links, attributes, no copy into itself", LIMIT, async () => {
@@ -252,13 +240,13 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
         controller.close();
       },
     });
-    const streamed = await server.fetch("write?path=large", { method: "PUT", body: chunked, duplex: "half" } as RequestInit);
+    const streamed = await suite.server.fetch("write?path=large", { method: "PUT", body: chunked, duplex: "half" } as RequestInit);
     assert.equal(streamed.status, 413);
-    assert.deepEqual(await refusal(server.fetch("read?path=large")), [404, "ENOENT"]);
+    assert.deepEqual(await refusal(suite.server.fetch("read?path=large")), [404, "ENOENT"]);
     assert.equal((await put("path=large&large=true", large)).status, 200);
     assert.equal((await put("path=kept", "kept")).status, 200);
-    const { hostname, port } = new URL(server.baseURL);
-    const headers = { authorization: server.authorization, "content-length": 1_000_000 };
+    const { hostname, port } = new URL(suite.server.baseURL);
+    const headers = { authorization: suite.server.authorization, "content-length": 1_000_000 };
     const cut = request({ hostname, port, method: "PUT", path: "/v1/sprites/box/fs/write?path=kept", headers });
     cut.on("error", () => {});
     cut.write(Buffer.alloc(500_000));
@@ -269,7 +257,7 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
   });
 
   test("every method of the SDK's filesystem", LIMIT, async () => {
-    const fs = server.sdk("/home/sprite");
+    const fs = suite.server.sdk("/home/sprite");
     await fs.writeFile("sdk/one.txt", "one", { mode: 0o600 });
     assert.equal(await fs.readFile("sdk/one.txt", "utf8"), "one");
     await fs.appendFile("sdk/one.txt", " two");
@@ -326,7 +314,7 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
   });
 
   test("nothing of the user's own programs is needed", LIMIT, async () => {
-    const fs = server.sdk("/");
+    const fs = suite.server.sdk("/");
     await run("mount -t tmpfs none /usr", "root");
     await assert.rejects(run("true"));
     await fs.writeFile("/home/sprite/rescue", "saved");

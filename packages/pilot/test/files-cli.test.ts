@@ -14,35 +14,23 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { type FilesServer, startFilesServer } from "./support/files-server.ts";
-import { collect, type RunningHelper, startHelper } from "./support/helper.ts";
+import { after, describe, test } from "node:test";
+import { containerUnavailable } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { startFilesServer } from "./support/files-server.ts";
+import { collect } from "./support/helper.ts";
 
 const HOB = new URL("../../../bin/hob", import.meta.url).pathname;
 const LIMIT = { timeout: 90_000 };
 
 describe("hob cp, and the files of hob exec", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: FilesServer;
-  let local: string;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startFilesServer(helper.client, container);
-    local = mkdtempSync(join(tmpdir(), "hob-cp-test-"));
-  });
-  after(async () => {
-    rmSync(local, { recursive: true, force: true });
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    await helper[Symbol.asyncDispose]();
-  });
+  const suite = useContainer(startFilesServer);
+  const local = mkdtempSync(join(tmpdir(), "hob-cp-test-"));
+  after(() => rmSync(local, { recursive: true, force: true }));
 
   /** The CLI as a process of its own, in the folder `local`. */
   const hob = (args: string[], input = ""): Promise<{ status: number | null; stdout: string; stderr: string }> => {
-    const flags = ["--url", server.baseURL, "--token", server.authorization.replace("Bearer ", "")];
+    const flags = ["--url", suite.server.baseURL, "--token", suite.server.authorization.replace("Bearer ", "")];
     const child = spawn(HOB, [...flags, ...args], { cwd: local, env: { ...process.env, HOB_HOME: local, NO_COLOR: "1" } });
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (chunk) => (stdout += chunk));
@@ -70,7 +58,7 @@ describe("hob cp, and the files of hob exec", { skip: containerUnavailable() ?? 
       gid: 1000,
       user: "sprite",
     };
-    const { code, stdout, stderr } = await collect(helper.client, { ...spec, target: container.target });
+    const { code, stdout, stderr } = await collect(suite.helper.client, { ...spec, target: suite.container.target });
     assert.equal(code, 0, stderr);
     return stdout.trim();
   };

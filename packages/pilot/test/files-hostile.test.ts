@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileListAnswer } from "@hob/protocol";
 import type { HelperProcess } from "../src/helper/index.ts";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { type FilesServer, startFilesServer } from "./support/files-server.ts";
-import { collect, type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { startFilesServer } from "./support/files-server.ts";
+import { collect, waitFor } from "./support/helper.ts";
 
 const LIMIT = { timeout: 120_000 };
 /** Attempts of each race; without protection, it is lost within a few. */
@@ -23,25 +24,11 @@ const SWAPPER = `
   }`;
 
 describe("files against hostile users", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: FilesServer;
+  const suite = useContainer(startFilesServer);
   /** a file of the machine that is not in the container */
   const outside = `/dev/shm/hob-files-test-${process.pid}`;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startFilesServer(helper.client, container);
-    writeFileSync(outside, "outside");
-  });
-  after(async () => {
-    rmSync(outside, { force: true });
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
-  });
+  before(() => writeFileSync(outside, "outside"));
+  after(() => rmSync(outside, { force: true }));
 
   const spec = (argv: string[], user: "sprite" | "root" = "sprite") => ({
     argv,
@@ -49,22 +36,22 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
     cwd: "/home/sprite",
     user,
     ...(user === "root" ? { uid: 0, gid: 0 } : { uid: 1000, gid: 1000 }),
-    target: container.target,
+    target: suite.container.target,
   });
   const run = async (script: string, user: "sprite" | "root" = "sprite") => {
-    const { code, stdout, stderr } = await collect(helper.client, spec(["bash", "-c", script], user));
+    const { code, stdout, stderr } = await collect(suite.helper.client, spec(["bash", "-c", script], user));
     assert.equal(code, 0, stderr);
     return stdout.trim();
   };
-  const perl = (script: string, ...args: string[]) => collect(helper.client, spec(["perl", "-e", script, ...args]));
-  const text = async (target: string) => (await server.fetch(target)).text();
-  const json = async (target: string, init?: RequestInit) => (await server.fetch(target, init)).json();
-  const remove = (path: string, more = "") => server.fetch(`delete?path=${path}&recursive=true${more}`, { method: "DELETE" });
-  const post = (name: string, body: object) => server.fetch(name, { method: "POST", body: JSON.stringify(body) });
+  const perl = (script: string, ...args: string[]) => collect(suite.helper.client, spec(["perl", "-e", script, ...args]));
+  const text = async (target: string) => (await suite.server.fetch(target)).text();
+  const json = async (target: string, init?: RequestInit) => (await suite.server.fetch(target, init)).json();
+  const remove = (path: string, more = "") => suite.server.fetch(`delete?path=${path}&recursive=true${more}`, { method: "DELETE" });
+  const post = (name: string, body: object) => suite.server.fetch(name, { method: "POST", body: JSON.stringify(body) });
   /** Runs `attempt` many times while a directory and a link change places. */
   const racing = async (target: string, attempt: () => Promise<unknown>) => {
     await run("mkdir -p race");
-    const swapper: HelperProcess = await helper.client.exec({ ...spec(["perl", "-e", SWAPPER, target]), cwd: "/home/sprite/race" });
+    const swapper: HelperProcess = await suite.helper.client.exec({ ...spec(["perl", "-e", SWAPPER, target]), cwd: "/home/sprite/race" });
     await new Promise<void>((resolve) => swapper.start({ stdout: () => resolve(), stderr: () => {} }));
     try {
       for (let round = 0; round < ATTEMPTS; round++) await attempt();
@@ -81,19 +68,19 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
     tries.push(`/proc/self/cwd${outside}`, "/proc/self/fd/3", "/proc/self/exe", "/dev/fd/3", `../../..${outside}`);
     for (const asRoot of ["false", "true"]) {
       for (const path of tries) {
-        const answer = await server.fetch(`read?workingDir=/home/sprite&asRoot=${asRoot}&path=${path}`);
+        const answer = await suite.server.fetch(`read?workingDir=/home/sprite&asRoot=${asRoot}&path=${path}`);
         assert.ok(answer.status === 404 || answer.status === 400 || answer.status === 403, `${path}: ${answer.status}`);
         assert.doesNotMatch(await answer.text(), /^outside/);
       }
     }
-    const written = await server.fetch(`write?asRoot=true&mkdirParents=true&path=${outside}`, { method: "PUT", body: "inside" });
+    const written = await suite.server.fetch(`write?asRoot=true&mkdirParents=true&path=${outside}`, { method: "PUT", body: "inside" });
     assert.equal(written.status, 200, "the same path inside is another file");
     assert.equal(readFileSync(outside, "utf8"), "outside");
     assert.equal(await text(`read?path=${outside}`), "inside");
   });
 
   test("root of the container is no more than that", LIMIT, async () => {
-    const answer = await server.fetch("write?asRoot=true&path=/proc/sys/kernel/core_pattern", { method: "PUT", body: "x" });
+    const answer = await suite.server.fetch("write?asRoot=true&path=/proc/sys/kernel/core_pattern", { method: "PUT", body: "x" });
     assert.ok(answer.status >= 400 && answer.status < 500, String(answer.status));
     assert.match(await text("read?asRoot=true&path=/proc/self/uid_map"), /0 +100000 +65536/);
     const chown = await post("chown", { path: "/home/sprite", uid: 70_000, asRoot: true });
@@ -104,7 +91,7 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
     await run("mkdir -m 700 -p /home/private; echo private > /home/private/swapped", "root");
     const seen = new Set<number>();
     await racing("/home/private", async () => {
-      const answer = await server.fetch("read?path=/home/sprite/race/tree/swap/swapped");
+      const answer = await suite.server.fetch("read?path=/home/sprite/race/tree/swap/swapped");
       seen.add(answer.status);
     });
     assert.deepEqual([...seen].sort(), [403, 404], "refused through the link, absent in the directory");
@@ -138,10 +125,10 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
   test("FIFOs and devices hold nobody up", LIMIT, async () => {
     await run("mkdir special; cd special; mkfifo pipe; ln -s pipe link; touch file");
     for (const path of ["pipe", "link", "/dev/ptmx", "/dev/pts"]) {
-      const answer = await server.fetch(`read?workingDir=/home/sprite/special&path=${path}`);
+      const answer = await suite.server.fetch(`read?workingDir=/home/sprite/special&path=${path}`);
       assert.equal(answer.status, 400, path);
       assert.ok(
-        (await server.fetch(`write?workingDir=/home/sprite/special&path=${path}`, { method: "PUT", body: "x" })).status >= 400,
+        (await suite.server.fetch(`write?workingDir=/home/sprite/special&path=${path}`, { method: "PUT", body: "x" })).status >= 400,
         path,
       );
     }
@@ -150,7 +137,7 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
     // By the API itself: a shell would wait for the FIFO.
     const away = { source: "/etc/passwd", dest: "/etc/passwd.away", asRoot: true };
     assert.equal((await post("rename", away)).status, 200);
-    await collect(helper.client, spec(["mkfifo", "/etc/passwd"], "root"));
+    await collect(suite.helper.client, spec(["mkfifo", "/etc/passwd"], "root"));
     assert.equal((await post("chown", { path: "/home/sprite/special", uid: "sprite" })).status, 400);
     assert.equal((await post("rename", { ...away, source: away.dest, dest: away.source })).status, 200);
   });
@@ -167,25 +154,25 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
         JSON.stringify(name),
       );
     }
-    assert.equal((await server.fetch(`read?path=${encodeURIComponent("/home/sprite/names/a\nb")}`)).status, 200);
+    assert.equal((await suite.server.fetch(`read?path=${encodeURIComponent("/home/sprite/names/a\nb")}`)).status, 200);
     assert.equal((await post("copy", { source: "/home/sprite/names", dest: "/home/sprite/names2", recursive: true })).status, 200);
     assert.equal(await run("ls -A names2 | wc -l"), "9");
     for (const name of ["names", "names2"]) assert.equal((await remove(`/home/sprite/${name}`)).status, 200);
     await run("touch -d @99999999999 far; touch -d @-99999999999 early");
     assert.equal(fileListAnswer.parse(await json("list?path=/home/sprite/far")).count, 1);
     assert.equal(fileListAnswer.parse(await json("list?path=/home/sprite/early")).count, 1);
-    assert.equal((await server.fetch("read?path=/home/sprite/far")).status, 200);
+    assert.equal((await suite.server.fetch("read?path=/home/sprite/far")).status, 200);
   });
 
   test("a sparse file larger than the disk is read in parts and copied with its holes", LIMIT, async () => {
     await run("truncate -s 1T sparse; printf end | dd of=sparse bs=1 seek=$((1024*1024*1024*1024 - 3)) conv=notrunc status=none");
-    const end = await server.fetch("read?path=/home/sprite/sparse", { headers: { range: "bytes=-3" } });
+    const end = await suite.server.fetch("read?path=/home/sprite/sparse", { headers: { range: "bytes=-3" } });
     assert.deepEqual([end.headers.get("content-range"), await end.text()], ["bytes 1099511627773-1099511627775/1099511627776", "end"]);
     assert.equal((await post("copy", { source: "sparse", dest: "sparse2" })).status, 200);
-    assert.ok(statSync(join(container.root, "home/sprite/sparse2")).blocks < 2048);
+    assert.ok(statSync(join(suite.container.root, "home/sprite/sparse2")).blocks < 2048);
     // A client that goes in the middle of a terabyte leaves nothing behind.
-    const { hostname, port } = new URL(server.baseURL);
-    const headers = { authorization: server.authorization };
+    const { hostname, port } = new URL(suite.server.baseURL);
+    const headers = { authorization: suite.server.authorization };
     await new Promise<void>((resolve) => {
       const reading = request({ hostname, port, path: "/v1/sprites/box/fs/read?path=sparse", headers }, (response) => {
         response.once("data", () => response.destroy());
@@ -195,7 +182,7 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
       reading.end();
     });
     await waitFor(
-      () => readFileSync(`/proc/${helper.process.pid}/task/${helper.process.pid}/children`, "utf8") === "",
+      () => readFileSync(`/proc/${suite.helper.process.pid}/task/${suite.helper.process.pid}/children`, "utf8") === "",
       "end of the helper's work",
     );
     await run("rm sparse sparse2");
@@ -203,7 +190,7 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
 
   test("2,500 directories inside each other", LIMIT, async () => {
     await perl(`mkdir "deep"; chdir "deep"; for (1..2500) { mkdir "d"; chdir "d" or die $! } open F, ">", "bottom"`);
-    const list = await server.fetch("list?path=/home/sprite/deep&recursive=true");
+    const list = await suite.server.fetch("list?path=/home/sprite/deep&recursive=true");
     assert.equal(list.status, 400, "a tree that is too deep to be told");
     assert.equal((await post("copy", { source: "deep", dest: "deep2", recursive: true })).status, 400);
     for (const name of ["deep", "deep2"]) {
@@ -242,9 +229,9 @@ describe("files against hostile users", { skip: containerUnavailable() ?? false 
   });
 
   test("the end of the container is an error, no hang", LIMIT, async () => {
-    container.stop();
-    await waitFor(async () => (await server.fetch("read?path=/etc/passwd")).status !== 200, "end of the container");
-    const answer = await server.fetch("read?path=/etc/passwd");
+    suite.container.stop();
+    await waitFor(async () => (await suite.server.fetch("read?path=/etc/passwd")).status !== 200, "end of the container");
+    const answer = await suite.server.fetch("read?path=/etc/passwd");
     assert.ok(answer.status >= 500, String(answer.status));
     assert.equal(((await answer.json()) as { code: string }).code, "EIO");
   });

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { WebSocket } from "ws";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { type FilesServer, startFilesServer } from "./support/files-server.ts";
-import { collect, type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { startFilesServer } from "./support/files-server.ts";
+import { collect, waitFor } from "./support/helper.ts";
 
 const LIMIT = { timeout: 60_000 };
 
@@ -22,21 +23,7 @@ interface Message {
 }
 
 describe("fs/watch", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: FilesServer;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startFilesServer(helper.client, container);
-  });
-  after(async () => {
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
-  });
+  const suite = useContainer(startFilesServer);
 
   const run = async (script: string) => {
     const spec = {
@@ -47,11 +34,11 @@ describe("fs/watch", { skip: containerUnavailable() ?? false }, () => {
       gid: 1000,
       user: "sprite",
     };
-    const { code, stderr } = await collect(helper.client, { ...spec, target: container.target });
+    const { code, stderr } = await collect(suite.helper.client, { ...spec, target: suite.container.target });
     assert.equal(code, 0, stderr);
   };
   const connect = async () => {
-    const socket = new WebSocket(server.webSocketURL, { headers: { authorization: server.authorization } });
+    const socket = new WebSocket(suite.server.webSocketURL, { headers: { authorization: suite.server.authorization } });
     const messages: Message[] = [];
     socket.on("message", (data) => messages.push(JSON.parse(String(data)) as Message));
     await once(socket, "open");
@@ -100,8 +87,8 @@ describe("fs/watch", { skip: containerUnavailable() ?? false }, () => {
     await run("mkdir api");
     using client = await connect();
     await client.subscribe(["api"]);
-    await server.sdk("/home/sprite").writeFile("api/file", "x");
-    await server.sdk("/home/sprite").rm("api/file");
+    await suite.server.sdk("/home/sprite").writeFile("api/file", "x");
+    await suite.server.sdk("/home/sprite").rm("api/file");
     await waitFor(() => client.told(at("api/file"), "remove"), "removal");
     assert.deepEqual(
       client.messages.map(({ event, path }) => [event, path]),
@@ -193,11 +180,11 @@ describe("fs/watch", { skip: containerUnavailable() ?? false }, () => {
   });
 
   test("the helper's work ends with the connection; a request without upgrade is refused", LIMIT, async () => {
-    assert.equal((await server.fetch("watch")).status, 400);
+    assert.equal((await suite.server.fetch("watch")).status, 400);
     const client = await connect();
     await client.subscribe(["/home/sprite", "/etc"]);
     client.socket.terminate();
-    const children = () => readFileSync(`/proc/${helper.process.pid}/task/${helper.process.pid}/children`, "utf8");
+    const children = () => readFileSync(`/proc/${suite.helper.process.pid}/task/${suite.helper.process.pid}/children`, "utf8");
     await waitFor(() => children() === "", "end of the helper's work");
   });
 });

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import type { ServiceLogEvent, ServiceLogStream, ServiceWithState } from "@fly/sprites";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { collect, type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
-import { type ServicesServer, startServicesServer } from "./support/services-server.ts";
+import { containerUnavailable, startContainer } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { collect, waitFor } from "./support/helper.ts";
+import { startServicesServer } from "./support/services-server.ts";
 
 const LOOP = "while :; do sleep 1; done";
 const sh = (script: string) => ({ cmd: "sh", args: ["-c", script] });
@@ -23,42 +24,28 @@ const dataOf = async (stream: Promise<ServiceLogStream>) =>
   );
 
 describe("services in a real container, by the official SDK", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: ServicesServer;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startServicesServer(helper.client, container);
-  });
-  after(async () => {
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
-  });
+  const suite = useContainer(startServicesServer);
 
   const state = async (name: string): Promise<NonNullable<ServiceWithState["state"]>> => {
-    const { state } = await server.sprite.getService(name);
+    const { state } = await suite.server.sprite.getService(name);
     return state ?? assert.fail("no state");
   };
   const becomes = (name: string, status: string) => waitFor(async () => (await state(name)).status === status, `${name} ${status}`);
   const put = (name: string, script: string, more: object = {}) =>
-    eventsOf(server.sprite.createService(name, { ...sh(script), ...more }, "0s"));
-  const start = (name: string) => eventsOf(server.sprite.startService(name, "0s"));
-  const stop = (name: string) => eventsOf(server.sprite.stopService(name));
+    eventsOf(suite.server.sprite.createService(name, { ...sh(script), ...more }, "0s"));
+  const start = (name: string) => eventsOf(suite.server.sprite.startService(name, "0s"));
+  const stop = (name: string) => eventsOf(suite.server.sprite.stopService(name));
   const request = (method: string, path: string, body?: string) =>
-    fetch(`${server.url}${path}`, { method, ...(body === undefined ? {} : { body }) });
+    fetch(`${suite.server.url}${path}`, { method, ...(body === undefined ? {} : { body }) });
   const inside = async (...argv: string[]) => {
-    const spec = { argv, env: { PATH: "/usr/bin:/bin" }, cwd: "/", uid: 0, gid: 0, user: "root", target: container.target };
-    return (await collect(helper.client, spec)).stdout;
+    const spec = { argv, env: { PATH: "/usr/bin:/bin" }, cwd: "/", uid: 0, gid: 0, user: "root", target: suite.container.target };
+    return (await collect(suite.helper.client, spec)).stdout;
   };
 
   test("create shows what it writes, and it runs as the user with environment and folder", async () => {
     const script = `id -un; pwd; echo $FROM_SPRITE $HOME $OWN >&2; printf end; ${LOOP}`;
     const request = { ...sh(script), env: { OWN: "a b" }, dir: "/tmp" };
-    const stream = await server.sprite.createService("first", request, "24h");
+    const stream = await suite.server.sprite.createService("first", request, "24h");
     const events: ServiceLogEvent[] = [];
     const seen = (wanted: string) => events.flatMap(({ type, data = "" }) => (type === wanted ? [data] : [])).join("");
     for await (const event of stream) {
@@ -71,15 +58,15 @@ describe("services in a real container, by the official SDK", { skip: containerU
     assert.equal(status, "running");
     assert.ok(Math.abs(Date.parse(startedAt ?? "") - Date.now()) < 60_000);
     assert.match(await inside("cat", `/proc/${pid}/cmdline`), /while/, "the pid is the one inside");
-    const { state: _, ...definition } = await server.sprite.getService("first");
+    const { state: _, ...definition } = await suite.server.sprite.getService("first");
     assert.deepEqual(definition, { name: "first", needs: [], httpPort: null, ...request });
-    await server.sprite.deleteService("first");
+    await suite.server.sprite.deleteService("first");
     assert.equal(await inside("sh", "-c", `test -e /proc/${pid} || echo gone`), "gone\n");
   });
 
   test("the streams of create, stop, start, restart", async () => {
-    assert.deepEqual(await typesOf(server.sprite.createService("cycle", sh(LOOP), "0s")), ["started", "complete"]);
-    const stopped = await eventsOf(server.sprite.stopService("cycle", "5s"));
+    assert.deepEqual(await typesOf(suite.server.sprite.createService("cycle", sh(LOOP), "0s")), ["started", "complete"]);
+    const stopped = await eventsOf(suite.server.sprite.stopService("cycle", "5s"));
     assert.deepEqual(
       stopped.map(({ type }) => type),
       ["stopping", "stopped", "complete"],
@@ -88,17 +75,17 @@ describe("services in a real container, by the official SDK", { skip: containerU
     const file = "/.sprite/logs/services/cycle.log";
     assert.deepEqual(stopped.at(-1)?.logFiles, { combined: file, stdout: file, stderr: file });
     assert.equal((await state("cycle")).status, "stopped");
-    await assert.rejects(server.sprite.stopService("cycle"), /^Error: Service not running/);
-    await assert.rejects(server.sprite.signalService("cycle", "HUP"), /^Error: Service not running/);
-    assert.deepEqual(await typesOf(server.sprite.startService("cycle", "0s")), ["started", "complete"]);
+    await assert.rejects(suite.server.sprite.stopService("cycle"), /^Error: Service not running/);
+    await assert.rejects(suite.server.sprite.signalService("cycle", "HUP"), /^Error: Service not running/);
+    assert.deepEqual(await typesOf(suite.server.sprite.startService("cycle", "0s")), ["started", "complete"]);
     assert.equal((await request("POST", "/services/cycle/start")).status, 409);
-    const restarted = await typesOf(server.sprite.restartService("cycle", "0s"));
+    const restarted = await typesOf(suite.server.sprite.restartService("cycle", "0s"));
     assert.deepEqual(restarted, ["stopping", "stopped", "started", "complete"]);
-    await server.sprite.deleteService("cycle");
+    await suite.server.sprite.deleteService("cycle");
   });
 
   test("a crash is seen, counted and answered with a restart that is announced", async () => {
-    const stream = await server.sprite.createService("crash", sh("echo run; exit 3"), "24h");
+    const stream = await suite.server.sprite.createService("crash", sh("echo run; exit 3"), "24h");
     const types: string[] = [];
     for await (const { type, exitCode } of stream) {
       types.push(type);
@@ -112,29 +99,29 @@ describe("services in a real container, by the official SDK", { skip: containerU
     assert.equal(error, "exited with status 3");
     await stop("crash");
     assert.equal((await state("crash")).status, "stopped");
-    await server.sprite.deleteService("crash");
+    await suite.server.sprite.deleteService("crash");
   });
 
   test("a killed service comes back with another pid; a signal reaches it", async () => {
     await put("web", `trap 'echo got hup' HUP; echo ready; ${LOOP}`);
-    await waitFor(async () => (await dataOf(server.sprite.getServiceLogs("web"))).length > 0, "first line");
+    await waitFor(async () => (await dataOf(suite.server.sprite.getServiceLogs("web"))).length > 0, "first line");
     const before = (await state("web")).pid;
-    await server.sprite.signalService("web", "SIGHUP");
-    await waitFor(async () => (await dataOf(server.sprite.getServiceLogs("web"))).includes("stdout:got hup\n"), "answer to HUP");
-    await server.sprite.signalService("web", "KILL");
+    await suite.server.sprite.signalService("web", "SIGHUP");
+    await waitFor(async () => (await dataOf(suite.server.sprite.getServiceLogs("web"))).includes("stdout:got hup\n"), "answer to HUP");
+    await suite.server.sprite.signalService("web", "KILL");
     await waitFor(async () => (await state("web")).restartCount === 1 && (await state("web")).status === "running", "restart");
     assert.notEqual((await state("web")).pid, before);
-    await assert.rejects(server.sprite.signalService("web", "NOSUCH"), /^Error: Invalid signal/);
-    await assert.rejects(server.sprite.signalService("nothing", "HUP"), /^Error: Service not found/);
-    await server.sprite.deleteService("web");
+    await assert.rejects(suite.server.sprite.signalService("web", "NOSUCH"), /^Error: Invalid signal/);
+    await assert.rejects(suite.server.sprite.signalService("nothing", "HUP"), /^Error: Service not found/);
+    await suite.server.sprite.deleteService("web");
   });
 
   test("a program that does not exist", async () => {
-    const events = await eventsOf(server.sprite.createService("missing", { cmd: "/usr/bin/does-not-exist" }, "300ms"));
+    const events = await eventsOf(suite.server.sprite.createService("missing", { cmd: "/usr/bin/does-not-exist" }, "300ms"));
     const { data } = events.find(({ type }) => type === "error") ?? assert.fail(JSON.stringify(events));
     assert.equal(data, "Failed to start service: /usr/bin/does-not-exist: No such file or directory");
     assert.equal(events.find(({ type }) => type === "exit")?.exitCode, 127);
-    await server.sprite.deleteService("missing");
+    await suite.server.sprite.deleteService("missing");
   });
 
   test("whatever a service started ends with it, also what made itself a daemon", async () => {
@@ -143,34 +130,34 @@ describe("services in a real container, by the official SDK", { skip: containerU
     // PID 1 of this container reaps nobody, so the dead stay listed.
     const find = `for p in /proc/[0-9]*; do grep -q ${name} $p/comm && grep -q '^State:.[^Z]' $p/status && echo $p; done | wc -l`;
     const count = () => inside("sh", "-c", find);
-    if (container.target.cgroupDir === "") return;
+    if (suite.container.target.cgroupDir === "") return;
     await waitFor(async () => Number(await count()) === 1, "the daemon");
     await stop("parent");
     assert.equal(Number(await count()), 0);
     assert.deepEqual(
-      readdirSync(container.target.cgroupDir, { withFileTypes: true }).filter((entry) => entry.isDirectory()),
+      readdirSync(suite.container.target.cgroupDir, { withFileTypes: true }).filter((entry) => entry.isDirectory()),
       [],
     );
-    await server.sprite.deleteService("parent");
+    await suite.server.sprite.deleteService("parent");
   });
 
   test("one that does not heed SIGTERM is killed after the timeout", async () => {
     await put("deaf", `trap '' TERM; echo deaf; ${LOOP}`);
-    await waitFor(async () => (await dataOf(server.sprite.getServiceLogs("deaf"))).length > 0, "the trap");
-    const events = await eventsOf(server.sprite.stopService("deaf", "200ms"));
+    await waitFor(async () => (await dataOf(suite.server.sprite.getServiceLogs("deaf"))).length > 0, "the trap");
+    const events = await eventsOf(suite.server.sprite.stopService("deaf", "200ms"));
     assert.equal(events.find(({ type }) => type === "stopped")?.exitCode, 137);
-    await server.sprite.deleteService("deaf");
+    await suite.server.sprite.deleteService("deaf");
   });
 
   test("logs: all, the last, followed, after the end, and after a deletion", async () => {
     await put("writer", `for i in 1 2 3 4 5; do echo $i; done; ${LOOP}`);
-    await waitFor(async () => (await dataOf(server.sprite.getServiceLogs("writer"))).length === 5, "five lines");
+    await waitFor(async () => (await dataOf(suite.server.sprite.getServiceLogs("writer"))).length === 5, "five lines");
     await stop("writer");
-    const all = (await dataOf(server.sprite.getServiceLogs("writer"))).filter((line) => /:\d/.test(line));
+    const all = (await dataOf(suite.server.sprite.getServiceLogs("writer"))).filter((line) => /:\d/.test(line));
     assert.deepEqual(all, ["stdout:1\n", "stdout:2\n", "stdout:3\n", "stdout:4\n", "stdout:5\n"]);
-    assert.equal((await dataOf(server.sprite.getServiceLogs("writer", { lines: 2 }))).length, 2);
-    assert.deepEqual(await dataOf(server.sprite.getServiceLogs("writer", { lines: 0 })), []);
-    const following = await server.sprite.getServiceLogs("writer", { lines: 1, duration: "1h" });
+    assert.equal((await dataOf(suite.server.sprite.getServiceLogs("writer", { lines: 2 }))).length, 2);
+    assert.deepEqual(await dataOf(suite.server.sprite.getServiceLogs("writer", { lines: 0 })), []);
+    const following = await suite.server.sprite.getServiceLogs("writer", { lines: 1, duration: "1h" });
     await start("writer");
     let followed = "";
     for await (const { type, data } of following) {
@@ -178,18 +165,18 @@ describe("services in a real container, by the official SDK", { skip: containerU
       if (followed.endsWith("\n5\n")) break;
     }
     assert.ok(followed.endsWith("1\n2\n3\n4\n5\n"), followed);
-    await server.sprite.deleteService("writer");
-    assert.match(readFileSync(join(server.folder, "logs/services/writer.log"), "utf8"), /^\d{4}-.*Z \[stdout\] 1\n/);
-    await assert.rejects(server.sprite.getServiceLogs("writer"), /404/);
+    await suite.server.sprite.deleteService("writer");
+    assert.match(readFileSync(join(suite.server.folder, "logs/services/writer.log"), "utf8"), /^\d{4}-.*Z \[stdout\] 1\n/);
+    await assert.rejects(suite.server.sprite.getServiceLogs("writer"), /404/);
     await put("writer", LOOP);
-    assert.ok((await dataOf(server.sprite.getServiceLogs("writer"))).length >= 10, "its log stays");
-    await server.sprite.deleteService("writer");
+    assert.ok((await dataOf(suite.server.sprite.getServiceLogs("writer"))).length >= 10, "its log stays");
+    await suite.server.sprite.deleteService("writer");
   });
 
   test("much output, and output that is not text, pass without loss", async () => {
     const lines = 40_000;
     await put("loud", `seq ${lines}; printf '\\377\\0\\001x\\n' >&2; echo done; ${LOOP}`);
-    const log = join(server.folder, "logs/services/loud.log");
+    const log = join(suite.server.folder, "logs/services/loud.log");
     await waitFor(() => existsSync(log) && readFileSync(log, "latin1").includes("[stdout] done\n"), "its end", 30_000);
     const records = readFileSync(log, "latin1").trimEnd().split("\n");
     assert.deepEqual(
@@ -197,7 +184,7 @@ describe("services in a real container, by the official SDK", { skip: containerU
       Array.from({ length: lines }, (_, i) => i + 1),
     );
     assert.ok(records.some((record) => record.endsWith("[stderr] \u00ff\0\u0001x")));
-    await server.sprite.deleteService("loud");
+    await suite.server.sprite.deleteService("loud");
   });
 
   test("needs: started first, circles and unknown ones refused, a needed one cannot be deleted", async () => {
@@ -205,33 +192,36 @@ describe("services in a real container, by the official SDK", { skip: containerU
     await put("app", `echo app; ${LOOP}`, { needs: ["db"] });
     await assert.rejects(put("db", LOOP, { needs: ["app"] }), /status 400.*db → app → db/s);
     await assert.rejects(put("other", LOOP, { needs: ["nothing"] }), /status 400.*nothing/s);
-    await assert.rejects(server.sprite.deleteService("db"), /^Error: Service conflict.*app/s);
+    await assert.rejects(suite.server.sprite.deleteService("db"), /^Error: Service conflict.*app/s);
     assert.deepEqual(
-      (await server.sprite.listServices()).map(({ name }) => name),
+      (await suite.server.sprite.listServices()).map(({ name }) => name),
       ["db", "app"],
     );
     await stop("app");
     await stop("db");
     await start("app");
     assert.equal((await state("db")).status, "running", "what it needs is started with it");
-    await server.sprite.deleteService("app");
-    await server.sprite.deleteService("db");
+    await suite.server.sprite.deleteService("app");
+    await suite.server.sprite.deleteService("db");
   });
 
   test("one HTTP port; it is started and waited for", async () => {
     const listener = "use IO::Socket::INET; sleep 1; my $s = IO::Socket::INET->new(Listen => 1, LocalPort => 18080) or die; sleep 1000";
-    await eventsOf(server.sprite.createService("site", { cmd: "perl", args: ["-e", listener], httpPort: 18080 }, "0s"));
+    await eventsOf(suite.server.sprite.createService("site", { cmd: "perl", args: ["-e", listener], httpPort: 18080 }, "0s"));
     await assert.rejects(
-      server.sprite.createService("second", { ...sh(LOOP), httpPort: 81 }, "0s"),
+      suite.server.sprite.createService("second", { ...sh(LOOP), httpPort: 81 }, "0s"),
       /^Error: Service conflict.*another service already has an HTTP port configured/s,
     );
     await stop("site");
-    const [first, again] = await Promise.all([server.services.ensureHttpService(30_000), server.services.ensureHttpService(30_000)]);
+    const [first, again] = await Promise.all([
+      suite.server.services.ensureHttpService(30_000),
+      suite.server.services.ensureHttpService(30_000),
+    ]);
     assert.deepEqual([first, again, (await state("site")).status], [18080, 18080, "running"]);
-    await server.sprite.createService("site", { ...sh(LOOP), httpPort: 18081 }, "0s");
-    await assert.rejects(server.services.ensureHttpService(100), { code: "timeout" });
-    await server.sprite.deleteService("site");
-    assert.equal(await server.services.ensureHttpService(), undefined);
+    await suite.server.sprite.createService("site", { ...sh(LOOP), httpPort: 18081 }, "0s");
+    await assert.rejects(suite.server.services.ensureHttpService(100), { code: "timeout" });
+    await suite.server.sprite.deleteService("site");
+    assert.equal(await suite.server.services.ensureHttpService(), undefined);
   });
 
   test("replacing a definition restarts it; the same again does not", async () => {
@@ -241,7 +231,7 @@ describe("services in a real container, by the official SDK", { skip: containerU
     assert.equal((await state("same")).pid, pid);
     await put("same", LOOP, { env: { A: "1" } });
     assert.notEqual((await state("same")).pid, pid);
-    await server.sprite.deleteService("same");
+    await suite.server.sprite.deleteService("same");
   });
 
   test("bad requests are refused and name what is wrong, never a value", async () => {
@@ -273,7 +263,7 @@ describe("services in a real container, by the official SDK", { skip: containerU
       assert.equal((await request(method, `/services/nothing${path}`)).status, 404, `${method} ${path}`);
     }
     assert.equal((await request("GET", "/services/nothing/logs?lines=-1")).status, 400);
-    assert.deepEqual(await server.sprite.listServices(), []);
+    assert.deepEqual(await suite.server.sprite.listServices(), []);
   });
 
   test("a null or missing field is as good as an empty one", async () => {
@@ -286,7 +276,7 @@ describe("services in a real container, by the official SDK", { skip: containerU
 
   test("a client that goes away leaves the service alone, and nothing behind", async () => {
     const abort = new AbortController();
-    const answer = await fetch(`${server.url}/services/left?duration=24h`, {
+    const answer = await fetch(`${suite.server.url}/services/left?duration=24h`, {
       method: "PUT",
       body: JSON.stringify(sh(`echo here; ${LOOP}`)),
       signal: abort.signal,
@@ -294,7 +284,7 @@ describe("services in a real container, by the official SDK", { skip: containerU
     await answer.body?.getReader().read();
     abort.abort();
     assert.equal((await state("left")).status, "running");
-    await server.sprite.deleteService("left");
+    await suite.server.sprite.deleteService("left");
   });
 
   test("the next pilot finds the definitions; one that was stopped stays stopped; a damaged one is left out", async () => {
@@ -302,14 +292,14 @@ describe("services in a real container, by the official SDK", { skip: containerU
     await put("down", LOOP);
     await stop("down");
     const { pid } = await state("up");
-    await server.services.containerStopping();
-    await server.services.containerStopped();
+    await suite.server.services.containerStopping();
+    await suite.server.services.containerStopped();
     assert.equal(await inside("sh", "-c", `test -e /proc/${pid} || echo gone`), "gone\n");
-    const definitions = join(server.folder, "definitions");
+    const definitions = join(suite.server.folder, "definitions");
     writeFileSync(join(definitions, "half.json"), '{"version":1,"na');
     writeFileSync(join(definitions, "stray.json"), readFileSync(join(definitions, "up.json")));
     {
-      await using next = await startServicesServer(helper.client, container, server.folder);
+      await using next = await startServicesServer(suite.helper.client, suite.container, suite.server.folder);
       const services = await next.sprite.listServices();
       assert.deepEqual(
         services.map(({ name, state }) => [name, state?.status]),
@@ -319,28 +309,28 @@ describe("services in a real container, by the official SDK", { skip: containerU
         ],
       );
     }
-    await server.services.containerStarted();
+    await suite.server.services.containerStarted();
     assert.equal((await state("up")).status, "running");
-    await server.sprite.deleteService("up");
-    await server.sprite.deleteService("down");
+    await suite.server.sprite.deleteService("up");
+    await suite.server.sprite.deleteService("down");
     assert.deepEqual(readdirSync(definitions).sort(), ["half.json", "stray.json"]);
   });
 
   test("while the container does not run, nothing is started and the client is told", async () => {
     await put("idle", LOOP);
     await stop("idle");
-    server.setState("stopped");
-    const events = await eventsOf(server.sprite.startService("idle", "0s"));
-    server.setState("running");
+    suite.server.setState("stopped");
+    const events = await eventsOf(suite.server.sprite.startService("idle", "0s"));
+    suite.server.setState("running");
     assert.match(events.find(({ type }) => type === "error")?.data ?? "", /container does not run/);
     await becomes("idle", "running");
-    await server.sprite.deleteService("idle");
+    await suite.server.sprite.deleteService("idle");
   });
 
   test("the end of the container ends the services, and they are started with the next one", async () => {
     const own = await startContainer();
     try {
-      await using other = await startServicesServer(helper.client, own);
+      await using other = await startServicesServer(suite.helper.client, own);
       await eventsOf(other.sprite.createService("victim", sh(LOOP), "0s"));
       own.stop();
       await waitFor(async () => (await other.sprite.getService("victim")).state?.status !== "running", "its end");

@@ -4,13 +4,14 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { LIMITS } from "@hob/protocol";
 import { WebSocket } from "ws";
 import { JOURNAL_LIMITS } from "../src/exec/journal/index.ts";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { type ExecServer, startExecServer } from "./support/exec-server.ts";
-import { type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { useContainer } from "./support/container-suite.ts";
+import { startExecServer } from "./support/exec-server.ts";
+import { waitFor } from "./support/helper.ts";
 
 interface Attached {
   socket: WebSocket;
@@ -24,28 +25,16 @@ interface Attached {
 
 /** Several clients, clients that leave and come back, and the end of sessions; on the wire. */
 describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let server: ExecServer;
   const journals = mkdtempSync(join(tmpdir(), "hob-journals-"));
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    server = await startExecServer(helper.client, container, {
+  const suite = useContainer((helper, container) =>
+    startExecServer(helper, container, {
       journals,
       limits: { ...JOURNAL_LIMITS, segmentBytes: 256 * 1024, diskBytes: 2 * 1024 * 1024 },
-    });
-  });
-  after(async () => {
-    await server[Symbol.asyncDispose]();
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    rmSync(journals, { recursive: true, force: true });
-    assert.equal(reports, "", "no sanitizer report");
-  });
+    }),
+  );
+  after(() => rmSync(journals, { recursive: true, force: true }));
 
-  const connect = (target: string, at = server): Attached => {
+  const connect = (target: string, at = suite.server): Attached => {
     const socket = new WebSocket(`${at.webSocketURL}/${target}`);
     const texts: Record<string, unknown>[] = [];
     const chunks: Buffer[] = [];
@@ -80,9 +69,10 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
     socket.terminate();
     await closed;
   };
-  const list = async () => (await (await fetch(`${server.baseURL}/v1/sprites/test/exec`)).json()) as { count: number; sessions: object[] };
+  const list = async () =>
+    (await (await fetch(`${suite.server.baseURL}/v1/sprites/test/exec`)).json()) as { count: number; sessions: object[] };
   const kill = (id: string, query = "", init: RequestInit = {}) =>
-    fetch(`${server.baseURL}/v1/sprites/test/exec/${id}/kill${query}`, { method: "POST", ...init });
+    fetch(`${suite.server.baseURL}/v1/sprites/test/exec/${id}/kill${query}`, { method: "POST", ...init });
   const events = async (answer: Response) => {
     assert.equal(answer.headers.get("content-type"), "application/x-ndjson");
     return (await answer.text())
@@ -169,7 +159,7 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
     first.socket.send(Buffer.from("\0\n"));
     await waitFor(() => first.bytes() > 0, "its begin");
     await leave(first);
-    const [session] = server.endpoint.sessions.list();
+    const [session] = suite.server.endpoint.sessions.list();
     await waitFor(() => session?.output.journal.end === size + 5, "all output");
     const late = connect(`exec/${first.id}?output_offset=10`);
     await waitFor(() => late.out().endsWith("full\n"), "the rest");
@@ -221,7 +211,7 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
     const { created, last_activity, bytes_per_second, ...rest } = item ?? assert.fail();
     assert.deepEqual(rest, { id: one.id, command: "sh -c echo hello; sleep 60", workdir: "/tmp", tty: false, is_active: true });
     assert.ok(Date.parse(created) <= Date.parse(last_activity) && bytes_per_second > 0);
-    const head = await fetch(`${server.baseURL}/v1/sprites/test/exec`, { method: "HEAD" });
+    const head = await fetch(`${suite.server.baseURL}/v1/sprites/test/exec`, { method: "HEAD" });
     assert.equal(head.status, 200);
     await end(one.id);
     await one.closed;
@@ -290,7 +280,7 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
 
     test("a client that takes nothing does not hold up the end", async () => {
       const one = await begin(script("exec cat /dev/zero"));
-      const [session] = server.endpoint.sessions.list();
+      const [session] = suite.server.endpoint.sessions.list();
       one.socket.pause();
       await waitFor(() => session?.output.isFull === true, "a full journal", 30_000);
       const told = await events(await kill(one.id, "?signal=TERM&timeout=1500ms"));
@@ -317,7 +307,7 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
     await new Promise((resolve) => setTimeout(resolve, 500));
     assert.equal(second.socket.readyState, WebSocket.OPEN);
     await leave(second);
-    await waitFor(() => server.endpoint.sessions.size === 0, "its end");
+    await waitFor(() => suite.server.endpoint.sessions.size === 0, "its end");
     const late = connect(`exec/${first.id}`);
     await late.closed;
     assert.equal(late.exit(), 3);
@@ -335,13 +325,13 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
     await waitFor(() => third.out().includes("30 90"), "the new size");
     await leave(first);
     await leave(third);
-    await waitFor(() => server.endpoint.sessions.size === 0, "its end");
+    await waitFor(() => suite.server.endpoint.sessions.size === 0, "its end");
   });
 
   test("what a killed pilot left can still be read; its ids are not used again", async () => {
     const one = await begin(script("echo before; exec sleep 60"));
     await waitFor(() => readdirSync(journals).includes(one.id), "the journal on disk");
-    const next = await startExecServer(helper.client, container, { journals });
+    const next = await startExecServer(suite.helper.client, suite.container, { journals });
     try {
       const late = connect(`exec/${one.id}`, next);
       await late.closed;
@@ -365,7 +355,7 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
     await (await kill("s3cret", "?signal=TERM")).text();
     await end(one.id);
     await one.closed;
-    assert.doesNotMatch(server.log(), /s3cret/);
+    assert.doesNotMatch(suite.server.log(), /s3cret/);
   });
 
   function refused(target: string): Promise<[number, string]> {
@@ -376,7 +366,7 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
       };
-      const sent = request(`${server.baseURL}/v1/sprites/test/${target}`, { headers });
+      const sent = request(`${suite.server.baseURL}/v1/sprites/test/${target}`, { headers });
       sent.on("response", async (response) => {
         const body = (await response.toArray()).join("");
         resolve([response.statusCode ?? 0, (JSON.parse(body) as { message: string }).message]);

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ExecTarget } from "../../src/helper/index.ts";
@@ -8,6 +8,8 @@ import { waitFor } from "./helper.ts";
 const BASE = 100_000;
 const RANGE = 65_536;
 const CGROUP_ROOT = "/sys/fs/cgroup/unified";
+const PREFIX = "hob-container-";
+const LEFTOVER = /^hob-container-(\d+)-/;
 
 /**
  * A real container of crun, as the pilot makes them, but on the machine's own root file system (overlayfs) and without
@@ -71,7 +73,9 @@ const CRUN_SCRIPT =
   'while umount -R /sys/fs/cgroup 2>/dev/null; do :; done; mount -t cgroup2 none /sys/fs/cgroup && exec crun --root "$1" --cgroup-manager=disabled run -d --pid-file "$2" -b "$3" c';
 
 export async function startContainer(): Promise<TestContainer> {
-  const directory = mkdtempSync(join(tmpdir(), "hob-container-"));
+  removeLeftovers();
+  // The owner's process id is in the name: what it leaves when it is killed can be told from what is in use.
+  const directory = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
   const at = (name: string) => join(directory, name);
   for (const name of ["upper", "work", "root", "state"]) mkdirSync(at(name));
   writeRootFiles(at("upper"));
@@ -103,6 +107,27 @@ export async function startContainer(): Promise<TestContainer> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** Containers of test processes that were killed: their mounts would stay for ever. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(tmpdir())) {
+    const [, owner] = LEFTOVER.exec(name) ?? [];
+    if (owner === undefined || tryTo(() => process.kill(Number(owner), 0))) continue;
+    const directory = join(tmpdir(), name);
+    tryTo(() => endInit(Number(readFileSync(join(directory, "pid"), "utf8")), directory));
+    tryTo(() => execFileSync("umount", ["--lazy", join(directory, "root")], { stdio: "pipe" }));
+    tryTo(() => rmdirSync(join(CGROUP_ROOT, name)));
+    // One that is still mounted is a view of this machine: nothing below it may be removed.
+    if (!readFileSync("/proc/self/mountinfo", "utf8").includes(`${directory}/`)) rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** The number may be another process's by now. */
+function endInit(pid: number, directory: string): void {
+  const mounts = readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n");
+  const isOurs = mounts.some((line) => line.split(" ")[4] === "/" && line.includes(`upperdir=${directory}/upper`));
+  if (isOurs) process.kill(pid, "SIGKILL");
 }
 
 function writeRootFiles(upper: string): void {
