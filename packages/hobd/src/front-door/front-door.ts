@@ -1,18 +1,17 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { HobError, SPRITE_VERSION, toHobError } from "@hob/protocol";
 import type { Logger } from "pino";
 import { logError, sendError } from "../api/error-answer.ts";
 import { requireSprite } from "../api/sprite-context.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
-import { bareResponse } from "./bare-response.ts";
 import { hasPrefixedFrames, relayExecFrames } from "./exec-frames.ts";
 import { responseHeaders } from "./headers.ts";
-import { splice } from "./splice.ts";
+import { isCut, joinUpgraded, passOn, whileClientWaits } from "./pass-on.ts";
 import type { Target } from "./target.ts";
+import { UpgradedConnections } from "./upgraded-connections.ts";
 import type { Answer, Upstream } from "./upstream.ts";
 
 export const SPRITE_VERSION_HEADER = "Sprite-Version";
@@ -38,7 +37,7 @@ export interface FrontDoorParts {
  */
 export class FrontDoor {
   readonly #parts: FrontDoorParts;
-  readonly #sessions = new Set<Duplex>();
+  readonly #upgraded = new UpgradedConnections();
 
   constructor(parts: FrontDoorParts) {
     this.#parts = parts;
@@ -46,7 +45,7 @@ export class FrontDoor {
 
   /** Upgraded connections that are open. */
   get sessionCount(): number {
-    return this.#sessions.size;
+    return this.#upgraded.count;
   }
 
   /** Answers one request; never rejects. */
@@ -65,16 +64,13 @@ export class FrontDoor {
 
   /** Answers one upgrade request on its bare socket; never rejects. */
   async handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, target: SpriteTarget): Promise<void> {
-    socket.on("error", () => socket.destroy());
-    this.#sessions.add(socket);
-    socket.once("close", () => this.#sessions.delete(socket));
-    const response = bareResponse(request, socket);
+    const response = this.#upgraded.add(request, socket);
     response.setHeader(SPRITE_VERSION_HEADER, SPRITE_VERSION);
     try {
       const answer = await this.#ask(request, response, target, true);
       if (answer.kind === "response") return await forward(answer, response);
       response.detachSocket(socket as Socket);
-      await join(answer, socket, head);
+      await joinUpgraded(answer, socket, head, upgradeHeaders(answer.response));
     } catch (error) {
       this.#refuse(request, response, target, error);
     }
@@ -82,30 +78,27 @@ export class FrontDoor {
 
   /** Cuts all upgraded connections. */
   closeSessions(): void {
-    for (const socket of this.#sessions) socket.destroy();
+    this.#upgraded.close();
   }
 
   /** Authorization comes first, and an unknown name is told before anything is upgraded or woken. */
   async #ask(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, upgrade: boolean): Promise<Answer> {
     const { authenticator, sprites, upstream } = this.#parts;
-    const gone = new AbortController();
-    const abort = () => gone.abort();
-    response.once("close", abort);
-    await authenticator.authenticate(request.headers.authorization);
-    const record = await requireSprite(sprites, target.name);
-    const answer = await upstream.send({ client: request, record, path: pathAtPilot(record, target), upgrade, signal: gone.signal });
-    response.off("close", abort);
+    const answer = await whileClientWaits(response, async (signal) => {
+      await authenticator.authenticate(request.headers.authorization);
+      const record = await requireSprite(sprites, target.name);
+      return await upstream.send({ client: request, record, path: pathAtPilot(record, target), upgrade, signal });
+    });
     if (answer.response.statusCode === 401) {
       // The client was authorized: this is about the pilot's own token, which no client can mend.
       answer.response.destroy();
-      throw new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: it does not accept the host's token`);
+      throw new HobError("pilot_unreachable", `reach the pilot of sprite ${target.name}: it does not accept the host's token`);
     }
     return answer;
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, thrown: unknown): void {
-    // A stream cut by either side: the other side has been cut too, and there is nobody left to tell.
-    if (response.headersSent || response.destroyed || response.socket?.destroyed !== false) {
+    if (isCut(response)) {
       this.#parts.log.debug({ sprite: target.name, err: thrown }, "stream ended early");
       response.destroy();
       return;
@@ -118,30 +111,15 @@ export class FrontDoor {
 
 const pathAtPilot = (record: SpriteRecord, target: SpriteTarget): string => `/v1/sprites/${record.name}${target.rest}`;
 
-/** The answer goes out as it comes in. Headers first: a stream may have no byte of body for a long time. */
-async function forward({ request, response: answer }: Extract<Answer, { kind: "response" }>, response: ServerResponse): Promise<void> {
-  response.writeHead(answer.statusCode ?? 502, answer.statusMessage, responseHeaders(answer));
-  response.flushHeaders();
-  try {
-    await (hasPrefixedFrames(answer) ? relayExecFrames(answer, response) : pipeline(answer, response));
-  } finally {
-    if (!answer.complete) request.destroy();
-  }
+/** The answer goes out as it comes in. */
+async function forward(answer: Extract<Answer, { kind: "response" }>, response: ServerResponse): Promise<void> {
+  response.writeHead(answer.response.statusCode ?? 502, answer.response.statusMessage, responseHeaders(answer.response));
+  await passOn(answer, response, hasPrefixedFrames(answer.response) ? relayExecFrames : undefined);
 }
 
-/** Sends the pilot's 101 with its headers, then joins the sockets, beginning with what either side sent early. */
-async function join(
-  { response, socket: upstream, head: early }: Extract<Answer, { kind: "upgrade" }>,
-  client: Duplex,
-  head: Buffer,
-): Promise<void> {
-  upstream.on("error", () => upstream.destroy());
+/** The pilot's headers of a 101 for the client. */
+function upgradeHeaders(response: IncomingMessage): string[] {
   const headers = responseHeaders(response);
   if (response.headers[SPRITE_VERSION_HEADER.toLowerCase()] === undefined) headers.push(SPRITE_VERSION_HEADER, SPRITE_VERSION);
-  const lines = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket"];
-  for (let i = 0; i + 1 < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`);
-  client.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
-  if (early.length > 0) client.write(early);
-  if (head.length > 0) upstream.write(head);
-  await splice(client, upstream);
+  return headers;
 }
