@@ -66,6 +66,17 @@ async function sprite(store: MemoryStore, id = "s1"): Promise<Sprite> {
   return new Sprite(store, await acquire({ store, org: ORG, sprite: id, owner: "host", initial: { volumeBytes: 1000 * BLOCK_BYTES } }));
 }
 
+/** A store with one sprite: its writes, each followed by a checkpoint, v1, v2 and so on. */
+async function withHistory(...rounds: Changes[]): Promise<{ store: MemoryStore; one: Sprite }> {
+  const store = new MemoryStore();
+  const one = await sprite(store);
+  for (const [index, changes] of rounds.entries()) {
+    await one.write(changes);
+    await one.checkpoint(`v${index + 1}`);
+  }
+  return { store, one };
+}
+
 const later = (store: MemoryStore, ms: number): void => {
   const now = store.now();
   store.now = () => now + ms;
@@ -76,20 +87,18 @@ const keysOf = (store: MemoryStore, kind: "packs" | "maps" | "checkpoints"): str
 
 describe("collecting garbage", () => {
   it("keeps what heads and checkpoints reach and deletes the rest when it is old", async () => {
-    const store = new MemoryStore();
-    const one = await sprite(store);
-    await one.write([
-      [0, 1],
-      [1, 3],
-      [2, 5],
-    ]);
-    await one.checkpoint("v1");
-    await one.write([
-      [0, 7],
-      [1, 9],
-      [2, 11],
-    ]);
-    await one.checkpoint("v2");
+    const { store, one } = await withHistory(
+      [
+        [0, 1],
+        [1, 3],
+        [2, 5],
+      ],
+      [
+        [0, 7],
+        [1, 9],
+        [2, 11],
+      ],
+    );
     await one.write([[3, 13]]);
     // An upload that was never published.
     await new Uploader({ store, org: ORG }).upload(null, changesOf([[5, 21]]));
@@ -114,13 +123,10 @@ describe("collecting garbage", () => {
   });
 
   it("keeps what a fork shares with a sprite that is gone", async () => {
-    const store = new MemoryStore();
-    const one = await sprite(store);
-    await one.write([
+    const { store, one } = await withHistory([
       [0, 1],
       [1, 3],
     ]);
-    await one.checkpoint("v1");
     const fork = new Sprite(store, await forkSprite({ store, org: ORG, source: "s1", checkpoint: "v1", sprite: "f1", owner: "host" }));
     fork.model = one.model;
     await one.owned.destroy();
@@ -149,10 +155,7 @@ describe("collecting garbage", () => {
   });
 
   it("deletes nothing on knowledge that is not complete", async () => {
-    const store = new MemoryStore();
-    const one = await sprite(store);
-    await one.write([[0, 1]]);
-    await one.checkpoint("v1");
+    const { store, one } = await withHistory([[0, 1]]);
     await new Uploader({ store, org: ORG }).upload(null, changesOf([[5, 21]]));
     later(store, GC_GRACE_MS + 1000);
     const pages = keysOf(store, "maps");
@@ -174,13 +177,10 @@ describe("collecting garbage", () => {
   });
 
   it("is safe while uploads, checkpoints and forks go on", async () => {
-    const store = new MemoryStore();
-    const one = await sprite(store);
-    await one.write([
+    const { store, one } = await withHistory([
       [0, 1],
       [1, 3],
     ]);
-    await one.checkpoint("v1");
     later(store, GC_GRACE_MS + 1000);
     const gc = (async () => {
       for (let round = 0; round < 10; round++) await collectGarbage({ store, org: ORG });
@@ -205,23 +205,19 @@ describe("collecting garbage", () => {
 });
 
 describe("fsck", () => {
-  const prepared = async (): Promise<{ store: MemoryStore; one: Sprite }> => {
-    const store = new MemoryStore();
-    const one = await sprite(store);
-    await one.write([
-      [0, 1],
-      [1, 3],
-      [2, 5],
-      [30, 2],
-    ]);
-    await one.checkpoint("v1");
-    await one.write([
-      [0, 7],
-      [600, 9],
-    ]);
-    await one.checkpoint("v2");
-    return { store, one };
-  };
+  const prepared = () =>
+    withHistory(
+      [
+        [0, 1],
+        [1, 3],
+        [2, 5],
+        [30, 2],
+      ],
+      [
+        [0, 7],
+        [600, 9],
+      ],
+    );
 
   it("proves everything readable", async () => {
     const { store } = await prepared();
@@ -284,15 +280,13 @@ describe("fsck", () => {
 
 describe("repair", () => {
   it("brings lost chunks and pages back from a local copy", async () => {
-    const store = new MemoryStore();
-    const one = await sprite(store);
-    await one.write(Array.from({ length: 12 }, (_, block): [number, number] => [block, block * 2 + 1]));
-    await one.checkpoint("v1");
-    await one.write([
-      [0, 7],
-      [20, 9],
-    ]);
-    await one.checkpoint("v2");
+    const { store, one } = await withHistory(
+      Array.from({ length: 12 }, (_, block): [number, number] => [block, block * 2 + 1]),
+      [
+        [0, 7],
+        [20, 9],
+      ],
+    );
     const pages = new Map(
       [...store.objects].filter(([key]) => key.includes("/maps/")).map(([key, { data }]) => [key.slice(-64), Buffer.from(data)]),
     );
