@@ -1,10 +1,10 @@
-import { HobError } from "@hob/protocol/errors.ts";
-import { CommanderError } from "commander";
+import { type Command, CommanderError } from "commander";
 import { Cli, EXIT } from "./cli.ts";
 import { separateCommand } from "./exec-arguments.ts";
 import { reportFailure } from "./output/failure.ts";
 import { buildProgram, commandIndex, commandName } from "./program.ts";
 import { findSpriteFile } from "./sprite-file.ts";
+import { namesOfCommand, refuseUnknownHelp, usageError } from "./usage.ts";
 
 /** Time that a last message to the server gets when the reader of our output has gone. */
 const BROKEN_PIPE_GRACE_MS = 100;
@@ -31,32 +31,29 @@ endNow(pipeIsBroken ? EXIT.brokenPipe : cli.exitStatus);
 async function run(argv: readonly string[]): Promise<void> {
   const index = commandIndex(argv);
   const word = argv[index];
+  let program: Command | undefined;
   try {
-    const program = await buildProgram(cli, word);
+    program = await buildProgram(cli, word);
     if (argv.length === 0) {
       program.outputHelp();
       return;
     }
+    refuseUnknownHelp(program, argv.slice(index));
     const isExec = word !== undefined && commandName(word) === "exec";
     const words = isExec ? [...argv.slice(0, index + 1), ...separateCommand(argv.slice(index + 1), spriteOfFolder)] : argv;
     await program.parseAsync(words, { from: "user" });
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return;
     if (thrown instanceof CommanderError && thrown.code === "commander.help") cli.exitStatus = EXIT.usage;
-    else cli.exitStatus = reportFailure(cli, thrown instanceof CommanderError ? usageError(thrown, word) : thrown);
+    else {
+      const path = program === undefined ? [] : namesOfCommand(program, argv.slice(index));
+      cli.exitStatus = reportFailure(cli, thrown instanceof CommanderError ? usageError(thrown, path) : thrown);
+    }
   }
 }
 
 function spriteOfFolder(): string | undefined {
   return findSpriteFile(process.cwd())?.sprite;
-}
-
-function usageError(error: CommanderError, word: string | undefined): HobError {
-  const known = word !== undefined && error.code !== "commander.unknownCommand" && !word.startsWith("-");
-  return new HobError("usage", error.message.replace(/^error: /, ""), {
-    hint: `'hob ${known ? `${word} ` : ""}--help' shows what there is`,
-    cause: error,
-  });
 }
 
 /** Resolves when what was written has left this process, or can never leave it. */

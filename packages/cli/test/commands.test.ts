@@ -134,7 +134,11 @@ describe("what goes wrong is said, never thrown", () => {
       [["exec", "web"], /^hob: no command for web/],
       [["exec", "-s", "web"], /^hob: no command for web/],
       [["token"], /^Usage: hob token/],
-      [["completion", "tcsh"], /bash, zsh, fish/],
+      [["completion", "tcsh"], /^hob: shell 'tcsh' is not one of bash, zsh, fish\n/],
+      [["sessions", "nope"], /^hob: unknown command 'nope'\nhint: 'hob sessions --help' shows what there is\n$/],
+      [["s", "kill", "web", "7", "--timeout", "x"], /\nhint: 'hob sessions kill --help' shows what there is\n$/],
+      [["help", "nope"], /^hob: unknown command 'nope'\nhint: 'hob --help' shows what there is\n$/],
+      [["cp", "a", "b"], /^hob: neither path is of a sprite\n/],
       [["serve", "more"], /too many arguments/],
     ];
     for (const [args, message] of cases) {

@@ -123,7 +123,7 @@ async function readPart(cli: Cli, data: string): Promise<Buffer> {
   if (data === "@-") return Buffer.concat(await cli.stdin.toArray());
   if (!data.startsWith("@")) return Buffer.from(data);
   return readFile(data.slice(1)).catch((cause: NodeJS.ErrnoException) => {
-    throw new HobError("usage", `read ${data.slice(1)}: ${cause.code}`, { cause });
+    throw new HobError("usage", `read ${data.slice(1)}: ${cause.code === "ENOENT" ? "no such file" : cause.code}`, { cause });
   });
 }
 

@@ -32,6 +32,7 @@ export const register: Register = (program, cli) => {
 };
 
 async function copy(cli: Cli, source: Location, destination: Location, flags: CopyFlags): Promise<void> {
+  checkLocations(source, destination);
   const start = performance.now();
   const tally = new Tally();
   const work = perform(cli, await cli.client(flags), source, destination, flags, tally).catch((error: unknown) => {
@@ -43,6 +44,15 @@ async function copy(cli: Cli, source: Location, destination: Location, flags: Co
   await reportFailures(cli, tally);
   if (flags.json) return cli.printJson({ files: tally.files, bytes: tally.bytes, failed: tally.failures.length });
   cli.print(`${cli.style.green("Copied")} ${tally} in ${formatDuration(performance.now() - start)}`);
+}
+
+/** @throws HobError `usage` */
+function checkLocations(source: Location, destination: Location): void {
+  const names = [source, destination].flatMap((location) => (location.kind === "sprite" ? [location.name] : []));
+  if (names.length === 0) throw new HobError("usage", "neither path is of a sprite", { hint: "NAME:PATH is a path of the sprite NAME" });
+  if (new Set(names).size > 1) {
+    throw new HobError("usage", "the paths are of two sprites", { hint: "copy to this machine first, or through '-'" });
+  }
 }
 
 async function perform(
@@ -67,8 +77,6 @@ async function perform(
       return (await import("../files/download.ts")).download(files, source.path, destination.path, options, tally);
     // Standard output stays open: the process ends when all of it is written.
     await pipeline(await files.read(source.path, { asRoot: options.asRoot }), cli.stdout, { end: false });
-  } else {
-    throw new HobError("usage", "neither path is of a sprite", { hint: "NAME:PATH is a path of the sprite NAME" });
   }
 }
 
@@ -80,9 +88,6 @@ async function copyInside(
   options: { recursive: boolean; asRoot: boolean },
   tally: Tally,
 ): Promise<void> {
-  if (source.name !== destination.name) {
-    throw new HobError("usage", "the paths are of two sprites", { hint: "copy to this machine first, or through '-'" });
-  }
   const files = await client.files(source.name);
   const [from, to] = [await files.stat(source.path, options), await files.stat(destination.path, options).catch(() => undefined)];
   const inside = to?.isDir === true ? `${to.path}/${from.name}` : destination.path;

@@ -109,7 +109,8 @@ async function readPolicy(cli: Cli, file: string): Promise<NetworkPolicy> {
   try {
     content = file === "-" ? await text(cli.stdin) : await readFile(file, "utf8");
   } catch (cause) {
-    throw new HobError("usage", `read ${file}: ${(cause as NodeJS.ErrnoException).code ?? "failed"}`, { cause });
+    const { code = "failed" } = cause as NodeJS.ErrnoException;
+    throw new HobError("usage", `read ${file}: ${code === "ENOENT" ? "no such file" : code}`, { cause });
   }
   try {
     return JSON.parse(content) as NetworkPolicy;
