@@ -26,10 +26,14 @@ function shutDown(): void {
   );
 }
 
+let isStarted = false;
+const isUp = () => isStarted;
+
 const server = createApiServer({
-  hostRoutes: hostApi({ ...context, uptimeMs: context.uptimeMs, sync: () => context.helper.sync(), shutDown }),
+  hostRoutes: hostApi({ ...context, uptimeMs: context.uptimeMs, sync: () => context.helper.sync(), shutDown, isUp }),
   endpoints: context.endpoints,
   token: () => context.sprite.token,
+  isUp,
   log,
 });
 
@@ -46,4 +50,5 @@ await context.start(async () => {
   server.listen(config.listen.port, config.listen.host);
   await once(server, "listening");
 });
+isStarted = true;
 announce();

@@ -17,7 +17,7 @@ interface Answer {
 }
 
 /** A server with one family of routes, which counts what reached it. */
-async function withServer(body: (port: number, effects: () => number) => Promise<void>): Promise<void> {
+async function withServer(body: (port: number, effects: () => number) => Promise<void>, isUp = () => true): Promise<void> {
   let effects = 0;
   const routes = new Hono().post("/touch", (c) => c.json({ effects: ++effects }));
   const upgrades: Endpoint = {
@@ -30,7 +30,7 @@ async function withServer(body: (port: number, effects: () => number) => Promise
     },
   };
   const log = pino({ level: "silent" });
-  const server = createApiServer({ hostRoutes: new Hono(), endpoints: [upgrades], token: () => TOKEN, log });
+  const server = createApiServer({ hostRoutes: new Hono(), endpoints: [upgrades], token: () => TOKEN, isUp, log });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   try {
@@ -57,6 +57,24 @@ async function ask(port: number, path: string, headers: Record<string, string> =
 }
 
 describe("the pilot's port", () => {
+  test("before the sprite is up, its own API says so, and what is sent again then counts", () => {
+    let up = false;
+    return withServer(
+      async (port, effects) => {
+        const path = "/v1/sprites/one/touch";
+        for (const upgrade of [{}, { connection: "Upgrade", upgrade: "websocket" }] as Record<string, string>[]) {
+          const { status, body } = await ask(port, path, { ...upgrade, [REQUEST_ID_HEADER]: "early" });
+          assert.deepEqual([status, JSON.parse(body).error, effects()], [503, "container_stopped", 0]);
+        }
+        assert.equal((await ask(port, "/hob/ready")).status, 404, "the host's own routes answer");
+        up = true;
+        assert.equal((await ask(port, path, { [REQUEST_ID_HEADER]: "early" })).status, 200);
+        assert.equal(effects(), 1);
+      },
+      () => up,
+    );
+  });
+
   test("takes a request that the host had to send twice once", () =>
     withServer(async (port, effects) => {
       const headers = { [REQUEST_ID_HEADER]: "a" };

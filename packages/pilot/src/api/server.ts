@@ -14,6 +14,8 @@ export interface ApiServerParts {
   endpoints: readonly Endpoint[];
   /** secret between the host and this pilot; it may change */
   token: () => string;
+  /** Whether the sprite is up. Until then its own API says so: what it would answer is not known yet. */
+  isUp?: () => boolean;
   log: Logger;
 }
 
@@ -21,13 +23,14 @@ export interface ApiServerParts {
  * The pilot's port: one server for the host's own calls and for the public API of this sprite. Nothing is read of a
  * request without the host's token, and a request that the host had to send twice is taken once.
  */
-export function createApiServer({ hostRoutes, endpoints, token, log }: ApiServerParts): Server {
+export function createApiServer({ hostRoutes, endpoints, token, log, isUp = () => true }: ApiServerParts): Server {
   const listener = getRequestListener(createApp(hostRoutes, endpoints, log).fetch);
   const seen = new SeenRequests();
   // Commands and environments travel in request targets of up to LIMITS.requestTargetBytes; uploads may take any time.
   const server = createServer({ requestTimeout: 0, maxHeaderSize: LIMITS.requestTargetBytes + 64 * 1024 }, (request, response) => {
     if (!isFromHost(request, token())) return void response.writeHead(401).end();
     try {
+      refuseUntil(isUp, request);
       seen.takeOnce(request);
       if (!endpoints.some((endpoint) => endpoint.handle?.(request, response))) void listener(request, response);
     } catch (error) {
@@ -39,6 +42,7 @@ export function createApiServer({ hostRoutes, endpoints, token, log }: ApiServer
     socket.on("error", () => socket.destroy());
     if (!isFromHost(request, token())) return refuseUpgrade(socket, new HobError("unauthorized", "upgrade: not from the host"));
     try {
+      refuseUntil(isUp, request);
       seen.takeOnce(request);
       if (endpoints.some((endpoint) => endpoint.upgrade?.(request, socket, head))) return;
       throw new HobError("not_found", "upgrade: no such route");
@@ -47,6 +51,16 @@ export function createApiServer({ hostRoutes, endpoints, token, log }: ApiServer
     }
   });
   return server;
+}
+
+/**
+ * The host asks a pilot that boots nothing before it is ready. One that is started again in a running VM is asked at
+ * once: a session that it has not found yet must not be said to be gone.
+ * @throws HobError `container_stopped`
+ */
+function refuseUntil(isUp: () => boolean, { url = "" }: IncomingMessage): void {
+  if (isUp() || !url.startsWith("/v1/")) return;
+  throw new HobError("container_stopped", "the sprite's platform is being started", { hint: "repeat the request in a moment" });
 }
 
 /** Answers of every route carry the version; errors have the shape that the SDKs parse. */

@@ -31,6 +31,8 @@ export interface HostApiParts {
   uptimeMs: () => Promise<number>;
   /** flushes everything to the volume's disk */
   sync: () => Promise<void>;
+  /** whether the start is over */
+  isUp: () => boolean;
   /** stops the platform and powers off; does not return */
   shutDown: () => void;
 }
@@ -50,7 +52,8 @@ export function hostApi(parts: HostApiParts): Hono {
       ...(container.failure === undefined ? {} : { containerFailure: container.failure.message }),
     };
     // A sprite whose container cannot start is ready to be repaired: its checkpoints can be restored.
-    return c.json(answer, container.state() === "running" || container.failure !== undefined ? 200 : 503);
+    const isReady = parts.isUp() && (container.state() === "running" || container.failure !== undefined);
+    return c.json(answer, isReady ? 200 : 503);
   });
   app.post(PILOT_ROUTES.resumed, async (c) => {
     const parsed = resumedRequest.safeParse(await c.req.json().catch(() => undefined));
