@@ -104,14 +104,21 @@ class GdbConnection {
     const socket = connect(path);
     await once(socket, "connect");
     const gdb = new GdbConnection(socket);
-    await gdb.ask("?");
+    gdb.#send("?");
+    await gdb.#packet();
+    // Single registers are given to those only who know what each is.
+    await gdb.ask("qXfer:features:read:target.xml:0,fff");
     return gdb;
   }
 
   /** Sends a command. @returns the answer's content */
   async ask(command: string): Promise<string> {
     this.#send(command);
-    return await this.#answer();
+    for (;;) {
+      const answer = await this.#packet();
+      // A VM that runs when the connection is made stops, which is said beside the answer to what was asked first.
+      if (!/^[TS][0-9a-f]{2}/.test(answer)) return answer;
+    }
   }
 
   async threads(): Promise<string[]> {
@@ -143,7 +150,7 @@ class GdbConnection {
   /** Stops the VM. */
   async interrupt(): Promise<void> {
     this.#socket.write("\x03");
-    await this.#answer();
+    await this.#packet();
   }
 
   close(): void {
@@ -161,7 +168,7 @@ class GdbConnection {
   }
 
   /** Whether acknowledged before or not: what is asked for has an answer. */
-  async #answer(): Promise<string> {
+  async #packet(): Promise<string> {
     const [, content = ""] = await this.#next(/^\+?\$([^#]*)#[0-9a-f]{2}/);
     this.#socket.write("+");
     return content;
