@@ -30,12 +30,13 @@ async function crash(vm: VmDebugger, work: () => Promise<unknown>): Promise<void
     await vm.crashPilot();
   } finally {
     ended = true;
-    await working;
   }
+  await working;
   await isBack();
 }
 
-const ask = () => suite.daemon.fetch("/v1/sprites/one/services").then((response) => response.text());
+const ask = () =>
+  suite.daemon.fetch("/v1/sprites/one/services", { signal: AbortSignal.timeout(10_000) }).then((response) => response.text());
 
 /** `hob exec` in the foreground, once its command runs. */
 async function beginExec(): Promise<Promise<Ended>> {

@@ -68,7 +68,7 @@ export class VmDebugger {
       }
       assert.fail("the pilot was never met at work");
     } finally {
-      gdb.close();
+      await gdb.close();
     }
   }
 
@@ -83,10 +83,11 @@ export class VmDebugger {
   }
 }
 
-/** As much of the GDB remote serial protocol as is needed here. Opening it stops the VM; closing it lets the VM go on. */
+/** As much of the GDB remote serial protocol as is needed here. Opening it stops the VM. */
 class GdbConnection {
   readonly #socket: Socket;
   #received = "";
+  #isStopped = true;
   #arrived = Promise.withResolvers<void>();
 
   private constructor(socket: Socket) {
@@ -145,15 +146,19 @@ class GdbConnection {
   async resume(): Promise<void> {
     this.#send("c");
     await this.#acknowledged();
+    this.#isStopped = false;
   }
 
   /** Stops the VM. */
   async interrupt(): Promise<void> {
     this.#socket.write("\x03");
     await this.#packet();
+    this.#isStopped = true;
   }
 
-  close(): void {
+  /** The VM goes on, whatever has failed. */
+  async close(): Promise<void> {
+    if (this.#isStopped) await this.resume().catch(() => {});
     this.#socket.destroy();
   }
 
