@@ -15,7 +15,7 @@ export interface Completion {
   files: boolean;
 }
 
-export const NOTHING: Completion = { candidates: [], files: false };
+const NOTHING: Completion = { candidates: [], files: false };
 
 /**
  * What fits at the cursor.
