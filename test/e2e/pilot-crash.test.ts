@@ -106,7 +106,7 @@ describe("a pilot that ends in the middle of its work", () => {
     await daemon.stop();
     rmSync(join(daemon.home, "sprites"), { recursive: true });
     await daemon.restart();
-    assert.equal(await inside("cat kept"), "third");
+    await until("the sprite is fetched", async () => (await inside("cat kept")) === "third", BACK_TIMEOUT_MS);
     const again = await VmDebugger.open(daemon);
     await crash(again, ask);
     assert.equal(await inside("sha256sum < blob"), sum);

@@ -201,14 +201,19 @@ export class PilotContext {
     const { device, address, gateway } = this.config.network;
     // When the machine runs out of memory, the user's processes end, not the one that lets the user in.
     await writeFile("/proc/self/oom_score_adj", "-1000");
-    const restarted = await this.#clearPredecessor();
+    const restarted = await isPrepared();
     const steps: Step[] = [];
-    if (!restarted) {
+    if (restarted) {
+      // First: what the predecessor left may wait for a disk that the store has, and the way there is one that the host dials.
+      await listen();
+      await this.#clearPredecessor();
+    } else {
       await enableControllers();
       await writeFile("/proc/sys/net/ipv4/ip_forward", "1");
     }
     const prepareNetwork = async () => {
-      if (!restarted) await timed(steps, "platform", () => this.#platform.prepare(this.#runner));
+      if (restarted) return;
+      await timed(steps, "platform", () => this.#platform.prepare(this.#runner));
       await listen();
     };
     await Promise.all([
@@ -253,18 +258,12 @@ export class PilotContext {
   }
 
   /** What a pilot that died left: the container's processes and all that is mounted of volumes goes, the layers stay. */
-  async #clearPredecessor(): Promise<boolean> {
-    const restarted = await access(PREPARED).then(
-      () => true,
-      () => false,
-    );
-    if (!restarted) return false;
+  async #clearPredecessor(): Promise<void> {
     await this.storage.origins.takeOver();
     await this.#resolver.endPredecessor();
     await this.helper.killCgroup("/sys/fs/cgroup/sprite");
     await this.#crun.forget();
     await clearMounts(this.helper);
-    return true;
   }
 
   /** The mounts are in a state that only a new start clears; PID 1 makes one. */
@@ -276,6 +275,12 @@ export class PilotContext {
 
 /** There once the VM is set up as far as it outlives a pilot. */
 const PREPARED = join(PATHS.runtime, "prepared");
+
+const isPrepared = (): Promise<boolean> =>
+  access(PREPARED).then(
+    () => true,
+    () => false,
+  );
 
 const outsideAndInside = (routes: Hono): Endpoint => ({ routes, inside: routes });
 

@@ -19,6 +19,8 @@ const record = z.array(
       .int()
       .min(0)
       .max(DEVICES - 1),
+    /** what the kernel was told: a process that takes the device over may not know it yet */
+    sizeBytes: z.number().int().min(0),
   }),
 );
 
@@ -26,8 +28,11 @@ export interface OriginsParts {
   helper: Pick<HelperClient, "nbd">;
   /** on a tmpfs: what it holds is about this run of the kernel */
   directory: string;
-  /** the bytes that a name stands for; called once for each name and process */
-  sourceOf: (name: string) => Promise<BlockSource>;
+  /**
+   * the bytes that a name stands for; called once for each name and process
+   * @param sizeBytes of the device that is there already
+   */
+  sourceOf: (name: string, sizeBytes?: number) => Promise<BlockSource>;
   log: Pick<Logger, "warn">;
 }
 
@@ -51,7 +56,13 @@ export class Origins {
 
   /** Serves the devices of a process before this one again. */
   async takeOver(): Promise<void> {
-    for (const { name, index } of await this.#read()) this.#origins.set(name, this.#serve(name, index, "reconnect"));
+    for (const { name, index, sizeBytes } of await this.#read()) {
+      const source = this.#parts.sourceOf(name, sizeBytes);
+      this.#origins.set(
+        name,
+        source.then((found) => this.#serve(found, index, "reconnect")),
+      );
+    }
     await Promise.all(this.#origins.values());
   }
 
@@ -70,9 +81,10 @@ export class Origins {
           hint: "delete checkpoints that come from before the sprite was last moved or forked",
         });
       }
+      const source = await this.#parts.sourceOf(name);
       // Before the device: one that nobody knows of would never be served again.
-      await this.#write([...records, { name, index }]);
-      return await this.#serve(name, index, "connect");
+      await this.#write([...records, { name, index, sizeBytes: source.sizeBytes }]);
+      return await this.#serve(source, index, "connect");
     });
     this.#queue = opened.catch(() => {});
     this.#origins.set(name, opened);
@@ -80,9 +92,8 @@ export class Origins {
     return opened;
   }
 
-  async #serve(name: string, index: number, kind: "connect" | "reconnect"): Promise<Origin> {
-    const { helper, directory, sourceOf, log } = this.#parts;
-    const source = await sourceOf(name);
+  async #serve(source: BlockSource, index: number, kind: "connect" | "reconnect"): Promise<Origin> {
+    const { helper, directory, log } = this.#parts;
     const server = await BlockServer.start(join(directory, `origin-${index}.sock`), source, log);
     const connect = () => helper.nbd(index, { kind: "connect", socket: server.path, sizeBytes: source.sizeBytes });
     try {

@@ -52,7 +52,7 @@ export class SpriteStorage {
     this.#parts = parts;
     this.#assignment = parts.assignment;
     const { helper, log } = parts;
-    this.origins = new Origins({ helper, log, directory: PATHS.runtime, sourceOf: (name) => this.#sourceOf(name) });
+    this.origins = new Origins({ helper, log, directory: PATHS.runtime, sourceOf: (name, sizeBytes) => this.#sourceOf(name, sizeBytes) });
   }
 
   /** Tells what the store is for. Two steps, because the volume needs devices that read from the store. */
@@ -115,7 +115,8 @@ export class SpriteStorage {
     return { fetched_bytes: sum("bytesFetched"), fetched_requests: sum("requests") };
   }
 
-  async #sourceOf(name: string): Promise<BlockSource> {
+  /** @param sizeBytes of a device that a pilot before this one has made: the volume may not be there yet */
+  async #sourceOf(name: string, sizeBytes: number | undefined): Promise<BlockSource> {
     const assignment = this.#assignment;
     if (assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
     this.onNeeded();
@@ -125,6 +126,6 @@ export class SpriteStorage {
     const reader = new BlockReader({ store, org, root: rootOf(name), pages: this.#pages });
     this.#readers.push(reader);
     // The disk of this machine is laid out for the size that the sprite has everywhere.
-    return new MapSource({ reader, sizeBytes: this.#assembled.volume.sizeBytes, signal: this.#stopping.signal });
+    return new MapSource({ reader, sizeBytes: sizeBytes ?? this.#assembled.volume.sizeBytes, signal: this.#stopping.signal });
   }
 }
