@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, test } from "node:test";
-import type { Sprite, SpriteActivity } from "@hob/protocol";
+import type { Checkpoint, Sprite, SpriteActivity } from "@hob/protocol";
 import { covers } from "./support/covers.ts";
 import { outputOf, start } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
@@ -66,6 +68,43 @@ describe("a sprite that nobody uses", () => {
       assert.deepEqual([answers[0], answers[2]], ["a", "b"]);
       assert.ok([200, 409].includes(answers[1].status));
     }
+  });
+});
+
+describe("what was changed before a sleep", () => {
+  const automatic = async () => {
+    const listed = await get<Checkpoint[]>("/v1/sprites/box/checkpoints?includeAuto=true");
+    return listed.filter(({ reason }) => reason === "sleep").map(({ id }) => id);
+  };
+  const durable = async () => {
+    const { id } = await get<Sprite>("/v1/sprites/box");
+    const head = await readFile(join(suite.daemon.home, `store/orgs/hob/sprites/${id}/head.json`), "utf8");
+    return (JSON.parse(head) as { checkpoints: { id: string }[] }).checkpoints.map((one) => one.id);
+  };
+  const sleep = async (...flags: string[]) => {
+    const slept = await suite.daemon.hob("sleep", "box", ...flags);
+    assert.deepEqual([slept.code, slept.stdout], [0, "box is warm\n"], slept.stderr);
+  };
+
+  test("is in an automatic checkpoint and in the object store; without a change there is none", LIMIT, async () => {
+    await outputOf(box(), "echo changed > ~/changed");
+    await sleep();
+    assert.equal((await activity()).behind, null);
+    const stored = await durable();
+    const [newest = "", ...others] = await automatic();
+    assert.ok(stored.includes(newest), `${newest} is in the store: ${stored}`);
+    const content = await suite.daemon.fetch(`/v1/sprites/box/checkpoints/${newest}/content?path=/home/sprite/changed`);
+    assert.equal(await content.text(), "changed\n");
+    for (const use of ["true", "cat ~/changed; ls -lR /etc >/dev/null"]) {
+      await sleep();
+      await outputOf(box(), use);
+    }
+    await sleep();
+    assert.deepEqual(await automatic(), [newest, ...others], "nothing was changed");
+    await outputOf(box(), "echo again > ~/changed");
+    await sleep("--force");
+    const last = (await automatic())[0] ?? "";
+    assert.ok(last !== newest && (await durable()).includes(last), "by force likewise");
   });
 });
 

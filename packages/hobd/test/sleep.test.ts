@@ -112,6 +112,23 @@ describe("sleep by itself", () => {
     }
   });
 
+  test("what the object store lacks of a sleeping sprite is told, until it wakes", async () => {
+    await using hob = await TestDaemon.start(IDLE);
+    hob.runtime.lags.set("one", { lagMs: 5_000, checkpoints: 2, error: "x".repeat(9_000) });
+    await hob.create("one");
+    assert.equal((await activity(hob, "one")).behind, null);
+    await isAsleep(hob, "one");
+    await until("it is told", async () => (await activity(hob, "one")).behind !== null);
+    const { behind } = await activity(hob, "one");
+    assert.ok(Date.now() - Date.parse(behind.since) >= 5_000);
+    assert.deepEqual([behind.checkpoints, behind.error.length], [2, 500]);
+    hob.runtime.lags.delete("one");
+    await hob.fetch("/v1/sprites/one/echo");
+    assert.equal((await activity(hob, "one")).behind, null);
+    await isAsleep(hob, "one");
+    assert.equal((await activity(hob, "one")).behind, null);
+  });
+
   test("asking about a sprite, and checking it, does not keep it awake", async () => {
     await using hob = await TestDaemon.start(IDLE);
     await hob.create("one");

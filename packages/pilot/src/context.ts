@@ -1,6 +1,7 @@
 import { access, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
+import type { StorageLag } from "@hob/protocol";
 import type { Hono } from "hono";
 import { type Logger, pino } from "pino";
 import { Activity } from "./activity/activity.ts";
@@ -18,6 +19,7 @@ import { InnerContainer, type Step, timed } from "./container/container.ts";
 import { Crun } from "./container/crun.ts";
 import { type Layer, RootFilesystem } from "./container/rootfs.ts";
 import { SHOWN_LOGS } from "./container/spec.ts";
+import { settle } from "./durability/settle.ts";
 import { SpriteStorage } from "./durability/sprite-storage.ts";
 import { ExecEndpoint, JournalStore } from "./exec/index.ts";
 import { FileOperations, FilesEndpoint } from "./files/index.ts";
@@ -240,6 +242,12 @@ export class PilotContext {
     this.storage.start();
     this.#stopHourly = startHourly(this.checkpoints, (err) => log.error({ err }, "hourly checkpoint"));
     log.info({ steps, restarted, processMs: Math.round(performance.now()), uptimeMs: await this.uptimeMs() }, "inner container runs");
+  }
+
+  /** Before a sleep: keeps what was changed, here and in the object store. Resolves after that time at the latest. */
+  settle(waitMs: number): Promise<StorageLag | null> {
+    const onError = (err: unknown) => this.log.error({ err }, "automatic checkpoint before a sleep");
+    return settle({ checkpoints: this.checkpoints, durability: this.storage.durability, onError }, waitMs);
   }
 
   /** Ends the container and leaves the volume clean. */

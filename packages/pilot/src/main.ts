@@ -30,7 +30,14 @@ let isStarted = false;
 const isUp = () => isStarted;
 
 const server = createApiServer({
-  hostRoutes: hostApi({ ...context, uptimeMs: context.uptimeMs, sync: () => context.helper.sync(), shutDown, isUp }),
+  hostRoutes: hostApi({
+    ...context,
+    uptimeMs: context.uptimeMs,
+    sync: () => context.helper.sync(),
+    settle: (waitMs) => context.settle(waitMs),
+    shutDown,
+    isUp,
+  }),
   endpoints: context.endpoints,
   token: () => context.sprite.token,
   isUp,

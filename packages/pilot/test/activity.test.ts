@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { PrepareSleepResponse } from "@hob/protocol";
+import type { PrepareSleepResponse, SettleResponse } from "@hob/protocol";
 import { Hono } from "hono";
 import { pino } from "pino";
 import { Activity } from "../src/activity/activity.ts";
@@ -62,14 +62,40 @@ describe("what the host asks", () => {
     return { status: response.status, body: (await response.json().catch(() => undefined)) as PrepareSleepResponse };
   };
 
+  const nothing = { sync: async () => {}, settle: async () => null };
+
+  test("settle: keeps what was changed only when the sprite may sleep, and says what the store lacks", async () => {
+    let monotonic = 0;
+    const activity = new Activity({ wall: () => 0, monotonic: () => monotonic });
+    const lag = { lagMs: 5, checkpoints: 1, error: null };
+    const waits: number[] = [];
+    let meanwhile = () => {};
+    const settle = async (waitMs: number) => {
+      waits.push(waitMs);
+      meanwhile();
+      return lag;
+    };
+    const app = activityRoutes({ ...nothing, activity, settle });
+    const answer = async (idleMs: number, force = false) => {
+      const { body } = await ask(app, "POST", "/hob/settle", { idleMs, force, waitMs: 7 });
+      return [body.ready, (body as SettleResponse).lag];
+    };
+    assert.deepEqual([await answer(1_000), waits], [[false, null], []]);
+    monotonic = 1_000;
+    assert.deepEqual([await answer(1_000), waits], [[true, lag], [7]]);
+    meanwhile = () => activity.touch();
+    assert.deepEqual(await answer(1_000), [false, lag], "something happened meanwhile");
+    using _ = activity.hold("task", "build");
+    assert.deepEqual([await answer(0), waits.length], [[false, null], 2], "one that is held awake is not kept again and again");
+    assert.deepEqual([await answer(0, true), waits.length], [[true, lag], 3], "by force");
+    const refused = withErrorAnswers(new Hono().route("/", app), pino({ level: "silent" }));
+    assert.equal((await ask(refused, "POST", "/hob/settle", { idleMs: 0, force: true })).status, 400);
+  });
+
   test("activity: holders and idle time", async () => {
     const activity = new Activity({ wall: () => 5, monotonic: () => 7 });
     using _ = activity.hold("task", "build");
-    const { body } = await ask(
-      activityRoutes(activity, async () => {}),
-      "GET",
-      "/hob/activity",
-    );
+    const { body } = await ask(activityRoutes({ activity, ...nothing }), "GET", "/hob/activity");
     assert.deepEqual(body, { holders: [{ kind: "task", label: "build", since: 5 }], idleMs: 0 });
   });
 
@@ -78,10 +104,11 @@ describe("what the host asks", () => {
     const activity = new Activity({ wall: () => 0, monotonic: () => monotonic });
     let flushes = 0;
     let whileFlushing = () => {};
-    const app = activityRoutes(activity, async () => {
+    const sync = async () => {
       flushes++;
       whileFlushing();
-    });
+    };
+    const app = activityRoutes({ ...nothing, activity, sync });
     const prepare = async (idleMs: number, force = false) => (await ask(app, "POST", "/hob/prepare-sleep", { idleMs, force })).body.ready;
     monotonic = 999;
     assert.deepEqual([await prepare(1_000), flushes], [false, 0]);

@@ -56,12 +56,27 @@ describe("checkpoints", () => {
     );
   });
 
-  test("an automatic one is taken only when something was written", async () => {
+  test("an automatic one is taken only when something was changed", async () => {
+    await pilot.checkpoints.noteNew();
+    assert.equal(await pilot.checkpoints.automatic("sleep"), undefined, "a new sprite has nothing to keep");
     pilot.write("x");
     assert.notEqual(await pilot.checkpoints.automatic("hourly"), undefined);
     assert.equal(await pilot.checkpoints.automatic("hourly"), undefined);
     pilot.write("y");
     assert.equal((await pilot.checkpoints.automatic("sleep"))?.checkpoint.reason, "sleep");
+    pilot.write("z");
+    await pilot.checkpoints.create("");
+    assert.equal(await pilot.checkpoints.automatic("sleep"), undefined, "one that was asked for has it");
+  });
+
+  test("what is written while one is taken counts as changed after it", async () => {
+    pilot.write("x");
+    pool.onSnapshot = () => pilot.write("y");
+    await pilot.checkpoints.automatic("sleep");
+    pool.onSnapshot = () => {};
+    assert.equal((await pilot.checkpoints.automatic("sleep"))?.checkpoint.id, "auto-2");
+    await start();
+    assert.equal((await pilot.checkpoints.automatic("sleep"))?.checkpoint.id, "auto-3", "a new pilot does not know");
   });
 
   test("unknown ids and the live state are refused", async () => {

@@ -15,6 +15,7 @@ import { storageAssignment } from "./relay.ts";
  * | POST /hob/attach | after `resumed` with a base: put the sprite of the object store in place of the template's; 204 |
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
+ * | POST /hob/settle | before prepare-sleep, if the sprite may sleep: an automatic checkpoint if files were changed, and into the store what it lacks, for a bounded time |
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
  * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
  * | POST /hob/freeze | stop the user's processes until the next `resumed`, for a memory save; 204 |
@@ -30,6 +31,7 @@ export const PILOT_ROUTES = {
   policies: "/hob/policies",
   prepareSave: "/hob/prepare-save",
   activity: "/hob/activity",
+  settle: "/hob/settle",
   prepareSleep: "/hob/prepare-sleep",
   freeze: "/hob/freeze",
   thaw: "/hob/thaw",
@@ -114,6 +116,27 @@ export type PrepareSleepRequest = z.infer<typeof prepareSleepRequest>;
 /** `ready`: all is on disk and the VM may be saved at once. Otherwise the rest says why not. */
 export const prepareSleepResponse = pilotActivity.extend({ ready: z.boolean() });
 export type PrepareSleepResponse = z.infer<typeof prepareSleepResponse>;
+
+export const settleRequest = prepareSleepRequest.extend({
+  /** how long to wait for the object store, milliseconds */
+  waitMs: z.number().int().min(0).max(60_000),
+});
+export type SettleRequest = z.infer<typeof settleRequest>;
+
+/** What the object store does not have of a sprite. */
+export const storageLag = z.object({
+  /** how long the oldest write that it lacks has been waiting, milliseconds; 0: it has all of them */
+  lagMs: z.number().min(0).max(1e12),
+  /** checkpoints that it lacks */
+  checkpoints: z.number().int().min(0).max(1e6),
+  /** why the last attempt failed */
+  error: z.string().nullable(),
+});
+export type StorageLag = z.infer<typeof storageLag>;
+
+/** `ready: false`: the sprite may not sleep, the rest says why, and nothing was done. `lag: null`: the store has everything, or there is none. */
+export const settleResponse = prepareSleepResponse.extend({ lag: storageLag.nullable() });
+export type SettleResponse = z.infer<typeof settleResponse>;
 
 export interface ReadyResponse {
   protocol: number;

@@ -66,7 +66,7 @@ function describeStorage({ enabled, durable_lag_seconds, pending_checkpoints, er
 
 /** Why it is awake, or until when its memory is kept. */
 function describeActivity(activity: SpriteActivity, nowMs: number): [key: string, value: string][] {
-  const { status, holders, idle_since, sleeps_at, cold_at, last_wake, idle_timeout_seconds } = activity;
+  const { status, holders, idle_since, sleeps_at, cold_at, behind, last_wake, idle_timeout_seconds } = activity;
   const ago = (time: string) => `${formatAge(Date.parse(time), nowMs)} ago`;
   const rows: [string, string][] = holders.map(({ kind, label, since }) => ["held awake by", `${kind} ${label}, since ${ago(since)}`]);
   if (status === "running" && idle_since !== null) rows.push(["idle since", ago(idle_since)]);
@@ -74,8 +74,18 @@ function describeActivity(activity: SpriteActivity, nowMs: number): [key: string
   else if (sleeps_at !== null) rows.push(["sleeps", `in ${formatDuration(Math.max(0, Date.parse(sleeps_at) - nowMs))}, unless used`]);
   else if (status === "running") rows.push(["sleeps", `${formatDuration(idle_timeout_seconds * 1_000)} after its last use`]);
   if (status === "warm") rows.push(["memory kept", cold_at === null ? "until it wakes" : `until ${cold_at}`]);
+  if (behind !== null) rows.push(["durable", describeBehind(behind, nowMs)]);
   if (last_wake !== null) rows.push(["last wake", `${ago(last_wake.at)}, by ${last_wake.reason}`]);
   return rows;
+}
+
+/** Of a sprite that sleeps while the object store lacks something of it. */
+function describeBehind({ since, checkpoints, error }: NonNullable<SpriteActivity["behind"]>, nowMs: number): string {
+  const what = [
+    `what was written since ${formatAge(Date.parse(since), nowMs)} ago`,
+    ...(checkpoints > 0 ? [`${checkpoints} checkpoints`] : []),
+  ];
+  return `all but ${what.join(" and ")}; goes on when it wakes${error === null ? "" : ` (${printable(error)})`}`;
 }
 
 function describe(sprite: Sprite): [key: string, value: string][] {

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { type ActivityHolder, HobError, type SpriteActivity, type SpriteStatus } from "@hob/protocol";
+import { type ActivityHolder, HobError, type SpriteActivity, type SpriteStatus, type StorageLag } from "@hob/protocol";
 import { identityOf } from "../api/present.ts";
 import type { SpriteContext } from "../api/sprite-context.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
-import type { SleepOutcome } from "../runtime/sprite-runtime.ts";
+import type { SleepOutcome, SleepTerms } from "../runtime/sprite-runtime.ts";
 
 const SECOND_MS = 1_000;
 /** Between looks at the running sprites; less where sprites sleep sooner than a few seconds. */
@@ -14,11 +14,17 @@ const ASK_AGAIN_MS = 5 * SECOND_MS;
 const CHILL_INTERVAL_MS = 60 * SECOND_MS;
 /** A sprite may be put to sleep to make room for another one when nobody has used it for this long. */
 const ROOM_IDLE_MS = 5 * SECOND_MS;
+/** What was changed may take this long to be brought into the object store before a sleep; nobody waits for it but the sleep. */
+const SETTLE_MS = 5 * SECOND_MS;
+/** The same when somebody waits for the sprite's place. */
+const SETTLE_FOR_ROOM_MS = SECOND_MS;
 /** Who asks for sleep has often just used the sprite: what is about to end may end first. */
 const ENDING_MS = 2 * SECOND_MS;
 const ENDING_POLL_MS = 50;
 /** Holders named in a message. */
 const HOLDERS_TOLD = 3;
+/** Of what comes from a guest. */
+const ERROR_CHARACTERS_TOLD = 500;
 
 export interface SleepSettings {
   /** seconds without use after which a sprite sleeps; 0: never */
@@ -51,6 +57,8 @@ export class Sleeper implements Disposable {
   readonly #settings: SleepSettings;
   readonly #running = new Map<string, Running>();
   readonly #lastWakes = new Map<string, { at: number; reason: string }>();
+  /** what the object store lacks of sprites that sleep, and since when */
+  readonly #behind = new Map<string, StorageLag & { since: number }>();
   readonly #timers: NodeJS.Timeout[] = [];
   #makingRoom: Promise<unknown> = Promise.resolve();
 
@@ -90,6 +98,7 @@ export class Sleeper implements Disposable {
   forget(id: string): void {
     this.#running.delete(id);
     this.#lastWakes.delete(id);
+    this.#behind.delete(id);
     this.#context.uses.forget(id);
   }
 
@@ -105,10 +114,10 @@ export class Sleeper implements Disposable {
    */
   async sleepNow(record: SpriteRecord, force: boolean): Promise<SpriteStatus> {
     const deadline = performance.now() + ENDING_MS;
-    let outcome = await this.#sleep(record, 0, force);
+    let outcome = await this.#sleep(record, { idleMs: 0, force });
     while (outcome.kind === "awake" && performance.now() < deadline) {
       await pause(ENDING_POLL_MS);
-      outcome = await this.#sleep(record, 0, force);
+      outcome = await this.#sleep(record, { idleMs: 0, force });
     }
     if (outcome.kind === "asleep") return this.#context.runtime.status(record.id);
     const holders = [...this.#context.uses.holders(record.id), ...(outcome.activity?.holders ?? [])];
@@ -143,6 +152,7 @@ export class Sleeper implements Disposable {
         status === "warm" && coldAfterSeconds > 0
           ? timeOf((record.lastWarmingAt ?? record.updatedAt) + coldAfterSeconds * SECOND_MS)
           : null,
+      behind: this.#behindOf(id),
       last_wake: lastWake === undefined ? null : { at: timeOf(lastWake.at), reason: lastWake.reason },
     };
   }
@@ -164,7 +174,8 @@ export class Sleeper implements Disposable {
       const idleMs = record?.state === "ready" ? this.#idleMs(record) : 0;
       if (record === undefined || idleMs === 0) continue;
       try {
-        if ((await this.#sleep(record, Math.min(idleMs, ROOM_IDLE_MS), false)).kind === "asleep") return true;
+        const terms = { idleMs: Math.min(idleMs, ROOM_IDLE_MS), settleMs: SETTLE_FOR_ROOM_MS };
+        if ((await this.#sleep(record, terms)).kind === "asleep") return true;
       } catch (error) {
         log.warn({ sprite: id, err: error }, "putting it to sleep to make room failed");
       }
@@ -189,7 +200,7 @@ export class Sleeper implements Disposable {
       const leftMs = this.#idleSince(id) + idleMs - now();
       if (idleMs === 0) running.nextLookAt = Number.POSITIVE_INFINITY;
       else if (leftMs > 0) running.nextLookAt = now() + leftMs;
-      else running.nextLookAt = now() + waitAfter(await this.#sleep(record, idleMs, false), idleMs);
+      else running.nextLookAt = now() + waitAfter(await this.#sleep(record, { idleMs }), idleMs);
     } catch (error) {
       running.nextLookAt = now() + 6 * ASK_AGAIN_MS;
       log.warn({ sprite: id, err: error }, "putting it to sleep failed; it runs on");
@@ -198,7 +209,7 @@ export class Sleeper implements Disposable {
     }
   }
 
-  async #sleep(record: SpriteRecord, idleMs: number, force: boolean): Promise<SleepOutcome> {
+  async #sleep(record: SpriteRecord, terms: Pick<SleepTerms, "idleMs"> & Partial<SleepTerms>): Promise<SleepOutcome> {
     const { runtime, uses, urlOf, log } = this.#context;
     const { id } = record;
     const before = uses.lastUsedAt(id);
@@ -206,10 +217,29 @@ export class Sleeper implements Disposable {
     const inUse = () => uses.inUse(id) || uses.lastUsedAt(id) !== before;
     const startedAt = performance.now();
     const wasRunning = runtime.status(id) === "running";
-    const outcome = await runtime.sleep(identityOf(record, urlOf), { idleMs, force, inUse });
+    const outcome = await runtime.sleep(identityOf(record, urlOf), { force: false, settleMs: SETTLE_MS, inUse, ...terms });
     const ms = Math.round(performance.now() - startedAt);
     if (wasRunning && outcome.kind === "asleep") log.info({ sprite: id, name: record.name, ms }, "sprite sleeps");
+    if (outcome.kind === "asleep" && outcome.lag != null) this.#noteBehind(record, outcome.lag);
     return outcome;
+  }
+
+  /** It goes on when the sprite wakes. */
+  #noteBehind({ id, name }: SpriteRecord, lag: StorageLag): void {
+    const { runtime, now, log } = this.#context;
+    if (runtime.status(id) === "running") return;
+    this.#behind.set(id, { ...lag, since: now() - lag.lagMs });
+    log.warn(
+      { sprite: id, name, lagMs: lag.lagMs, checkpoints: lag.checkpoints },
+      "a sprite sleeps of which the object store lacks something",
+    );
+  }
+
+  #behindOf(id: string): SpriteActivity["behind"] {
+    const behind = this.#behind.get(id);
+    if (behind === undefined) return null;
+    const { since, checkpoints, error } = behind;
+    return { since: timeOf(since), checkpoints, error: error === null ? null : error.slice(0, ERROR_CHARACTERS_TOLD) };
   }
 
   /** Those that have slept longest go first; all that are due, and as many more as the disk needs. */
@@ -232,6 +262,7 @@ export class Sleeper implements Disposable {
 
   #noteRunning(id: string, reason: string): void {
     const at = this.#context.now();
+    this.#behind.delete(id);
     this.#running.set(id, { since: at, nextLookAt: 0, trying: false });
     this.#lastWakes.set(id, { at, reason });
   }

@@ -12,7 +12,10 @@ import {
   prepareSleepResponse,
   type ReadyResponse,
   type ResumedRequest,
+  type SettleRequest,
+  type SettleResponse,
   type SpritePolicies,
+  settleResponse,
 } from "@hob/protocol";
 import type { z } from "zod";
 
@@ -102,6 +105,14 @@ export class PilotClient {
     if (response.status !== 404) return readAnswer(response, prepareSleepResponse, "ask whether the sprite may sleep");
     await this.prepareSave();
     return { ready: true, holders: [], idleMs: request.idleMs };
+  }
+
+  /** Has the pilot keep what was changed if the sprite may sleep. One that does not know of that keeps nothing. */
+  async settle(request: SettleRequest): Promise<SettleResponse> {
+    const timeoutMs = request.waitMs + REQUEST_TIMEOUT_MS;
+    const response = await this.#request("POST", PILOT_ROUTES.settle, request, timeoutMs, [404]);
+    if (response.status !== 404) return readAnswer(response, settleResponse, "have the sprite keep what was changed");
+    return { ready: true, holders: [], idleMs: request.idleMs, lag: null };
   }
 
   /** Has the pilot end the container, detach the volume and power off; does not wait for that. */

@@ -1,4 +1,4 @@
-import type { Identity, PilotActivity, SpriteStatus } from "@hob/protocol";
+import type { Identity, PilotActivity, SpriteStatus, StorageLag } from "@hob/protocol";
 
 /** Size of a sprite's microVM: virtual CPUs, memory in MiB, volume in GB; within MACHINE_LIMITS. */
 export interface MachineSpec {
@@ -20,12 +20,17 @@ export interface SleepTerms {
   idleMs: number;
   /** sleep whatever holds it */
   force: boolean;
+  /** how long it may take to bring into the object store what that lacks, milliseconds; the sprite answers requests meanwhile */
+  settleMs: number;
   /** asked again at the last moment: whether somebody outside uses it */
   inUse(): boolean;
 }
 
-/** What came of it: `asleep` also when it slept already; `awake` with what its pilot said, if that was the reason. */
-export type SleepOutcome = { kind: "asleep" } | { kind: "awake"; activity: PilotActivity | undefined };
+/**
+ * What came of it: `asleep` also when it slept already, then without a `lag`: what the object store lacks of it, or null;
+ * `awake` with what its pilot said, if that was the reason.
+ */
+export type SleepOutcome = { kind: "asleep"; lag?: StorageLag | null } | { kind: "awake"; activity: PilotActivity | undefined };
 
 /**
  * The seam between what the daemon promises to clients and how microVMs are made and kept. The registry owns which
@@ -47,7 +52,8 @@ export interface SpriteRuntime {
   /** What is known now, without asking the VM; `cold` for an id without a VM. */
   status(id: string): SpriteStatus;
   /**
-   * Saves a running sprite's memory, unless somebody uses it or its pilot objects. Calls of `endpoint` that come
+   * Saves a running sprite's memory, unless somebody uses it or its pilot objects. What was changed is kept before, in a
+   * checkpoint and in the object store: for that the sprite is not held up, nor does it depend on the store. Calls of `endpoint` that come
    * meanwhile wait, and wake it again. A save that fails leaves the sprite running.
    */
   sleep(identity: Identity, terms: SleepTerms): Promise<SleepOutcome>;

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { HobError, type Identity, type PilotActivity, type SpriteStatus } from "@hob/protocol";
+import { HobError, type Identity, type PilotActivity, type SettleResponse, type SpriteStatus } from "@hob/protocol";
 import type { Logger } from "pino";
 import { bounded } from "./bounded.ts";
 import { SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
@@ -89,19 +89,36 @@ export class VmRuntime implements SpriteRuntime {
     return this.#entries.get(id)?.status ?? "cold";
   }
 
-  sleep(identity: Identity, terms: SleepTerms): Promise<SleepOutcome> {
+  async sleep(identity: Identity, terms: SleepTerms): Promise<SleepOutcome> {
+    const isWanted = () => !terms.force && terms.inUse();
+    const settled = isWanted() ? undefined : await this.#settle(identity.id, terms);
+    if (settled?.ready === false) return { kind: "awake", activity: { holders: settled.holders, idleMs: settled.idleMs } };
     return this.#entries.closing(identity.id, async (entry) => {
       if (entry.vm === undefined) return { kind: "asleep" };
-      // The queue may have taken a while, and the answer of the pilot takes another: somebody may have come meanwhile.
-      const isWanted = () => !terms.force && terms.inUse();
+      // The queue may have taken a while, and the answers of the pilot too: somebody may have come meanwhile.
       if (isWanted()) return { kind: "awake", activity: undefined };
       const { idleMs, force } = terms;
       const { ready, ...activity } = await new PilotClient(entry.vm.pilotPort, entry.pilotToken).prepareSleep({ idleMs, force });
       if (!ready) return { kind: "awake", activity };
       if (isWanted()) return { kind: "awake", activity: undefined };
       await this.#lifecycle.sleep(entry);
-      return { kind: "asleep" };
+      return { kind: "asleep", lag: settled?.lag ?? null };
     });
+  }
+
+  /** Outside of the sprite's queue: it may take seconds, and whoever wants the sprite meanwhile has it at once. */
+  async #settle(id: string, { idleMs, force, settleMs }: SleepTerms): Promise<SettleResponse | undefined> {
+    const entry = this.#entries.get(id);
+    if (entry?.vm === undefined || entry.status !== "running" || entry.closing) return undefined;
+    const startedAt = performance.now();
+    try {
+      const settled = await new PilotClient(entry.vm.pilotPort, entry.pilotToken).settle({ idleMs, force, waitMs: settleMs });
+      this.#parts.log.debug({ id, ready: settled.ready, lag: settled.lag, ms: Math.round(performance.now() - startedAt) }, "settled");
+      return settled;
+    } catch (error) {
+      this.#parts.log.warn({ id, err: error }, "what was changed is not kept before the sleep");
+      return undefined;
+    }
   }
 
   async activity(identity: Identity): Promise<PilotActivity | undefined> {

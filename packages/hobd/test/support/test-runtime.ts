@@ -1,7 +1,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { HobError, type Identity, type PilotActivity, type SpriteStatus } from "@hob/protocol";
+import { HobError, type Identity, type PilotActivity, type SpriteStatus, type StorageLag } from "@hob/protocol";
 import type { RuntimeContext } from "../../src/index.ts";
 import type { MachineSpec, PilotEndpoint, SleepOutcome, SleepTerms, SpriteRuntime } from "../../src/runtime/sprite-runtime.ts";
 
@@ -25,6 +25,8 @@ export class TestRuntime implements SpriteRuntime {
   readonly statuses = new Map<string, SpriteStatus>();
   /** what sprites' pilots say, by name; default: nobody holds them */
   readonly inside = new Map<string, PilotActivity>();
+  /** what the object store lacks of sprites when they sleep, by name; default: nothing */
+  readonly lags = new Map<string, StorageLag>();
   readonly tokens = new Map<string, string>();
   known: readonly { identity: Identity; machine: MachineSpec }[] = [];
   creating = 0;
@@ -79,7 +81,7 @@ export class TestRuntime implements SpriteRuntime {
     if (!terms.force && terms.inUse()) return { kind: "awake", activity: undefined };
     this.#note(`sleep ${identity.name}`);
     this.setStatus(identity.id, "warm");
-    return { kind: "asleep" };
+    return { kind: "asleep", lag: this.lags.get(identity.name) ?? null };
   }
 
   async activity(identity: Identity): Promise<PilotActivity | undefined> {

@@ -2,6 +2,7 @@ import { CHECKPOINT_LIMITS, type Checkpoint, CURRENT, HobError } from "@hob/prot
 import { type Step, timed } from "../container/container.ts";
 import { type CheckpointRecord, type Ledger, type LedgerState, settle } from "../volume/ledger.ts";
 import type { TreeSwitch } from "../volume/tree-switch.ts";
+import { presentCheckpoint, presentCurrent } from "./present.ts";
 import { superfluous } from "./retention.ts";
 
 /** Why an automatic checkpoint is taken. */
@@ -17,7 +18,10 @@ export interface CheckpointVolume {
   snapshotLive(thin: number): Promise<number>;
   /** removes what belongs to nothing, in the background; never rejects */
   reap(): Promise<void>;
-  writtenSectors(): Promise<number>;
+  /** writes out what is dirty */
+  sync(): Promise<void>;
+  /** changes with the files that are on the disk, and with nothing else */
+  contentMark(): Promise<string>;
 }
 
 /** Where checkpoints can be looked at from inside. */
@@ -59,7 +63,8 @@ export class Checkpoints {
   readonly #parts: CheckpointParts;
   #queue: Promise<unknown> = Promise.resolve();
   #failedToMount: readonly string[] = [];
-  #writtenAtLast: number | undefined;
+  /** of the newest checkpoint's content; undefined: not known, as after a start from the disk and after a restore */
+  #markAtLast: string | undefined;
 
   constructor(parts: CheckpointParts) {
     this.#parts = parts;
@@ -70,11 +75,19 @@ export class Checkpoints {
     return this.exclusively(() => this.#take({ comment, reason: undefined }));
   }
 
-  /** Takes an automatic one, unless nothing was written since the last of any kind. Those that have become superfluous go. */
+  /** Takes an automatic one, unless nothing was changed since the last of any kind. Those that have become superfluous go. */
   automatic(reason: Exclude<AutomaticReason, "restore">): Promise<Taken | undefined> {
     return this.exclusively(async () => {
-      if ((await this.#parts.volume.writtenSectors()) === this.#writtenAtLast) return undefined;
+      const mark = await this.#mark();
+      if (mark !== undefined && mark === this.#markAtLast) return undefined;
       return this.#take({ comment: "", reason });
+    });
+  }
+
+  /** What is there now, and on the disk, is what every new sprite has: an automatic checkpoint of it would keep nothing. */
+  noteNew(): Promise<void> {
+    return this.exclusively(async () => {
+      this.#markAtLast = await this.#parts.volume.contentMark().catch(() => undefined);
     });
   }
 
@@ -162,8 +175,7 @@ export class Checkpoints {
     onProgress("Restoring filesystem...");
     const history = [target.id, ...target.history].slice(0, HISTORY_MAX);
     steps.push(...(await treeSwitch.switchToStaged(staged.value, { history, undo: undoId })));
-    // The new volume's device counts from zero.
-    this.#writtenAtLast = undefined;
+    this.#markAtLast = undefined;
     this.#refreshView();
     return { undoId, steps };
   }
@@ -173,9 +185,11 @@ export class Checkpoints {
     await this.#makeRoom(request.keep);
     const thin = await volume.ledger.reserveThin();
     try {
+      // Before the snapshot: what is changed in between is in it, and counts as changed after it.
+      const mark = await this.#mark();
       const pauseMs = await volume.snapshotLive(thin);
       const checkpoint = await this.#record(thin, request);
-      this.#writtenAtLast = await volume.writtenSectors().catch(() => undefined);
+      this.#markAtLast = mark;
       if (request.reason !== undefined) {
         await this.#thinOut(request.keep).catch((error) => this.#parts.onError("thin out automatic checkpoints", error));
       }
@@ -184,6 +198,18 @@ export class Checkpoints {
     } finally {
       volume.ledger.release(thin);
       void volume.reap();
+    }
+  }
+
+  /** undefined: it cannot be told, which counts as changed */
+  async #mark(): Promise<string | undefined> {
+    const { volume, onError } = this.#parts;
+    try {
+      await volume.sync();
+      return await volume.contentMark();
+    } catch (error) {
+      onError("see whether files were changed", error);
+      return undefined;
     }
   }
 
@@ -264,25 +290,12 @@ export class Checkpoints {
     return record;
   }
 
-  #present({ id, createTime, comment, history, automatic, reason }: CheckpointRecord): Checkpoint {
-    const durable = this.#parts.durableIds?.()?.has(id);
-    return {
-      id,
-      create_time: createTime,
-      comment,
-      source_id: history[0] ?? "",
-      health: this.#failedToMount.includes(id) ? "mount_failed" : "",
-      history,
-      is_auto: automatic,
-      ...(reason === null ? {} : { reason }),
-      ...(durable === undefined ? {} : { durable }),
-    };
+  #present(record: CheckpointRecord): Checkpoint {
+    return presentCheckpoint(record, { failedToMount: this.#failedToMount, durableIds: this.#parts.durableIds?.() });
   }
 
   #current(): Checkpoint {
-    const { history } = this.#state.live;
-    const time = this.#parts.now().toISOString();
-    return { id: CURRENT, create_time: time, comment: "", source_id: history[0] ?? "", health: "", history, is_auto: false };
+    return presentCurrent(this.#state, this.#parts.now());
   }
 
   /** Does something while nothing changes the checkpoints. */

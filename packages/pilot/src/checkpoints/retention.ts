@@ -1,6 +1,6 @@
 /** How many automatic checkpoints are kept, by age. */
 export const KEPT = {
-  /** the newest, however close together */
+  /** the newest of each reason, however close together */
   newest: 3,
   /** one for each of the hours before now in which there is one */
   hours: 24,
@@ -14,16 +14,19 @@ const DAY_MS = 24 * HOUR_MS;
 export interface Aged {
   readonly id: string;
   readonly createTime: string;
+  /** why it was taken */
+  readonly reason: string | null;
 }
 
 /**
  * The automatic checkpoints that are not worth their space any more: of each hour of the last day, and of each day of
- * the last week, the newest is kept, and the newest few of all.
+ * the last week, the newest is kept, and the newest few of each reason: a sprite that sleeps often must not lose the states
+ * before its restores.
  * @param automatic oldest first
  */
 export function superfluous<T extends Aged>(automatic: readonly T[], nowMs: number): T[] {
   const newestFirst = [...automatic].reverse();
-  const kept = new Set(newestFirst.slice(0, KEPT.newest));
+  const kept = new Set([...Map.groupBy(newestFirst, ({ reason }) => reason).values()].flatMap((same) => same.slice(0, KEPT.newest)));
   for (const [periodMs, count] of [
     [HOUR_MS, KEPT.hours],
     [DAY_MS, KEPT.days],

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { HobError, type StorageAssignment, type StorageStatus, toHobError } from "@hob/protocol";
+import { HobError, type StorageAssignment, type StorageLag, type StorageStatus, toHobError } from "@hob/protocol";
 import { type ObjectStore, type Ownership, resumeOwnership } from "@hob/storage";
 import type { Logger } from "pino";
 import type { CheckpointRecord } from "../volume/ledger.ts";
+import { within } from "../within.ts";
 import type { VolumeUpload } from "./volume-upload.ts";
 
 /** Milliseconds between looks at whether there is something to bring into the store. */
@@ -18,7 +19,7 @@ interface Waiter {
 
 export interface DurabilityParts {
   store: ObjectStore;
-  upload: VolumeUpload;
+  upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "isFor" | "writtenSectors">;
   log: Pick<Logger, "info" | "warn" | "error">;
   now?: () => number;
   intervalMs?: number;
@@ -82,6 +83,19 @@ export class Durability implements AsyncDisposable {
     return promise;
   }
 
+  /**
+   * Brings what the store lacks into it, and waits for that no longer than this. It goes on afterwards.
+   * @returns what it lacks then; null: nothing, or there is no store
+   */
+  async settle(waitMs: number): Promise<StorageLag | null> {
+    if (this.#assignment === undefined) return null;
+    await this.#noteWrites();
+    if (this.#lag() === null && !this.#isUploading) return null;
+    await within(waitMs, this.sync());
+    await this.#noteWrites();
+    return this.#lag();
+  }
+
   /** The checkpoints that the store is known to have; undefined without a store, and before it has been asked. */
   durableIds(): ReadonlySet<string> | undefined {
     return this.#assignment === undefined || this.#head === undefined
@@ -90,19 +104,29 @@ export class Durability implements AsyncDisposable {
   }
 
   async status(): Promise<Omit<StorageStatus, "fetched_bytes" | "fetched_requests">> {
-    const ownership = await this.#ownership?.catch(() => undefined);
-    const durable = new Set(ownership?.head.checkpoints.map(({ id }) => id));
-    const pending = this.#parts.upload.checkpoints.filter(({ id }) => !durable.has(id)).map(({ id }) => id);
     await this.#noteWrites();
-    const lagMs = this.#dirtySince === undefined ? 0 : this.#now() - this.#dirtySince;
     return {
       enabled: this.#assignment !== undefined,
       durable_at: this.#durableAt === undefined ? null : new Date(this.#durableAt).toISOString(),
-      durable_lag_seconds: Math.round(lagMs / 100) / 10,
+      durable_lag_seconds: Math.round(this.#lagMs() / 100) / 10,
       uploading: this.#isUploading,
-      pending_checkpoints: pending,
-      error: this.#lost?.message ?? this.#lastError?.message ?? null,
+      pending_checkpoints: this.#pending(this.#head).map(({ id }) => id),
+      error: this.#error,
     };
+  }
+
+  get #error(): string | null {
+    return this.#lost?.message ?? this.#lastError?.message ?? null;
+  }
+
+  #lagMs(): number {
+    return this.#dirtySince === undefined ? 0 : Math.max(0, this.#now() - this.#dirtySince);
+  }
+
+  #lag(): StorageLag | null {
+    const checkpoints = this.#pending(this.#head).length;
+    if (this.#dirtySince === undefined && checkpoints === 0) return null;
+    return { lagMs: this.#lagMs(), checkpoints, error: this.#error };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -175,8 +199,8 @@ export class Durability implements AsyncDisposable {
   }
 
   /** Not those that came after others of their kind were deleted everywhere: what the head has is a part of the ledger. */
-  #pending(ownership: Ownership): CheckpointRecord[] {
-    const durable = new Set(ownership.head.checkpoints.map(({ id }) => id));
+  #pending(ownership: Ownership | undefined): CheckpointRecord[] {
+    const durable = new Set(ownership?.head.checkpoints.map(({ id }) => id));
     return this.#parts.upload.checkpoints.filter(({ id }) => !durable.has(id));
   }
 

@@ -1,4 +1,14 @@
-import { HobError, PILOT_ROUTES, type PilotActivity, type PrepareSleepResponse, prepareSleepRequest } from "@hob/protocol";
+import {
+  HobError,
+  PILOT_ROUTES,
+  type PilotActivity,
+  type PrepareSleepRequest,
+  type PrepareSleepResponse,
+  prepareSleepRequest,
+  type SettleResponse,
+  type StorageLag,
+  settleRequest,
+} from "@hob/protocol";
 import { Hono } from "hono";
 import type { Activity } from "../activity/activity.ts";
 
@@ -6,20 +16,36 @@ import type { Activity } from "../activity/activity.ts";
 const HOLDERS_MAX = 1_000;
 const TEXT_CHARACTERS_MAX = 256;
 
+export interface ActivityRoutesParts {
+  activity: Activity;
+  /** flushes everything to the volume's disk */
+  sync: () => Promise<void>;
+  /** keeps what was changed, here and in the object store, and resolves after that time at the latest */
+  settle: (waitMs: number) => Promise<StorageLag | null>;
+}
+
 /**
  * What keeps the sprite awake from inside, for the host. `prepare-sleep` flushes first and then decides, so that what
- * begins while it flushes still keeps the sprite awake.
+ * begins while it flushes still keeps the sprite awake. `settle` may take long, and comes before: the sprite answers
+ * requests meanwhile.
  */
-export function activityRoutes(activity: Activity, sync: () => Promise<void>): Hono {
+export function activityRoutes({ activity, sync, settle }: ActivityRoutesParts): Hono {
   const app = new Hono();
+  const maySleep = ({ force, idleMs }: PrepareSleepRequest) => force || (activity.holders().length === 0 && activity.idleMs() >= idleMs);
   app.get(PILOT_ROUTES.activity, (c) => c.json(report(activity)));
+  app.post(PILOT_ROUTES.settle, async (c) => {
+    const parsed = settleRequest.safeParse(await c.req.json().catch(() => undefined));
+    if (!parsed.success) throw new HobError("invalid_request", `settle: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
+    // One that is kept awake is asked again and again: nothing is kept for it each time.
+    const lag = maySleep(parsed.data) ? await settle(parsed.data.waitMs) : null;
+    const answer: SettleResponse = { ...report(activity), ready: maySleep(parsed.data), lag };
+    return c.json(answer);
+  });
   app.post(PILOT_ROUTES.prepareSleep, async (c) => {
     const parsed = prepareSleepRequest.safeParse(await c.req.json().catch(() => undefined));
     if (!parsed.success) throw new HobError("invalid_request", `prepare-sleep: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
-    const { idleMs, force } = parsed.data;
-    const mayStillSleep = () => force || (activity.holders().length === 0 && activity.idleMs() >= idleMs);
-    if (mayStillSleep()) await sync();
-    const answer: PrepareSleepResponse = { ...report(activity), ready: mayStillSleep() };
+    if (maySleep(parsed.data)) await sync();
+    const answer: PrepareSleepResponse = { ...report(activity), ready: maySleep(parsed.data) };
     return c.json(answer);
   });
   return app;

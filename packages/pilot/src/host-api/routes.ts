@@ -5,10 +5,12 @@ import {
   PILOT_ROUTES,
   type ReadyResponse,
   resumedRequest,
+  type StorageLag,
   spritePolicies,
 } from "@hob/protocol";
 import { Hono } from "hono";
 import type { Activity } from "../activity/activity.ts";
+import type { Checkpoints } from "../checkpoints/checkpoints.ts";
 import type { InnerContainer } from "../container/container.ts";
 import type { SpriteStorage } from "../durability/sprite-storage.ts";
 import type { LogDirectory } from "../logs/log-directory.ts";
@@ -25,6 +27,7 @@ export interface HostApiParts {
   policies: Policies;
   activity: Activity;
   storage: SpriteStorage;
+  checkpoints: Checkpoints;
   /** of services */
   logs: LogDirectory;
   /** resolves to the uptime of the kernel, milliseconds */
@@ -33,6 +36,8 @@ export interface HostApiParts {
   sync: () => Promise<void>;
   /** whether the start is over */
   isUp: () => boolean;
+  /** before a sleep: keeps what was changed, here and in the object store; resolves after that time at the latest */
+  settle: (waitMs: number) => Promise<StorageLag | null>;
   /** stops the platform and powers off; does not return */
   shutDown: () => void;
 }
@@ -61,7 +66,9 @@ export function hostApi(parts: HostApiParts): Hono {
     const { hostAddresses, storage, start, identity } = parsed.data;
     parts.activity.touch();
     parts.storage.resumed(storage, start);
+    const isNew = sprite.identity?.id !== identity.id;
     await Promise.all([
+      isNew ? parts.checkpoints.noteNew() : undefined,
       sprite.resumed(parsed.data),
       hostAddresses === undefined ? undefined : parts.firewall.closeHost(hostAddresses),
       parts.policies.apply(identity.id, identity.policies),
@@ -91,7 +98,7 @@ export function hostApi(parts: HostApiParts): Hono {
     await parts.sync();
     return c.body(null, 204);
   });
-  app.route("/", activityRoutes(parts.activity, parts.sync));
+  app.route("/", activityRoutes(parts));
   app.post(PILOT_ROUTES.shutdown, (c) => {
     setImmediate(parts.shutDown);
     return c.body(null, 202);

@@ -6,6 +6,7 @@ import { PATHS } from "../config.ts";
 import type { HelperClient } from "../helper/index.ts";
 import { DataDisk, type DiskParts } from "./data-disk.ts";
 import { formatState, formatVolume, mountExt4 } from "./ext4.ts";
+import { committedTransactions } from "./journal.ts";
 import { Ledger, settle } from "./ledger.ts";
 import { isMounted } from "./mounts.ts";
 import { ThinPool } from "./thin-pool.ts";
@@ -182,6 +183,15 @@ export class ThinVolume implements Volume {
     const device = await this.pool.deviceNumber(this.ledger.state.live.thin);
     // Documentation/admin-guide/iostats.rst: the seventh field.
     return Number((await readFile(`/sys/dev/block/${device}/stat`, "utf8")).trim().split(/\s+/)[6]);
+  }
+
+  /**
+   * Names what the files of the live volume are, as far as it is on the disk: the same as long as nobody changed any. Of this
+   * mount only.
+   */
+  async contentMark(): Promise<string> {
+    const { thin } = this.ledger.state.live;
+    return `${thin}:${await committedTransactions(await this.pool.deviceNumber(thin))}`;
   }
 
   /** One that a pilot before this one had begun; the next begins anew. */

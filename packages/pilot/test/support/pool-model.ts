@@ -12,6 +12,8 @@ export class PoolModel {
   full = false;
   /** snapshots come to be, and then something goes wrong */
   snapshotFails = false;
+  /** called when a snapshot has just been made */
+  onSnapshot: () => void = () => {};
   /** a tree on which the container does not start */
   broken: string | undefined;
 
@@ -98,11 +100,13 @@ export class PilotModel {
       },
       snapshotLive: async (thin) => {
         await this.#pool.effect(() => this.#pool.thins.set(thin, this.content));
+        this.#pool.onSnapshot();
         if (this.#pool.snapshotFails) throw new Error("no snapshot");
         return 1;
       },
       reap: () => this.#reap(),
-      writtenSectors: async () => [...this.content].reduce((sum, char) => sum * 31 + char.charCodeAt(0), 7) % 1_000_003,
+      sync: async () => {},
+      contentMark: async () => `${ledger.state.live.thin}:${this.content}`,
     };
   }
 

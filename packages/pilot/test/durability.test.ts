@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { HobError, type StorageAssignment } from "@hob/protocol";
+import { acquire, type ObjectStore } from "@hob/storage";
+import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
+import { pino } from "pino";
+import { Durability, type DurabilityParts } from "../src/durability/durability.ts";
+import { settle } from "../src/durability/settle.ts";
+import { parseTransactions } from "../src/volume/journal.ts";
+import type { CheckpointRecord } from "../src/volume/ledger.ts";
+
+const ASSIGNMENT: StorageAssignment = { organization: "hob", spriteId: "sprite-1", owner: "here", epoch: 1 };
+const GENEROUS_MS = 30_000;
+const NO_STATS = { blocks: 0, zeroBlocks: 0, unchangedBlocks: 0, reusedBlocks: 0, bytesRead: 0, bytesUploaded: 0, packs: 0, pages: 0 };
+
+type Upload = DurabilityParts["upload"];
+
+/** A volume of which only the numbers are there; the store is a real one. */
+class Volume implements Upload {
+  written = 8;
+  uploads: string[] = [];
+  checkpoints: CheckpointRecord[] = [];
+  /** what uploads wait for */
+  gate: Promise<unknown> = Promise.resolve();
+
+  isFor(): boolean {
+    return true;
+  }
+
+  async writtenSectors(): Promise<number> {
+    return this.written;
+  }
+
+  async live() {
+    return { ...(await this.#uploaded("live")), history: [], written: this.written };
+  }
+
+  checkpoint({ id }: CheckpointRecord) {
+    return this.#uploaded(id);
+  }
+
+  take(id: string): void {
+    const record = {
+      id,
+      thin: 7,
+      createTime: new Date().toISOString(),
+      comment: "",
+      history: [],
+      automatic: true,
+      reason: "sleep",
+      origin: null,
+    };
+    this.checkpoints = [...this.checkpoints, record];
+  }
+
+  async #uploaded(what: string) {
+    await this.gate;
+    this.uploads.push(what);
+    const result = { root: null, storedBlocks: 0, stats: NO_STATS, startedAt: Date.now() };
+    return { result, keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
+  }
+}
+
+describe("before a sleep", () => {
+  let directory = "";
+  let store: ObjectStore;
+  let volume: Volume;
+  let durability: Durability;
+  const begin = (over: ObjectStore = store) => {
+    durability = new Durability({ store: over, upload: volume, log: pino({ level: "silent" }), intervalMs: 3_600_000 });
+    durability.assign(ASSIGNMENT);
+  };
+  beforeEach(async () => {
+    directory = mkdtempSync(join(tmpdir(), "hob-durability-"));
+    store = await DirectoryStore.open(directory);
+    volume = new Volume();
+    await acquire({ store, org: "hob", sprite: "sprite-1", owner: "here", initial: { volumeBytes: 1 << 30 } });
+  });
+  afterEach(async () => {
+    await durability[Symbol.asyncDispose]();
+    rmSync(directory, { recursive: true });
+  });
+
+  test("what the store lacks is brought there; nothing is done when it lacks nothing", async () => {
+    begin();
+    assert.equal(await durability.settle(GENEROUS_MS), null);
+    const before = volume.uploads.length;
+    assert.equal(await durability.settle(GENEROUS_MS), null);
+    assert.equal(volume.uploads.length, before, "no upload and no new head for an idle sprite");
+    volume.written += 8;
+    volume.take("auto-1");
+    assert.equal(await durability.settle(GENEROUS_MS), null);
+    assert.deepEqual(volume.uploads.slice(before), ["auto-1", "live"]);
+    assert.deepEqual([...(durability.durableIds() ?? [])], ["auto-1"]);
+  });
+
+  test("a slow store is not waited for, is told of, and gets the rest later", async () => {
+    begin();
+    await durability.sync();
+    const slow = Promise.withResolvers<void>();
+    volume.gate = slow.promise;
+    volume.written += 8;
+    volume.take("auto-1");
+    const lag = await durability.settle(20);
+    assert.deepEqual([lag?.checkpoints, lag?.error], [1, null]);
+    slow.resolve();
+    await durability.sync();
+    assert.equal(await durability.settle(GENEROUS_MS), null);
+  });
+
+  test("a store that is away is not waited for", async () => {
+    const away = new Proxy(store, {
+      get: (target, name) =>
+        name === "get"
+          ? () => Promise.reject(new HobError("store_failed", "no way there"))
+          : (Reflect.get(target, name) as (...args: unknown[]) => unknown).bind?.(target),
+    });
+    begin(away);
+    volume.take("auto-1");
+    const lag = await durability.settle(GENEROUS_MS);
+    assert.deepEqual([lag?.checkpoints, lag?.error], [1, "no way there"]);
+  });
+
+  test("without a store there is nothing to wait for", async () => {
+    begin();
+    durability.assign(undefined);
+    assert.equal(await durability.settle(GENEROUS_MS), null);
+  });
+
+  test("a checkpoint that cannot be taken, or not in time, keeps no sprite awake", async () => {
+    begin();
+    const errors: unknown[] = [];
+    const parts = { durability, onError: (error: unknown) => void errors.push(error) };
+    const full = { automatic: () => Promise.reject(new HobError("no_space", "full")) };
+    assert.equal(await settle({ ...parts, checkpoints: full }, GENEROUS_MS), null);
+    assert.equal((errors[0] as HobError).code, "no_space");
+    const never = { automatic: () => new Promise<undefined>(() => {}) };
+    assert.equal(await settle({ ...parts, checkpoints: never }, 20), null);
+  });
+});
+
+test("the number of transactions is read as the kernel writes it", () => {
+  assert.equal(parseTransactions("1 transactions (1 requested), each up to 1024 blocks\naverage: \n  0ms waiting"), 1);
+  assert.equal(parseTransactions("48121 transactions (7 requested), each up to 8192 blocks\n"), 48121);
+  assert.throws(() => parseTransactions("average:"));
+});
