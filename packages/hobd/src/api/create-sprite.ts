@@ -19,8 +19,11 @@ export interface CreateOptions {
   signal?: AbortSignal | undefined;
   /** whose rate of creates counts */
   tokenId: string;
-  /** makes what the object store is to have of the sprite before its VM starts; default: nothing, it begins empty */
-  storage?: (record: SpriteRecord) => Promise<void>;
+  /**
+   * Makes what the object store is to have of the sprite before its VM starts; default: nothing, it begins empty. What it returns
+   * are policies that came with that, and take the place of `policies`.
+   */
+  storage?: (record: SpriteRecord) => Promise<SpritePolicies | undefined>;
   /** those that it begins with; default: none */
   policies?: SpritePolicies;
 }
@@ -116,11 +119,16 @@ export class SpriteCreator {
     return request.wait_for_capacity === true ? gate.reserveWhenFree(id, deadline, signal) : gate.reserve(id);
   }
 
-  async #make(record: SpriteRecord, deadline: number, storage: CreateOptions["storage"]): Promise<SpriteRecord> {
+  async #make(reserved: SpriteRecord, deadline: number, storage: CreateOptions["storage"]): Promise<SpriteRecord> {
     const { sprites, runtime, catalogue, urlOf, now, events, log } = this.#context;
     const startedAt = performance.now();
+    let record = reserved;
     try {
-      await storage?.(record);
+      const policies = await storage?.(record);
+      if (policies !== undefined) {
+        record = { ...record, policies };
+        await sprites.begin(record.id, policies);
+      }
       const described = catalogue.describe(record);
       described.catch(() => {});
       await this.#turns.run(`create sprite ${record.name}`, deadline, () => runtime.create(identityOf(record, urlOf), record.machine));

@@ -1,8 +1,9 @@
 import { Readable } from "node:stream";
-import { forkRequest, gcRequest, HobError, spriteName } from "@hob/protocol";
-import { collectGarbage, exportSprite, forkSprite, fsck, importSprite } from "@hob/storage";
+import { forkRequest, gcRequest, HobError, type SpritePolicies, spriteName } from "@hob/protocol";
+import { collectGarbage, exportSprite, forkSprite, fsck, importSprite, type SpriteDocument } from "@hob/storage";
 import type { Hono } from "hono";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
+import { exportedPolicies } from "../object-store/catalogue.ts";
 import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { SpriteCreator } from "./create-sprite.ts";
@@ -50,6 +51,7 @@ function addFork(app: Hono<Env>, { context, creator, storage, pilot }: HistoryPa
     const fork = async ({ id }: SpriteRecord) => {
       const { store, organization: org, owner } = storage;
       await forkSprite({ store, org, owner, sprite: id, source: source.id, ...(checkpoint == null ? {} : { checkpoint }) });
+      return undefined;
     };
     // Bringing the source into the store may have taken long: those that it has now count.
     const { machine, environment, labels, policies } = await requireSprite(context.sprites, source.name);
@@ -81,6 +83,8 @@ function addExport(app: Hono<Env>, { context, storage, pilot }: HistoryParts): v
     const record = await requireSprite(context.sprites, c.req.param("name"));
     const signal = clientGone(c);
     await makeDurable(pilot, storage, record, undefined, signal);
+    // It goes into the file, with the policies of now.
+    await context.catalogue.describe(await requireSprite(context.sprites, record.name));
     const { store, organization: org } = storage;
     const bytes = Readable.from(exportSprite({ store, org, sprite: record.id, signal }));
     return c.body(Readable.toWeb(bytes) as ReadableStream, 200, { "Content-Type": "application/vnd.hob.export" });
@@ -93,6 +97,7 @@ async function* unowned(stream: Readable): AsyncGenerator<Buffer> {
   yield* stream.iterator({ destroyOnReturn: false });
 }
 
+/** A new sprite with the history in the file, and with the policies in it from its first moment on. */
 function addImport(app: Hono<Env>, { context, creator, storage }: HistoryParts): void {
   app.post("/v1/storage/import", async (c) => {
     const name = spriteName.safeParse(c.req.query("name") ?? "");
@@ -102,8 +107,13 @@ function addImport(app: Hono<Env>, { context, creator, storage }: HistoryParts):
     const { store, organization: org, owner } = storage;
     const load = async ({ id }: SpriteRecord) => {
       const source = c.env.incoming;
+      let policies: SpritePolicies | undefined;
+      const onDescription = (description: SpriteDocument | undefined) => {
+        policies = exportedPolicies(description);
+      };
       try {
-        await importSprite({ store, org, owner, sprite: id, source: unowned(source), signal: clientGone(c) });
+        await importSprite({ store, org, owner, sprite: id, source: unowned(source), onDescription, signal: clientGone(c) });
+        return policies;
       } finally {
         // A client hears why its file was refused when it has been allowed to send all of it.
         source.resume();

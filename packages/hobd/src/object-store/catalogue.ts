@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { HobError, SPRITE_NAME_PATTERN, spritePolicies } from "@hob/protocol";
+import { HobError, SPRITE_NAME_PATTERN, type SpritePolicies, spritePolicies } from "@hob/protocol";
 import { acquire, listSprites, OrgKeys, readHead, readSprite, type SpriteDocument, writeSprite } from "@hob/storage";
 import type { Logger } from "pino";
 import { z } from "zod";
@@ -77,6 +77,25 @@ export class SpriteCatalogue {
       settings: { url_settings: urlSettings, idle_timeout_seconds: idleTimeoutSeconds, policies },
     };
   }
+}
+
+/**
+ * The policies that the description in an export has. Whoever imports the file may have written it: it is checked like a request,
+ * and brings nothing that its sender could not set as well. One that is not understood is refused, since to leave it out
+ * would let the sprite do what it could not do before.
+ * @returns undefined when there is no description, or none with policies
+ * @throws HobError `store_unsupported`
+ */
+export function exportedPolicies(description: SpriteDocument | undefined): SpritePolicies | undefined {
+  const found = description?.settings.policies;
+  if (found === undefined) return undefined;
+  const parsed = spritePolicies.strict().safeParse(found);
+  // Those of the sprite that it was are as many changes old as that sprite counted: the new one counts its own.
+  if (parsed.success) return { ...parsed.data, revision: 1 };
+  const { path, message } = parsed.error.issues[0] ?? { path: [], message: "" };
+  throw new HobError("store_unsupported", `import a sprite: its policies are not understood: ${path.join(".")}: ${message}`, {
+    hint: "the export is of a newer version of Hob, or was changed; nothing was imported",
+  });
 }
 
 /** The token is this host's own: it is a secret between it and the VM that it will start. */

@@ -34,6 +34,8 @@ export class TestPilot implements AsyncDisposable {
   readonly waiting: ServerResponse[] = [];
   /** connections that have served a request */
   readonly used = new WeakSet<Socket>();
+  /** called while a sprite brings what it has into the store */
+  onSync: () => void | Promise<void> = () => {};
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
@@ -184,6 +186,11 @@ const ROUTES: Record<string, Route> = {
   async silent(_request, response) {
     response.writeHead(200, { "Content-Type": "application/x-ndjson" }).flushHeaders();
     await new Promise((resolve) => response.once("close", resolve));
+  },
+  /** Has everything in the store. */
+  async sync(_request, response) {
+    await this.onSync();
+    response.end("{}");
   },
   /** Three chunks in one TCP segment. */
   async frames(_request, response) {

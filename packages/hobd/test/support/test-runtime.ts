@@ -27,6 +27,8 @@ export class TestRuntime implements SpriteRuntime {
   readonly inside = new Map<string, PilotActivity>();
   /** what the object store lacks of sprites when they sleep, by name; default: nothing */
   readonly lags = new Map<string, StorageLag>();
+  /** who each sprite was when its VM was made, by name */
+  readonly made = new Map<string, Identity>();
   readonly tokens = new Map<string, string>();
   known: readonly { identity: Identity; machine: MachineSpec }[] = [];
   creating = 0;
@@ -49,6 +51,7 @@ export class TestRuntime implements SpriteRuntime {
       await mkdir(this.#directory(identity.id));
       await sleep(this.#options.createMs ?? 0);
       if (this.#options.failCreate?.(identity.name)) throw new HobError("vm_failed", `create VM of ${identity.name}: as the test asked`);
+      this.made.set(identity.name, identity);
       this.tokens.set(identity.id, identity.pilotToken);
       this.setStatus(identity.id, "running");
     } finally {

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { SpritePolicies } from "@hob/protocol";
+import { acquire, exportSprite, type SpriteDocument, writeSprite } from "@hob/storage";
+import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
+import { MemoryStore } from "../../storage/test/support/memory-store.ts";
+import { bodyOf, TestDaemon } from "./support/test-daemon.ts";
+
+const ORG = "hob";
+const NETWORK = { rules: [{ domain: "github.com", action: "allow" }] };
+const PRIVILEGES = { profile: "minimal" };
+const RESOURCES = { cpu: { limit: 1 } };
+const POLICIES = { network: NETWORK, privileges: PRIVILEGES, resources: RESOURCES };
+
+const KINDS = ["network", "privileges", "resources"] as const;
+const policy = async (hob: TestDaemon, name: string, kind: string) => bodyOf(await hob.fetch(`/v1/sprites/${name}/policy/${kind}`));
+const policies = async (hob: TestDaemon, name: string) =>
+  Object.fromEntries(await Promise.all(KINDS.map(async (kind) => [kind, await policy(hob, name, kind)])));
+const set = async (hob: TestDaemon, name: string, kind: string, json: unknown) =>
+  assert.equal((await hob.fetch(`/v1/sprites/${name}/policy/${kind}`, { method: "POST", json })).status, 204);
+/** What the VM was made with, before anything in it ran. */
+const begunWith = (hob: TestDaemon, name: string): SpritePolicies | undefined => hob.runtime.made.get(name)?.policies;
+const withoutRevision = ({ revision: _, ...rest }: SpritePolicies) => rest;
+
+describe("a fork", () => {
+  async function withSource(body: (hob: TestDaemon) => Promise<void>): Promise<void> {
+    await using hob = await TestDaemon.start();
+    const { id } = await bodyOf(await hob.create("web"));
+    const store = await DirectoryStore.open(join(hob.home, "store"));
+    // A pilot makes it when it first brings the sprite into the store.
+    const owned = await acquire({ store, org: ORG, sprite: id, owner: "test", create: true, initial: { volumeBytes: 10 * 1024 ** 3 } });
+    const checkpoint = { id: "v1", comment: "", createdAt: new Date().toISOString(), root: null, storedBlocks: 0, automatic: false };
+    await owned.addCheckpoint(checkpoint);
+    for (const kind of KINDS) await set(hob, "web", kind, POLICIES[kind]);
+    await body(hob);
+  }
+  const fork = (hob: TestDaemon, json: object) => hob.fetch("/v1/sprites/web/fork", { method: "POST", json });
+
+  test("begins with the policies that its source has now, also one of a checkpoint from before", () =>
+    withSource(async (hob) => {
+      for (const json of [{ name: "now" }, { name: "then", checkpoint: "v1" }]) {
+        const made = await fork(hob, json);
+        assert.equal(made.status, 201, await made.text());
+        assert.deepEqual(withoutRevision(begunWith(hob, json.name) as SpritePolicies), POLICIES, "before anything in it runs");
+        assert.deepEqual(await policies(hob, json.name), POLICIES);
+      }
+    }));
+
+  test("has those that were set while its source was brought into the store", () =>
+    withSource(async (hob) => {
+      hob.pilot.onSync = () => set(hob, "web", "network", { rules: [] });
+      assert.equal((await fork(hob, { name: "copy" })).status, 201);
+      assert.deepEqual(begunWith(hob, "copy")?.network, { rules: [] });
+    }));
+
+  test("has policies of its own from then on", () =>
+    withSource(async (hob) => {
+      assert.equal((await fork(hob, { name: "copy" })).status, 201);
+      await set(hob, "copy", "network", { rules: [] });
+      await set(hob, "web", "resources", {});
+      assert.deepEqual(await policies(hob, "web"), { ...POLICIES, resources: {} });
+      assert.deepEqual(await policies(hob, "copy"), { ...POLICIES, network: { rules: [] } });
+    }));
+
+  test("of a checkpoint or a sprite that is not there leaves nothing", () =>
+    withSource(async (hob) => {
+      for (const json of [{ name: "copy", checkpoint: "v9" }]) assert.equal((await fork(hob, json)).status, 404);
+      assert.equal((await hob.fetch("/v1/sprites/none/fork", { method: "POST", json: { name: "copy" } })).status, 404);
+      assert.equal((await hob.fetch("/v1/sprites/copy")).status, 404);
+    }));
+});
+
+describe("an import", () => {
+  async function exported(settings: Record<string, unknown> | undefined): Promise<Buffer> {
+    const store = new MemoryStore();
+    await acquire({ store, org: "other", sprite: "sprite-x", owner: "elsewhere", create: true, initial: { volumeBytes: 10 * 1024 ** 3 } });
+    const description: SpriteDocument = {
+      ...{ format: "hob-sprite", version: 1, organization: "other", id: "sprite-x", name: "web", machineId: "0".repeat(32), labels: [] },
+      ...{ machine: { cpus: 1, ramMb: 1024, storageGb: 10 }, environment: {}, createdAt: new Date().toISOString() },
+      settings: settings ?? {},
+    };
+    if (settings !== undefined) await writeSprite(store, description);
+    const parts: Buffer[] = [];
+    for await (const part of exportSprite({ store, org: "other", sprite: "sprite-x" })) parts.push(part);
+    return Buffer.concat(parts);
+  }
+  const load = (hob: TestDaemon, name: string, body: Buffer) =>
+    hob.fetch(`/v1/storage/import?name=${name}&storage_gb=10`, { method: "POST", body: new Uint8Array(body) });
+
+  test("begins with the policies in the file, before anything in it runs", async () => {
+    await using hob = await TestDaemon.start();
+    const url_settings = { auth: "public" };
+    const made = await load(hob, "copy", await exported({ url_settings, policies: { ...POLICIES, revision: Number.MAX_SAFE_INTEGER } }));
+    assert.equal(made.status, 201);
+    assert.deepEqual((await bodyOf(made)).url_settings, { auth: "sprite" }, "nothing else of its settings is taken");
+    assert.deepEqual(begunWith(hob, "copy"), { ...POLICIES, revision: 1 });
+    assert.deepEqual(await policies(hob, "copy"), POLICIES);
+    await set(hob, "copy", "network", { rules: [] });
+    assert.deepEqual(await policy(hob, "copy", "network"), { rules: [] });
+  });
+
+  test("without policies in the file begins without", async () => {
+    await using hob = await TestDaemon.start();
+    for (const [index, settings] of [undefined, {}].entries()) {
+      assert.equal((await load(hob, `copy${index}`, await exported(settings))).status, 201);
+      assert.deepEqual(await policies(hob, `copy${index}`), { network: { rules: [] }, privileges: {}, resources: {} });
+    }
+  });
+
+  test("whose policies are not understood is refused, and leaves nothing", async () => {
+    await using hob = await TestDaemon.start();
+    const valid = { ...POLICIES, revision: 1 };
+    const bad = [null, "none", { ...valid, network: { rules: "none" } }, { ...valid, egress: { rate: 1 } }, { revision: 1 }];
+    for (const policies of bad) {
+      const refused = await load(hob, "copy", await exported({ policies }));
+      const { error, message } = await bodyOf(refused);
+      assert.equal(error, "store_unsupported", JSON.stringify(policies));
+      assert.match(message, /policies are not understood/);
+      assert.equal((await hob.fetch("/v1/sprites/copy")).status, 404);
+    }
+    assert.equal(hob.runtime.made.size, 0);
+  });
+});
