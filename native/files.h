@@ -30,6 +30,7 @@ enum operation {
   OP_MKDIR = 9,
   OP_SYMLINK = 10,
   OP_WATCH = 11,
+  OP_INSTALL = 12,
 };
 
 enum file_flag {
@@ -157,5 +158,6 @@ int files_chown(struct files *files);
 int files_mkdir(struct files *files);
 int files_symlink(struct files *files);
 int files_watch(struct files *files);
+int files_install(struct files *files);
 
 #endif

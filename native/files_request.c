@@ -89,6 +89,7 @@ static int perform(struct files *files) {
     case OP_MKDIR: return files_mkdir(files);
     case OP_SYMLINK: return files_symlink(files);
     case OP_WATCH: return files_watch(files);
+    case OP_INSTALL: return files_install(files);
     default: return -ENOSYS;
   }
 }

@@ -94,7 +94,24 @@ test("one path is put back", LIMIT, async () => {
   await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/home/sprite/app/old" }));
   assert.equal(await outputOf(web(), "stat -c %U ~/app/old/gone; cat ~/app/old/gone"), "sprite\ngone");
   await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/home/sprite/none" }), 404);
-  await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/var/lib" }), 400);
+  await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/var/lib/docker" }), 400);
+});
+
+test("the home folder as a whole is put back under those who work in it", LIMIT, async () => {
+  const worker = `cd ~ && (while [ ! -e ~/stop ]; do sleep 0.2; done; cat app/config > /tmp/seen; pwd >> /tmp/seen) >/dev/null 2>&1 & echo $!`;
+  const images = "~/.local/share/containers";
+  const pid = await outputOf(web(), `mkdir -p ${images}/storage && echo kept > ${images}/storage/note; touch ~/later; ${worker}`);
+  const home = await outputOf(web(), "stat -c %i ~");
+  const restored = JSON.parse(await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/home/sprite" })));
+  assert.equal(restored.replaced, true);
+  assert.equal(
+    await outputOf(web(), `stat -c '%i %U' ~; ls ~; cat ~/app/config ${images}/storage/note; kill -0 ${pid} && ls -A /home`),
+    `${home} sprite\napp\none\nkept\nsprite`,
+  );
+  await outputOf(web(), "touch ~/stop; for i in $(seq 300); do [ -s /tmp/seen ] && break; sleep 0.1; done; sleep 0.3; rm ~/stop");
+  assert.equal(await outputOf(web(), "cat /tmp/seen"), "one\n/home/sprite");
+  await textOf(post("/v1/sprites/web/checkpoints/v2/restore-path", { path: "/home" }));
+  assert.equal(await outputOf(web(), "cat ~/app/config; ls ~/later 2>&1 | wc -l"), "two\n1");
 });
 
 test("fork, export and import have the files; the store is clean", LIMIT, async () => {

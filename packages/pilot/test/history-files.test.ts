@@ -85,11 +85,54 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     assert.equal(await run(`cat ${HOME}/opt/real/file`), "then");
   });
 
+  test("puts a folder back under those who work in it, and leaves what is mounted there", LIMIT, async () => {
+    const live = `${HOME}/work`;
+    await run(
+      `mkdir -p ${ROOT}${live}/keep/deep ${live}/keep/deep ${live}/keep/mnt ${live}/gone/way/mnt2 ${live}/dir-then-file ${ROOT}${live}/file-then-dir &&
+       cd ${ROOT}${live} && echo old > keep/deep/file && echo old > hosts && echo old > file-then-dir/x && echo old > dir-then-file && ln -s keep link && chmod 750 . keep && chown 1000:1000 . &&
+       mkdir keep/mnt && echo hidden > keep/mnt/under && touch -d @1000000000 . &&
+       cd ${live} && echo new > keep/deep/file && echo extra > keep/deep/extra && echo new > gone/file && echo x > file-then-dir && touch hosts dir-then-file/y mnt3 && mkdir link &&
+       mount -t tmpfs mounted keep/mnt && echo mine > keep/mnt/file && mount -t tmpfs mounted gone/way/mnt2 && echo mine > gone/way/mnt2/file && mount --bind keep/mnt/file hosts`,
+    );
+    const [inode, deep] = (await run(`stat -c %i ${live} ${live}/keep/deep`)).split("\n");
+    await run(`(cd ${live}/keep/deep && while [ ! -e ../../../stop ]; do sleep 0.1; done; cat file > ${HOME}/seen) >/dev/null 2>&1 &`);
+    const done = await restorePath(operations, TREE, live);
+    assert.equal(done.replaced, true);
+    assert.equal(
+      await run(
+        `cd ${live} && stat -c %i . keep/deep && stat -c '%a %u:%g %Y' . && find . -not -path './keep/mnt/*' | sort && cat keep/deep/file hosts keep/mnt/file gone/way/mnt2/file file-then-dir/x dir-then-file && readlink link && ls -A ${HOME} | grep hob- | wc -l`,
+      ),
+      [
+        ...[inode, deep, "750 1000:1000 1000000000"],
+        ...[
+          ".",
+          "./dir-then-file",
+          "./file-then-dir",
+          "./file-then-dir/x",
+          "./gone",
+          "./gone/way",
+          "./gone/way/mnt2",
+          "./gone/way/mnt2/file",
+        ],
+        ...["./hosts", "./keep", "./keep/deep", "./keep/deep/file", "./keep/mnt", "./link"],
+        ...["old", "mine", "mine", "mine", "old", "old", "keep", "0"],
+      ].join("\n"),
+    );
+    await run(`touch ${HOME}/stop; for i in $(seq 100); do [ -s ${HOME}/seen ] && break; sleep 0.1; done`);
+    assert.equal(await run(`cat ${HOME}/seen`), "old", "a process that worked there sees what was put back");
+    await run(`cd ${live} && umount hosts keep/mnt gone/way/mnt2`);
+    assert.equal((await restorePath(operations, TREE, live)).replaced, true);
+    assert.equal(
+      await run(`cat ${live}/hosts ${live}/keep/mnt/under; ls ${live}`),
+      "old\nhidden\ndir-then-file\nfile-then-dir\nhosts\nkeep\nlink",
+    );
+  });
+
   test("what it does not have, and what is elsewhere, stays as it is", LIMIT, async () => {
     await run(`mkdir -p ${HOME}/srv/only && echo x > ${HOME}/srv/only/file`);
     await assert.rejects(restorePath(operations, TREE, `${HOME}/srv/only/file`), fails("ENOENT"));
     await assert.rejects(restorePath(operations, TREE, "/none/file"), fails("ENOENT"));
-    for (const path of ["/", "/tmp/x", "/var", "/home", "/proc/1", "relative", "/srv/../etc"]) {
+    for (const path of ["/", "/tmp/x", "/home/sprite/.local/share/containers", "/proc/1", "relative", "/srv/../etc"]) {
       await assert.rejects(
         restorePath(operations, TREE, path),
         (error) => error instanceof HobError && error.code === "invalid_request",

@@ -21,7 +21,7 @@ export interface FileRequest {
   readonly operation: keyof typeof FILE_OPERATION;
   /** absolute, in the container */
   readonly path: string;
-  /** rename, copy: absolute path; symlink: text of the link */
+  /** rename, copy, install: absolute path; symlink: text of the link */
   readonly destination?: string;
   readonly user: FileUser;
   readonly target: ExecTarget;

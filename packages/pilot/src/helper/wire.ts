@@ -107,6 +107,7 @@ export const FILE_OPERATION = {
   mkdir: 9,
   symlink: 10,
   watch: 11,
+  install: 12,
 } as const;
 
 /** Bits of `TAG.fileFlags`. */

@@ -14,7 +14,8 @@ const ELSEWHERE = ["/proc", "/sys", "/dev", "/run", "/.sprite", "/.pilot", ...PL
 
 /**
  * Puts a path back to what it was, as root and inside the container: no path is followed from out here. The copy is
- * complete before what is there goes, so a failure before that changes nothing.
+ * complete before what is there goes, so a failure before that changes nothing. Folders that are there stay the same
+ * folders: processes that work in them go on. What is mounted in them stays.
  * @throws HobError `invalid_request` | FileError, `ENOENT` if the checkpoint does not have it
  */
 export async function restorePath(operations: FileOperations, tree: OpenTree, asked: string): Promise<RestorePathAnswer> {
@@ -28,12 +29,10 @@ export async function restorePath(operations: FileOperations, tree: OpenTree, as
   const copy = { operation: "copy", path, root: tree.inside, destination: temporary } as const;
   try {
     const { count, bytes } = await perform(operations, { ...copy, asRoot: true, flags: { recursive: true, preserve: true } });
-    const replaced = await remove(operations, path);
-    await perform(operations, { operation: "rename", path: temporary, destination: path, asRoot: true });
-    return { id: tree.id, path, count, bytes, replaced };
-  } catch (error) {
+    const installed = await perform(operations, { operation: "install", path: temporary, destination: path, asRoot: true });
+    return { id: tree.id, path, count, bytes, replaced: installed.count > 0 };
+  } finally {
     await remove(operations, temporary).catch(() => {});
-    throw error;
   }
 }
 
@@ -41,11 +40,6 @@ function requireRestorable(path: string): void {
   if (path === "/") throw new HobError("invalid_request", "restore /: this is all of it", { hint: "restore the checkpoint itself" });
   const within = ELSEWHERE.find((mounted) => path === mounted || path.startsWith(`${mounted}/`));
   if (within !== undefined) throw new HobError("invalid_request", `restore ${path}: ${within} cannot be restored path by path`);
-  const inside = ELSEWHERE.find((mounted) => mounted.startsWith(`${path}/`));
-  if (inside === undefined) return;
-  throw new HobError("invalid_request", `restore ${path}: ${inside} in it cannot be restored path by path`, {
-    hint: "restore what is below, one by one",
-  });
 }
 
 /** @throws FileError `ENOENT` */
@@ -64,14 +58,12 @@ async function requirePresent(operations: FileOperations, tree: OpenTree, path: 
   }
 }
 
-/** @returns whether it was there */
-async function remove(operations: FileOperations, path: string): Promise<boolean> {
+/** One that is not there is no error. */
+async function remove(operations: FileOperations, path: string): Promise<void> {
   try {
     await perform(operations, { operation: "delete", path, asRoot: true, flags: { recursive: true } });
-    return true;
   } catch (error) {
-    if (error instanceof FileError && error.errno === "ENOENT") return false;
-    throw error;
+    if (!(error instanceof FileError && error.errno === "ENOENT")) throw error;
   }
 }
 
