@@ -75,7 +75,6 @@ export class TestDaemon implements AsyncDisposable {
     const { url, token } = JSON.parse(ready) as { url: string; token: string };
     this.url = url;
     this.token = token;
-    // Known from now on: finding it out makes the folder.
     this.#runtimeDirectory ??= new RuntimePaths(this.home, join(this.home, "no-cache")).run;
   }
 

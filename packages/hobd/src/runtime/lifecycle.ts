@@ -6,6 +6,7 @@ import { consoleEnd, pilotAnnounced } from "./announcement.ts";
 import { rememberIdentity, writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
 import { type SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
+import { Leftovers } from "./leftovers.ts";
 import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
@@ -34,9 +35,11 @@ export interface LifecycleParts {
 export class VmLifecycle {
   readonly saved: SavedStates;
   readonly #parts: LifecycleParts;
+  readonly #leftovers: Leftovers;
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts;
+    this.#leftovers = new Leftovers(parts);
     this.saved = new SavedStates(parts.factory);
   }
 
@@ -121,6 +124,7 @@ export class VmLifecycle {
     const files = paths.sprite(entry.id);
     const vm = await factory.driver.adopt(files.run);
     if (vm === undefined) {
+      await this.#leftovers.clear(entry);
       entry.status = (await this.saved.isRestorable(files)) ? "warm" : "cold";
       return;
     }
@@ -138,7 +142,7 @@ export class VmLifecycle {
     } catch (error) {
       log.warn({ id: entry.id, err: error }, "a VM of an earlier daemon does not answer, or another host owns its sprite; it is ended");
       link?.[Symbol.dispose]();
-      await vm.kill();
+      await this.#leftovers.clear(entry, vm);
     }
   }
 
@@ -188,9 +192,8 @@ export class VmLifecycle {
 
   /** Drops the memory of a sprite without a VM. */
   async chill(entry: SpriteEntry): Promise<void> {
-    const files = this.#parts.paths.sprite(entry.id);
-    await this.saved.drop(files);
-    await rm(files.run, { recursive: true, force: true });
+    await this.saved.drop(this.#parts.paths.sprite(entry.id));
+    await this.#leftovers.clear(entry);
     this.#parts.entries.setStatus(entry, "cold");
   }
 
@@ -206,15 +209,13 @@ export class VmLifecycle {
       await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
       throw error;
     }
-    await vm.kill();
-    await rm(files.run, { recursive: true, force: true });
+    await this.#leftovers.clear(entry, vm);
     this.#parts.entries.setStatus(entry, "warm");
   }
 
   async #lose(entry: SpriteEntry, vm: Vm, error: unknown): Promise<void> {
     this.#parts.log.error({ id: entry.id, err: error }, "save failed; the sprite will start from its disk");
-    await vm.kill();
-    await rm(this.#parts.paths.sprite(entry.id).run, { recursive: true, force: true });
+    await this.#leftovers.clear(entry, vm);
     this.#parts.entries.setStatus(entry, "cold");
   }
 
@@ -239,7 +240,7 @@ export class VmLifecycle {
       await greet(() => !gone);
     } catch (error) {
       link[Symbol.dispose]();
-      await vm.kill();
+      await this.#leftovers.clear(entry, vm);
       throw error;
     } finally {
       entry.starting = undefined;
@@ -260,10 +261,8 @@ export class VmLifecycle {
     this.#parts.log.warn({ id: entry.id }, "another host has taken the sprite over; it is ended here");
     entry.vm = undefined;
     entry.lostAt = performance.now();
-    await vm.kill();
-    const files = this.#parts.paths.sprite(entry.id);
-    await rm(files.run, { recursive: true, force: true });
-    await removeLocalCopy(files);
+    await this.#leftovers.clear(entry, vm);
+    await removeLocalCopy(this.#parts.paths.sprite(entry.id));
     this.#parts.entries.setStatus(entry, "cold");
   }
 
@@ -280,7 +279,7 @@ export class VmLifecycle {
         entry.vm = undefined;
         log.warn({ id: entry.id }, "the VM ended by itself; its sprite starts from its disk at the next request");
         entries.setStatus(entry, "cold");
-        return vm.kill();
+        this.#leftovers.clearInOrder(entry, vm);
       },
       () => {},
     );

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { mkdir, open, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { ImageSet } from "@hob/images";
 import { diskBytes, HobError } from "@hob/protocol";
 import type { Credentials, Disk, Vm, VmConfig, VmmDriver } from "../vmm/driver.ts";
@@ -32,6 +33,7 @@ export async function restoreVm(factory: VmFactory, files: SpriteFiles, machine:
     return vm;
   } catch (error) {
     await vm.kill();
+    await rm(files.run, { recursive: true, force: true });
     throw error;
   }
 }
@@ -41,13 +43,17 @@ type Start = (config: VmConfig) => Promise<Vm>;
 async function startVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec, start: Start): Promise<Vm> {
   for (let attempt = 1; ; attempt++) {
     await rm(files.run, { recursive: true, force: true });
-    await mkdir(files.run, { recursive: true, mode: 0o700 });
+    // VMMs of other users have to reach their folders in it.
+    await mkdir(dirname(files.run), { recursive: true, mode: 0o711 });
+    await mkdir(files.run, { mode: 0o700 });
     const config = vmConfig(factory.images, files, machine, await findFreePort());
     try {
       return await start(config);
     } catch (error) {
       const final = attempt >= START_ATTEMPTS || (error instanceof HobError && error.code === "missing_tool");
-      if (final) throw error;
+      if (!final) continue;
+      await rm(files.run, { recursive: true, force: true });
+      throw error;
     }
   }
 }

@@ -5,19 +5,19 @@ import { join, resolve } from "node:path";
 /**
  * Where the runtime keeps things. Templates lie in the cache, beside the images that they are made from: they hold no
  * user's data and serve every daemon of this user.
- * * Sockets lie apart, on a short path: theirs end at 107 bytes, unix(7).
+ * Sockets lie apart, on a short path: theirs end at 107 bytes, unix(7).
  */
 export class RuntimePaths {
   readonly sprites: string;
   readonly templates: string;
-  /** one folder a running VM, on a tmpfs */
+  /** one folder a running VM, on a tmpfs; made with the first of them */
   readonly run: string;
 
   constructor(home: string, cacheDir: string) {
     this.sprites = join(home, "sprites");
     this.templates = join(cacheDir, "templates");
     this.run = join(runtimeBase(), digest(resolve(home)));
-    for (const directory of [this.sprites, this.templates, this.run]) mkdirSync(directory, { recursive: true, mode: 0o711 });
+    for (const directory of [this.sprites, this.templates]) mkdirSync(directory, { recursive: true, mode: 0o711 });
   }
 
   sprite(id: string): SpriteFiles {

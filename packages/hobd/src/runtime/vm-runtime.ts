@@ -204,7 +204,7 @@ export class VmRuntime implements SpriteRuntime {
   async #removeUnknown(ids: ReadonlySet<string>): Promise<void> {
     const { paths, factory } = this.#parts;
     const runs = new Set([...ids].map((id) => paths.sprite(id).run));
-    for (const name of await readdir(paths.run)) {
+    for (const name of await readdir(paths.run).catch(() => [])) {
       const directory = join(paths.run, name);
       if (runs.has(directory)) continue;
       await (await factory.driver.adopt(directory))?.kill();
