@@ -10,7 +10,12 @@ export interface RelayServerParts {
   log: Logger;
   /** told each head that the pilot reads: it may say that another host owns the sprite now */
   onHead: (data: Buffer) => void;
+  /** waits until the sprite may upload so many bytes; they count until the answer is disposed of */
+  takeShare: (bytes: number, signal: AbortSignal) => Promise<Disposable>;
 }
+
+/** Between signs of life to a pilot whose upload waits for its share: it gives up after two minutes without any. */
+const WAITING_SIGN_MS = 20_000;
 
 /**
  * Answers a pilot's requests for objects on connections that this host has dialled. The peer is a guest: every request is
@@ -24,7 +29,7 @@ export function createRelayServer(parts: RelayServerParts): Server {
   return server;
 }
 
-async function answer({ store, onHead }: RelayServerParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer({ store, onHead, takeShare }: RelayServerParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const gone = new AbortController();
   response.once("close", () => gone.abort());
   const url = new URL(request.url ?? "/", "http://relay");
@@ -33,7 +38,7 @@ async function answer({ store, onHead }: RelayServerParts, request: IncomingMess
   const key = decodeKey(url.pathname.slice(RELAY.objects.length));
   const handler = HANDLERS[request.method ?? ""];
   if (handler === undefined) throw new HobError("method_not_allowed", `relay: no method ${request.method}`);
-  await handler({ store, key, request, response, signal: gone.signal, onHead });
+  await handler({ store, key, request, response, signal: gone.signal, onHead, takeShare });
 }
 
 interface Exchange {
@@ -43,6 +48,7 @@ interface Exchange {
   response: ServerResponse;
   signal: AbortSignal;
   onHead: (data: Buffer) => void;
+  takeShare: RelayServerParts["takeShare"];
 }
 
 const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> = {
@@ -59,7 +65,9 @@ const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> 
     const headers = { ETag: found.etag, "Content-Length": found.sizeBytes, [RELAY.modifiedHeader]: found.modifiedAt.getTime() };
     response.writeHead(200, headers).end();
   },
-  async PUT({ store, key, request, response, signal }) {
+  async PUT({ store, key, request, response, signal, takeShare }) {
+    // Nothing of the body is read before: it waits in the guest, and not in the memory of this process.
+    using _ = await waitForShare(response, () => takeShare(announcedBytes(request), signal));
     const data = await readBody(request, MAX_OBJECT_BYTES);
     const { etag } = await store.put(key, data, { ...parseCondition(request), signal });
     sendJson(response, 200, { etag });
@@ -69,6 +77,24 @@ const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> 
     response.writeHead(204).end();
   },
 };
+
+/** @throws HobError `payload_too_large` */
+function announcedBytes({ headers }: IncomingMessage): number {
+  const length = headers["content-length"];
+  if (length === undefined) return MAX_OBJECT_BYTES;
+  if (Number(length) > MAX_OBJECT_BYTES) throw new HobError("payload_too_large", `relay: an object has at most ${MAX_OBJECT_BYTES} bytes`);
+  return Number(length);
+}
+
+/** RFC 9110 section 15.2: any number of interim answers may come before the final one. */
+async function waitForShare(response: ServerResponse, take: () => Promise<Disposable>): Promise<Disposable> {
+  const timer = setInterval(() => response.writeProcessing(), WAITING_SIGN_MS);
+  try {
+    return await take();
+  } finally {
+    clearInterval(timer);
+  }
+}
 
 async function sendList(store: ObjectStore, query: URLSearchParams, response: ServerResponse, signal: AbortSignal): Promise<void> {
   const limit = query.get("limit");

@@ -6,6 +6,7 @@ import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 import { OwnershipFile, type OwnershipRecord } from "./ownership-file.ts";
 import { RelayDialer } from "./relay-dialer.ts";
 import { createRelayServer } from "./relay-server.ts";
+import { UploadShare } from "./upload-share.ts";
 
 export interface SpriteStorageParts {
   store: ObjectStore;
@@ -40,6 +41,7 @@ export interface ClaimRequest {
  */
 export class SpriteStorage {
   readonly #parts: SpriteStorageParts;
+  readonly #uploads = new UploadShare();
 
   constructor(parts: SpriteStorageParts) {
     this.#parts = parts;
@@ -102,7 +104,8 @@ export class SpriteStorage {
       const written = writerOf(data);
       if (written !== undefined && (written.owner !== owner || written.epoch !== epoch)) onLost();
     };
-    const server = createRelayServer({ store: confined, log: log.child({ sprite: spriteId }), onHead });
+    const takeShare = (bytes: number, signal: AbortSignal) => this.#uploads.take(spriteId, bytes, signal);
+    const server = createRelayServer({ store: confined, log: log.child({ sprite: spriteId }), onHead, takeShare });
     return new RelayDialer(endpoint, start, server, log);
   }
 
