@@ -74,7 +74,7 @@ function describeActivity(activity: SpriteActivity, nowMs: number): [key: string
   else if (sleeps_at !== null) rows.push(["sleeps", `in ${formatDuration(Math.max(0, Date.parse(sleeps_at) - nowMs))}, unless used`]);
   else if (status === "running") rows.push(["sleeps", `${formatDuration(idle_timeout_seconds * 1_000)} after its last use`]);
   if (status === "warm") rows.push(["memory kept", cold_at === null ? "until it wakes" : `until ${cold_at}`]);
-  if (behind !== null) rows.push(["durable", describeBehind(behind, nowMs)]);
+  if (behind) rows.push(["durable", describeBehind(behind, nowMs)]);
   if (last_wake !== null) rows.push(["last wake", `${ago(last_wake.at)}, by ${last_wake.reason}`]);
   return rows;
 }
