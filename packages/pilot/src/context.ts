@@ -244,6 +244,12 @@ export class PilotContext {
     log.info({ steps, restarted, processMs: Math.round(performance.now()), uptimeMs: await this.uptimeMs() }, "inner container runs");
   }
 
+  /** Whether something of what is on the disk is in no checkpoint, or not in the object store. */
+  async isUnsettled(): Promise<boolean> {
+    const answers = await Promise.all([this.checkpoints.isChanged(), this.storage.durability.isBehind()]);
+    return answers.includes(true);
+  }
+
   /** Before a sleep: keeps what was changed, here and in the object store. Resolves after that time at the latest. */
   settle(waitMs: number): Promise<StorageLag | null> {
     const onError = (err: unknown) => this.log.error({ err }, "automatic checkpoint before a sleep");

@@ -34,6 +34,7 @@ const server = createApiServer({
     ...context,
     uptimeMs: context.uptimeMs,
     sync: () => context.helper.sync(),
+    isUnsettled: () => context.isUnsettled(),
     settle: (waitMs) => context.settle(waitMs),
     shutDown,
     isUp,

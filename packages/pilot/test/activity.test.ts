@@ -62,7 +62,32 @@ describe("what the host asks", () => {
     return { status: response.status, body: (await response.json().catch(() => undefined)) as PrepareSleepResponse };
   };
 
-  const nothing = { sync: async () => {}, settle: async () => null };
+  const nothing = { sync: async () => {}, isUnsettled: async () => false, settle: async () => null };
+
+  test("prepare-sleep: says what is not settled, when nothing else is in the way and when it is asked for", async () => {
+    let monotonic = 0;
+    const activity = new Activity({ wall: () => 0, monotonic: () => monotonic });
+    monotonic = 1_000;
+    const order: string[] = [];
+    const app = activityRoutes({
+      ...nothing,
+      activity,
+      sync: async () => void order.push("sync"),
+      isUnsettled: async () => {
+        order.push("look");
+        return true;
+      },
+    });
+    const answer = async (body: object) => {
+      const { ready, unsettled } = (await ask(app, "POST", "/hob/prepare-sleep", body)).body;
+      return [ready, unsettled];
+    };
+    assert.deepEqual(await answer({ idleMs: 1_000, force: false, settled: true }), [false, true]);
+    assert.deepEqual(order, ["sync", "look"], "what is not on the disk is not seen");
+    assert.deepEqual(await answer({ idleMs: 1_000, force: false }), [true, false], "as older hosts ask");
+    assert.deepEqual(await answer({ idleMs: 1_001, force: false, settled: true }), [false, false]);
+    assert.deepEqual(await answer({ idleMs: 1_001, force: true, settled: true }), [false, true]);
+  });
 
   test("settle: keeps what was changed only when the sprite may sleep, and says what the store lacks", async () => {
     let monotonic = 0;

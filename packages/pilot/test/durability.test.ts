@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { HobError, type StorageAssignment } from "@hob/protocol";
-import { acquire, type ObjectStore } from "@hob/storage";
+import { acquire, type ObjectStore, OrgKeys, readHead } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { pino } from "pino";
 import { Durability, type DurabilityParts } from "../src/durability/durability.ts";
@@ -38,6 +38,13 @@ class Volume implements Upload {
     return { ...(await this.#uploaded("live")), history: [], written: this.written };
   }
 
+  /** what was written when the newest checkpoint was taken; undefined: something was since */
+  writtenAtNewest: number | undefined;
+
+  async asLive() {
+    return this.writtenAtNewest === this.written ? { history: ["v1"], written: this.written } : undefined;
+  }
+
   checkpoint({ id }: CheckpointRecord) {
     return this.#uploaded(id);
   }
@@ -59,7 +66,7 @@ class Volume implements Upload {
   async #uploaded(what: string) {
     await this.gate;
     this.uploads.push(what);
-    const result = { root: null, storedBlocks: 0, stats: NO_STATS, startedAt: Date.now() };
+    const result = { root: "a".repeat(64), storedBlocks: 1, stats: NO_STATS, startedAt: Date.now() };
     return { result, keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
   }
 }
@@ -89,12 +96,34 @@ describe("before a sleep", () => {
     assert.equal(await durability.settle(GENEROUS_MS), null);
     const before = volume.uploads.length;
     assert.equal(await durability.settle(GENEROUS_MS), null);
+    assert.equal(await durability.isBehind(), false);
     assert.equal(volume.uploads.length, before, "no upload and no new head for an idle sprite");
     volume.written += 8;
     volume.take("auto-1");
     assert.equal(await durability.settle(GENEROUS_MS), null);
     assert.deepEqual(volume.uploads.slice(before), ["auto-1", "live"]);
     assert.deepEqual([...(durability.durableIds() ?? [])], ["auto-1"]);
+  });
+
+  test("the state of the newest checkpoint is not brought there twice, unless something was written since, or may be in memory only", async () => {
+    begin();
+    await durability.sync();
+    const settleAfter = async (id: string, wrote: number) => {
+      volume.written += 8;
+      volume.writtenAtNewest = volume.written;
+      volume.take(id);
+      volume.written += wrote;
+      volume.uploads = [];
+      assert.equal(await durability.settle(GENEROUS_MS), null);
+      return volume.uploads;
+    };
+    assert.deepEqual(await settleAfter("auto-1", 0), ["auto-1"]);
+    const head = await readHead(store, new OrgKeys("hob").sprite("sprite-1").head);
+    assert.deepEqual([head?.head.parent, head?.head.checkpoints.length], ["v1", 1], "the head's own state is that of the checkpoint");
+    assert.deepEqual(await settleAfter("auto-2", 8), ["auto-2", "live"]);
+    volume.uploads = [];
+    await durability.sync();
+    assert.deepEqual(volume.uploads, ["live"]);
   });
 
   test("a slow store is not waited for, is told of, and gets the rest later", async () => {

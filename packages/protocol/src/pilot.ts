@@ -15,8 +15,8 @@ import { storageAssignment } from "./relay.ts";
  * | POST /hob/attach | after `resumed` with a base: put the sprite of the object store in place of the template's; 204 |
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
- * | POST /hob/settle | before prepare-sleep, if the sprite may sleep: an automatic checkpoint if files were changed, and into the store what it lacks, for a bounded time |
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
+ * | POST /hob/settle | after prepare-sleep said `unsettled`: an automatic checkpoint, and into the store what it lacks, for a bounded time |
  * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
  * | POST /hob/freeze | stop the user's processes until the next `resumed`, for a memory save; 204 |
  * | POST /hob/thaw | let them go on: the save has failed; 204 |
@@ -31,8 +31,8 @@ export const PILOT_ROUTES = {
   policies: "/hob/policies",
   prepareSave: "/hob/prepare-save",
   activity: "/hob/activity",
-  settle: "/hob/settle",
   prepareSleep: "/hob/prepare-sleep",
+  settle: "/hob/settle",
   freeze: "/hob/freeze",
   thaw: "/hob/thaw",
   logs: "/hob/logs",
@@ -110,14 +110,19 @@ export const prepareSleepRequest = z.object({
   idleMs: z.number().min(0),
   /** sleep whatever holds it */
   force: z.boolean(),
+  /** not before what was changed is kept, in a checkpoint and in the object store; left out by older hosts */
+  settled: z.boolean().optional(),
 });
 export type PrepareSleepRequest = z.infer<typeof prepareSleepRequest>;
 
-/** `ready`: all is on disk and the VM may be saved at once. Otherwise the rest says why not. */
-export const prepareSleepResponse = pilotActivity.extend({ ready: z.boolean() });
+/**
+ * `ready`: all is on disk and the VM may be saved at once. Otherwise `unsettled` says that nothing but what was asked for with
+ * `settled` is in the way, or the rest why not.
+ */
+export const prepareSleepResponse = pilotActivity.extend({ ready: z.boolean(), unsettled: z.boolean().optional() });
 export type PrepareSleepResponse = z.infer<typeof prepareSleepResponse>;
 
-export const settleRequest = prepareSleepRequest.extend({
+export const settleRequest = prepareSleepRequest.omit({ settled: true }).extend({
   /** how long to wait for the object store, milliseconds */
   waitMs: z.number().int().min(0).max(60_000),
 });
@@ -135,7 +140,7 @@ export const storageLag = z.object({
 export type StorageLag = z.infer<typeof storageLag>;
 
 /** `ready: false`: the sprite may not sleep, the rest says why, and nothing was done. `lag: null`: the store has everything, or there is none. */
-export const settleResponse = prepareSleepResponse.extend({ lag: storageLag.nullable() });
+export const settleResponse = pilotActivity.extend({ ready: z.boolean(), lag: storageLag.nullable() });
 export type SettleResponse = z.infer<typeof settleResponse>;
 
 export interface ReadyResponse {

@@ -107,12 +107,11 @@ export class PilotClient {
     return { ready: true, holders: [], idleMs: request.idleMs };
   }
 
-  /** Has the pilot keep what was changed if the sprite may sleep. One that does not know of that keeps nothing. */
+  /** Has the pilot keep what was changed if the sprite may sleep; only one that has said `unsettled` knows of that. */
   async settle(request: SettleRequest): Promise<SettleResponse> {
     const timeoutMs = request.waitMs + REQUEST_TIMEOUT_MS;
-    const response = await this.#request("POST", PILOT_ROUTES.settle, request, timeoutMs, [404]);
-    if (response.status !== 404) return readAnswer(response, settleResponse, "have the sprite keep what was changed");
-    return { ready: true, holders: [], idleMs: request.idleMs, lag: null };
+    const response = await this.#request("POST", PILOT_ROUTES.settle, request, timeoutMs);
+    return readAnswer(response, settleResponse, "have the sprite keep what was changed");
   }
 
   /** Has the pilot end the container, detach the volume and power off; does not wait for that. */

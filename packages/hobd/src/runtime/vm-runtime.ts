@@ -24,6 +24,12 @@ export interface VmRuntimeParts {
   log: Logger;
 }
 
+/** It may sleep, but something was changed that is not kept yet. */
+interface Unsettled {
+  kind: "unsettled";
+  entry: SpriteEntry;
+}
+
 /** Sprites as microVMs on this host. */
 export class VmRuntime implements SpriteRuntime {
   readonly #parts: VmRuntimeParts;
@@ -89,35 +95,44 @@ export class VmRuntime implements SpriteRuntime {
     return this.#entries.get(id)?.status ?? "cold";
   }
 
-  async sleep(identity: Identity, terms: SleepTerms): Promise<SleepOutcome> {
-    const isWanted = () => !terms.force && terms.inUse();
-    const settled = isWanted() ? undefined : await this.#settle(identity.id, terms);
-    if (settled?.ready === false) return { kind: "awake", activity: { holders: settled.holders, idleMs: settled.idleMs } };
-    return this.#entries.closing(identity.id, async (entry) => {
+  async sleep({ id }: Identity, terms: SleepTerms): Promise<SleepOutcome> {
+    const outcome = await this.#sleep(id, terms, true);
+    if (outcome.kind !== "unsettled") return outcome;
+    // Outside of the sprite's queue: it may take seconds, and whoever wants the sprite meanwhile has it at once.
+    const { ready, lag, ...activity } = await this.#settle(outcome.entry, terms);
+    if (!ready) return { kind: "awake", activity };
+    const settled = await this.#sleep(id, terms, false);
+    if (settled.kind === "asleep") return { ...settled, lag };
+    return settled.kind === "awake" ? settled : { kind: "awake", activity: undefined };
+  }
+
+  #sleep(id: string, terms: SleepTerms, unlessUnsettled: boolean): Promise<SleepOutcome | Unsettled> {
+    return this.#entries.closing(id, async (entry) => {
       if (entry.vm === undefined) return { kind: "asleep" };
-      // The queue may have taken a while, and the answers of the pilot too: somebody may have come meanwhile.
+      // The queue may have taken a while, and the answer of the pilot takes another: somebody may have come meanwhile.
+      const isWanted = () => !terms.force && terms.inUse();
       if (isWanted()) return { kind: "awake", activity: undefined };
       const { idleMs, force } = terms;
-      const { ready, ...activity } = await new PilotClient(entry.vm.pilotPort, entry.pilotToken).prepareSleep({ idleMs, force });
-      if (!ready) return { kind: "awake", activity };
+      const request = { idleMs, force, settled: unlessUnsettled };
+      const { ready, unsettled, ...activity } = await new PilotClient(entry.vm.pilotPort, entry.pilotToken).prepareSleep(request);
       if (isWanted()) return { kind: "awake", activity: undefined };
+      if (unlessUnsettled && unsettled === true) return { kind: "unsettled", entry };
+      if (!ready) return { kind: "awake", activity };
       await this.#lifecycle.sleep(entry);
-      return { kind: "asleep", lag: settled?.lag ?? null };
+      return { kind: "asleep", lag: null };
     });
   }
 
-  /** Outside of the sprite's queue: it may take seconds, and whoever wants the sprite meanwhile has it at once. */
-  async #settle(id: string, { idleMs, force, settleMs }: SleepTerms): Promise<SettleResponse | undefined> {
-    const entry = this.#entries.get(id);
-    if (entry?.vm === undefined || entry.status !== "running" || entry.closing) return undefined;
-    const startedAt = performance.now();
+  /** A failure keeps no sprite awake: whether it answers at all is found out by what comes next. */
+  async #settle({ id, vm, pilotToken }: SpriteEntry, { idleMs, force, settleMs }: SleepTerms): Promise<SettleResponse> {
     try {
-      const settled = await new PilotClient(entry.vm.pilotPort, entry.pilotToken).settle({ idleMs, force, waitMs: settleMs });
+      const startedAt = performance.now();
+      const settled = await new PilotClient(vm?.pilotPort ?? 0, pilotToken).settle({ idleMs, force, waitMs: settleMs });
       this.#parts.log.debug({ id, ready: settled.ready, lag: settled.lag, ms: Math.round(performance.now() - startedAt) }, "settled");
       return settled;
     } catch (error) {
       this.#parts.log.warn({ id, err: error }, "what was changed is not kept before the sleep");
-      return undefined;
+      return { ready: true, holders: [], idleMs, lag: null };
     }
   }
 

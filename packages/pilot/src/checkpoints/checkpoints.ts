@@ -1,7 +1,7 @@
 import { CHECKPOINT_LIMITS, type Checkpoint, CURRENT, HobError } from "@hob/protocol";
 import { type Step, timed } from "../container/container.ts";
-import { type CheckpointRecord, type Ledger, type LedgerState, settle } from "../volume/ledger.ts";
-import type { TreeSwitch } from "../volume/tree-switch.ts";
+import { type CheckpointRecord, type LedgerState, settle } from "../volume/ledger.ts";
+import type { CheckpointParts } from "./parts.ts";
 import { presentCheckpoint, presentCurrent } from "./present.ts";
 import { superfluous } from "./retention.ts";
 
@@ -10,37 +10,6 @@ export type AutomaticReason = "hourly" | "restore" | "sleep";
 
 /** Ancestors that a checkpoint names. */
 const HISTORY_MAX = 100;
-
-/** What checkpoints need of the volume. */
-export interface CheckpointVolume {
-  readonly ledger: Ledger;
-  readonly pool: { requireRoomForSnapshot(): Promise<void> };
-  snapshotLive(thin: number): Promise<number>;
-  /** removes what belongs to nothing, in the background; never rejects */
-  reap(): Promise<void>;
-  /** writes out what is dirty */
-  sync(): Promise<void>;
-  /** changes with the files that are on the disk, and with nothing else */
-  contentMark(): Promise<string>;
-}
-
-/** Where checkpoints can be looked at from inside. */
-export interface CheckpointView {
-  show(wanted: readonly CheckpointRecord[]): Promise<string[]>;
-  hide(id: string): Promise<void>;
-}
-
-export interface CheckpointParts {
-  volume: CheckpointVolume;
-  treeSwitch: Pick<TreeSwitch, "stage" | "discard" | "switchToStaged">;
-  view: CheckpointView;
-  /** checkpoints that are mounted inside */
-  shown: number;
-  /** those that the object store has; undefined while that is not known */
-  durableIds?: () => ReadonlySet<string> | undefined;
-  now: () => Date;
-  onError: (what: string, error: unknown) => void;
-}
 
 export interface Taken {
   readonly checkpoint: CheckpointRecord;
@@ -78,10 +47,15 @@ export class Checkpoints {
   /** Takes an automatic one, unless nothing was changed since the last of any kind. Those that have become superfluous go. */
   automatic(reason: Exclude<AutomaticReason, "restore">): Promise<Taken | undefined> {
     return this.exclusively(async () => {
-      const mark = await this.#mark();
-      if (mark !== undefined && mark === this.#markAtLast) return undefined;
-      return this.#take({ comment: "", reason });
+      await this.#parts.volume.sync();
+      return (await this.isChanged()) ? this.#take({ comment: "", reason }) : undefined;
     });
+  }
+
+  /** Whether a file was changed since the last one of any kind, as far as it is on the disk. */
+  async isChanged(): Promise<boolean> {
+    const mark = await this.#parts.volume.contentMark().catch(() => undefined);
+    return mark === undefined || mark !== this.#markAtLast;
   }
 
   /** What is there now, and on the disk, is what every new sprite has: an automatic checkpoint of it would keep nothing. */

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HobError, type StorageAssignment, type StorageLag, type StorageStatus, toHobError } from "@hob/protocol";
-import { type ObjectStore, type Ownership, resumeOwnership } from "@hob/storage";
+import { type HeadChange, type ObjectStore, type Ownership, resumeOwnership, type UploadResult } from "@hob/storage";
 import type { Logger } from "pino";
 import type { CheckpointRecord } from "../volume/ledger.ts";
 import { within } from "../within.ts";
-import type { VolumeUpload } from "./volume-upload.ts";
+import type { LiveState, VolumeUpload } from "./volume-upload.ts";
 
 /** Milliseconds between looks at whether there is something to bring into the store. */
 const INTERVAL_MS = 10_000;
@@ -13,13 +13,15 @@ const FIRST_BACKOFF_MS = 1_000;
 const LAST_BACKOFF_MS = 60_000;
 
 interface Waiter {
+  /** also for what is not on the disk yet, and so not known to have been written */
+  unflushed: boolean;
   resolve: () => void;
   reject: (error: unknown) => void;
 }
 
 export interface DurabilityParts {
   store: ObjectStore;
-  upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "isFor" | "writtenSectors">;
+  upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "asLive" | "isFor" | "writtenSectors">;
   log: Pick<Logger, "info" | "warn" | "error">;
   now?: () => number;
   intervalMs?: number;
@@ -76,22 +78,32 @@ export class Durability implements AsyncDisposable {
    */
   sync(): Promise<void> {
     if (this.#assignment === undefined) return Promise.reject(new HobError("conflict", "sync: this sprite has no object store"));
+    return this.#ask({ unflushed: true });
+  }
+
+  #ask(how: Pick<Waiter, "unflushed">): Promise<void> {
     if (this.#lost !== undefined) return Promise.reject(this.#lost);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#waiting.push({ resolve, reject });
+    this.#waiting.push({ ...how, resolve, reject });
     this.#wake.resolve();
     return promise;
   }
 
+  /** Whether the store lacks something of what is on the disk. */
+  async isBehind(): Promise<boolean> {
+    if (this.#assignment === undefined) return false;
+    await this.#noteWrites();
+    return this.#lag() !== null || this.#isUploading;
+  }
+
   /**
-   * Brings what the store lacks into it, and waits for that no longer than this. It goes on afterwards.
+   * Brings what the store lacks of what is on the disk into it, and waits for that no longer than this. It goes on afterwards.
    * @returns what it lacks then; null: nothing, or there is no store
    */
   async settle(waitMs: number): Promise<StorageLag | null> {
     if (this.#assignment === undefined) return null;
-    await this.#noteWrites();
-    if (this.#lag() === null && !this.#isUploading) return null;
-    await within(waitMs, this.sync());
+    if (!(await this.isBehind())) return null;
+    await within(waitMs, this.#ask({ unflushed: false }));
     await this.#noteWrites();
     return this.#lag();
   }
@@ -143,7 +155,7 @@ export class Durability implements AsyncDisposable {
       this.#wake = Promise.withResolvers();
       let pauseMs = this.#parts.intervalMs ?? INTERVAL_MS;
       try {
-        await this.#round(waiting.length > 0);
+        await this.#round(waiting);
         for (const { resolve } of waiting) resolve();
         this.#lastError = undefined;
         backoffMs = FIRST_BACKOFF_MS;
@@ -172,11 +184,11 @@ export class Durability implements AsyncDisposable {
     timer.abort();
   }
 
-  async #round(asked: boolean): Promise<void> {
+  async #round(waiting: readonly Waiter[]): Promise<void> {
     const assignment = this.#assignment;
     // A volume that is still to be fetched from the store is not the sprite's.
     if (assignment === undefined || !this.#parts.upload.isFor(assignment)) {
-      if (asked) throw new HobError("conflict", "sync: the sprite's volume is not there yet");
+      if (waiting.length > 0) throw new HobError("conflict", "sync: the sprite's volume is not there yet");
       return;
     }
     this.#isUploading = true;
@@ -186,7 +198,8 @@ export class Durability implements AsyncDisposable {
       await this.#removeDeleted(ownership);
       for (const checkpoint of this.#pending(ownership)) await this.#addCheckpoint(ownership, checkpoint);
       await this.#noteWrites();
-      if (asked || this.#dirtySince !== undefined || ownership.head.root === null) await this.#publishLive(ownership);
+      const unflushed = waiting.some((waiter) => waiter.unflushed);
+      if (unflushed || this.#dirtySince !== undefined || ownership.head.root === null) await this.#publishLive(ownership);
     } finally {
       this.#isUploading = false;
     }
@@ -214,6 +227,8 @@ export class Durability implements AsyncDisposable {
     await using uploaded = await this.#parts.upload.checkpoint(record, { signal: this.#stop.signal });
     const { result } = uploaded;
     const { id, comment, createTime, history, automatic, reason } = record;
+    // Nobody has written since, as before a sleep: then the head's own state need not be brought there once more.
+    const live = await this.#parts.upload.asLive(record);
     await ownership.addCheckpoint(
       {
         ...{ id, comment, createdAt: createTime, automatic, parent: history[0] ?? null, ...(reason === null ? {} : { reason }) },
@@ -221,25 +236,31 @@ export class Durability implements AsyncDisposable {
         ...{ changedBlocks: result.stats.blocks, uploadedBytes: result.stats.bytesUploaded },
         attributes: { history: JSON.stringify(history) },
       },
-      {},
+      live === undefined ? {} : headChange(result, live),
       { startedAt: result.startedAt, signal: this.#stop.signal },
     );
     await uploaded.keep();
-    this.#parts.log.info({ checkpoint: id, ms: this.#now() - startedMs, ...result.stats }, "checkpoint is durable");
+    if (live !== undefined) this.#noteDurable(Math.min(startedMs, Date.parse(createTime)), live);
+    this.#parts.log.info(
+      { checkpoint: id, live: live !== undefined, ms: this.#now() - startedMs, ...result.stats },
+      "checkpoint is durable",
+    );
   }
 
   async #publishLive(ownership: Ownership): Promise<void> {
     const startedMs = this.#now();
     await using uploaded = await this.#parts.upload.live({ signal: this.#stop.signal });
-    const { result, history, written } = uploaded;
-    const parent = history[0] ?? null;
-    const change = { root: result.root, storedBlocks: result.storedBlocks, parent, attributes: { history: JSON.stringify(history) } };
-    await ownership.publish(change, { startedAt: result.startedAt, signal: this.#stop.signal });
+    const { result } = uploaded;
+    await ownership.publish(headChange(result, uploaded), { startedAt: result.startedAt, signal: this.#stop.signal });
     await uploaded.keep();
-    this.#durableAt = startedMs;
+    this.#noteDurable(startedMs, uploaded);
+    this.#parts.log.info({ ms: this.#now() - startedMs, ...result.stats }, "volume is durable");
+  }
+
+  #noteDurable(atMs: number, { written }: LiveState): void {
+    this.#durableAt = atMs;
     this.#writtenWhenDurable = written;
     this.#dirtySince = undefined;
-    this.#parts.log.info({ ms: this.#now() - startedMs, ...result.stats }, "volume is durable");
   }
 
   /** Keeps the time since when the volume holds what the store has not. */
@@ -248,4 +269,9 @@ export class Durability implements AsyncDisposable {
     if (written === undefined || written === this.#writtenWhenDurable) return;
     this.#dirtySince ??= this.#now();
   }
+}
+
+/** The live volume's state, as a head names it. */
+function headChange({ root, storedBlocks }: UploadResult, { history }: LiveState): HeadChange {
+  return { root, storedBlocks, parent: history[0] ?? null, attributes: { history: JSON.stringify(history) } };
 }

@@ -13,12 +13,14 @@ export interface Uploaded extends AsyncDisposable {
   keep(): Promise<void>;
 }
 
-export interface UploadedLive extends Uploaded {
+export interface LiveState {
   /** checkpoints that the state derives from, nearest first */
   readonly history: readonly string[];
-  /** `writtenSectors` when the state had just been taken */
-  readonly written: number;
+  /** `writtenSectors` when the state had just been taken; undefined: not known */
+  readonly written: number | undefined;
 }
+
+export interface UploadedLive extends Uploaded, LiveState {}
 
 /** Uploads states of the volume, each as what changed since the last one that the store has. */
 export class VolumeUpload {
@@ -53,15 +55,21 @@ export class VolumeUpload {
     try {
       const { history, origin } = ledger.state.live;
       await this.#volume.snapshotLive(thin);
-      // Not before: the freeze itself writes the superblock, and a volume that nobody uses would never come to rest. What is
-      // written in between shows with its next metadata, seconds later.
-      const written = await this.#volume.writtenSectors();
+      const written = this.#volume.writtenAt(thin);
       const result = await this.#upload(thin, origin, options);
       return { ...this.#uploaded(thin, origin, result), history, written };
     } catch (error) {
       await this.#drop(thin);
       throw error;
     }
+  }
+
+  /** What is to be said of the live volume, if it still is what this checkpoint has, as far as it is on the disk. */
+  async asLive({ thin }: CheckpointRecord): Promise<LiveState | undefined> {
+    const { history } = this.#volume.ledger.state.live;
+    const written = this.#volume.writtenAt(thin);
+    const now = written === undefined ? undefined : await this.#volume.writtenSectors().catch(() => undefined);
+    return now === undefined || now !== written ? undefined : { history, written };
   }
 
   /** A checkpoint, by a snapshot of its own: it may be deleted at any time. */

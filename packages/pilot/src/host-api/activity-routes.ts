@@ -20,18 +20,21 @@ export interface ActivityRoutesParts {
   activity: Activity;
   /** flushes everything to the volume's disk */
   sync: () => Promise<void>;
+  /** whether something of what is on the disk is in no checkpoint, or not in the object store */
+  isUnsettled: () => Promise<boolean>;
   /** keeps what was changed, here and in the object store, and resolves after that time at the latest */
   settle: (waitMs: number) => Promise<StorageLag | null>;
 }
 
 /**
  * What keeps the sprite awake from inside, for the host. `prepare-sleep` flushes first and then decides, so that what
- * begins while it flushes still keeps the sprite awake. `settle` may take long, and comes before: the sprite answers
- * requests meanwhile.
+ * begins while it flushes still keeps the sprite awake. What may take long has a request of its own, `settle`: the host lets
+ * requests through meanwhile.
  */
-export function activityRoutes({ activity, sync, settle }: ActivityRoutesParts): Hono {
+export function activityRoutes({ activity, sync, isUnsettled, settle }: ActivityRoutesParts): Hono {
   const app = new Hono();
-  const maySleep = ({ force, idleMs }: PrepareSleepRequest) => force || (activity.holders().length === 0 && activity.idleMs() >= idleMs);
+  const maySleep = ({ force, idleMs }: Pick<PrepareSleepRequest, "force" | "idleMs">) =>
+    force || (activity.holders().length === 0 && activity.idleMs() >= idleMs);
   app.get(PILOT_ROUTES.activity, (c) => c.json(report(activity)));
   app.post(PILOT_ROUTES.settle, async (c) => {
     const parsed = settleRequest.safeParse(await c.req.json().catch(() => undefined));
@@ -45,7 +48,9 @@ export function activityRoutes({ activity, sync, settle }: ActivityRoutesParts):
     const parsed = prepareSleepRequest.safeParse(await c.req.json().catch(() => undefined));
     if (!parsed.success) throw new HobError("invalid_request", `prepare-sleep: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
     if (maySleep(parsed.data)) await sync();
-    const answer: PrepareSleepResponse = { ...report(activity), ready: maySleep(parsed.data) };
+    const unsettled = parsed.data.settled === true && maySleep(parsed.data) && (await isUnsettled());
+    const ready = maySleep(parsed.data);
+    const answer: PrepareSleepResponse = { ...report(activity), ready: ready && !unsettled, unsettled: ready && unsettled };
     return c.json(answer);
   });
   return app;

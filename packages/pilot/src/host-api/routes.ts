@@ -36,6 +36,8 @@ export interface HostApiParts {
   sync: () => Promise<void>;
   /** whether the start is over */
   isUp: () => boolean;
+  /** whether something of what is on the disk is in no checkpoint, or not in the object store */
+  isUnsettled: () => Promise<boolean>;
   /** before a sleep: keeps what was changed, here and in the object store; resolves after that time at the latest */
   settle: (waitMs: number) => Promise<StorageLag | null>;
   /** stops the platform and powers off; does not return */

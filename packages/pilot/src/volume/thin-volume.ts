@@ -45,6 +45,8 @@ export class ThinVolume implements Volume {
   readonly #disk: DataDisk;
   #ledger: Ledger | undefined;
   #reaping: Promise<void> = Promise.resolve();
+  /** the last snapshot of a live volume, and the sectors that had been written to that then */
+  #newest: { thin: number; of: number; written: number } | undefined;
 
   constructor(parts: ThinVolumeParts) {
     this.#parts = parts;
@@ -104,8 +106,20 @@ export class ThinVolume implements Volume {
   }
 
   /** A snapshot of the live volume as `thin`. @returns how long its users stood still, milliseconds */
-  snapshotLive(thin: number): Promise<number> {
-    return this.pool.snapshotMounted(thin, this.ledger.state.live.thin, this.path);
+  async snapshotLive(thin: number): Promise<number> {
+    const of = this.ledger.state.live.thin;
+    const pauseMs = await this.pool.snapshotMounted(thin, of, this.path);
+    // Not before: the freeze itself writes the superblock, and a volume that nobody uses would never come to rest. What is
+    // written in between shows with its next metadata, seconds later.
+    const written = await this.writtenSectors().catch(() => undefined);
+    this.#newest = written === undefined ? undefined : { thin, of, written };
+    return pauseMs;
+  }
+
+  /** Sectors that had been written to the live volume when this snapshot of it was taken; undefined: it is not the last one. */
+  writtenAt(thin: number): number | undefined {
+    const newest = this.#newest;
+    return newest?.thin === thin && newest.of === this.ledger.state.live.thin ? newest.written : undefined;
   }
 
   /**

@@ -1,5 +1,5 @@
-import type { CheckpointView, CheckpointVolume } from "../../src/checkpoints/checkpoints.ts";
 import { Checkpoints } from "../../src/checkpoints/checkpoints.ts";
+import type { CheckpointView, CheckpointVolume } from "../../src/checkpoints/parts.ts";
 import { Ledger, settle } from "../../src/volume/ledger.ts";
 import type { StagedVolume, TreeSource } from "../../src/volume/thin-volume.ts";
 import { treeAt } from "../../src/volume/volume.ts";
