@@ -101,7 +101,7 @@ describe("the share of a sprite", () => {
 describe("the relay", () => {
   async function withServer(
     share: UploadShare,
-    body: (put: (sprite: string, key: string, data: Buffer) => Upload, store: SlowStore) => Promise<void>,
+    body: (put: (sprite: string, key: string, data: Buffer, send?: Sent) => Upload, store: SlowStore) => Promise<void>,
   ) {
     const store = new SlowStore();
     const servers = new Map<string, Server>();
@@ -112,7 +112,7 @@ describe("the relay", () => {
       await once(server.listen(0, "127.0.0.1"), "listening");
       servers.set(sprite, server);
     }
-    const put = (sprite: string, key: string, data: Buffer): Upload => {
+    const put = (sprite: string, key: string, data: Buffer, send: Sent = "all"): Upload => {
       const { port } = servers.get(sprite)?.address() as AddressInfo;
       const outgoing = request({
         agent,
@@ -127,8 +127,11 @@ describe("the relay", () => {
           response.resume().once("end", () => resolve(response.statusCode ?? 0));
         });
       });
-      outgoing.end(data);
-      return { status, abort: () => outgoing.destroy() };
+      if (send === "all") outgoing.end(data);
+      else outgoing.flushHeaders();
+      const connected = once(outgoing, "socket");
+      connected.catch(() => {});
+      return { status, connected, abort: () => outgoing.destroy() };
     };
     try {
       await body(put, store);
@@ -159,6 +162,19 @@ describe("the relay", () => {
     });
   });
 
+  test("is not held up by one that announces much and sends nothing", async () => {
+    const share = new UploadShare({ requests: 1, bytes: 1 << 24, requestsOfOne: 1 });
+    await withServer(share, async (put, store) => {
+      store.open();
+      const silent = [1, 2, 3].map((index) => put("hog", `s${index}`, Buffer.alloc(8 << 20), "send nothing"));
+      for (const { status } of silent) status.catch(() => {});
+      await Promise.all(silent.map(({ connected }) => connected));
+      assert.equal(await put("other", "o", Buffer.from("x")).status, 200);
+      for (const { abort } of silent) abort();
+      assert.equal(await put("hog", "h", Buffer.from("x")).status, 200, "its own places are free again");
+    });
+  });
+
   test("gives the place of one whose VM has gone to the next", async () => {
     const share = new UploadShare({ requests: 1, bytes: 1 << 24, requestsOfOne: 1 });
     await withServer(share, async (put, store) => {
@@ -184,8 +200,11 @@ describe("the relay", () => {
   });
 });
 
+type Sent = "all" | "send nothing";
+
 interface Upload {
   status: Promise<number>;
+  connected: Promise<unknown>;
   abort: () => void;
 }
 

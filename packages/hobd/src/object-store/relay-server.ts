@@ -3,6 +3,7 @@ import { HobError, RELAY, type RelayList, toHobError } from "@hob/protocol";
 import { MAX_OBJECT_BYTES, type ObjectStore, type PutCondition } from "@hob/storage";
 import type { Logger } from "pino";
 import { readBody } from "./body.ts";
+import { type UploadLimits, UploadShare } from "./upload-share.ts";
 
 export interface RelayServerParts {
   /** confined to what the sprite may do: SpriteStore */
@@ -10,9 +11,14 @@ export interface RelayServerParts {
   log: Logger;
   /** told each head that the pilot reads: it may say that another host owns the sprite now */
   onHead: (data: Buffer) => void;
-  /** waits until the sprite may upload so many bytes; they count until the answer is disposed of */
-  takeShare: (bytes: number, signal: AbortSignal) => Promise<Disposable>;
+  /** waits until so many bytes of this sprite may be written to the store; they count until the answer is disposed of */
+  takeShare: TakeShare;
 }
+
+type TakeShare = (bytes: number, signal: AbortSignal) => Promise<Disposable>;
+
+/** Objects of one sprite that are read or written at once, and bytes of them in this process's memory. */
+const BODIES: UploadLimits = { requests: 2, bytes: MAX_OBJECT_BYTES, requestsOfOne: 2 };
 
 /** Between signs of life to a pilot whose upload waits for its share: it gives up after two minutes without any. */
 const WAITING_SIGN_MS = 20_000;
@@ -22,14 +28,21 @@ const WAITING_SIGN_MS = 20_000;
  * checked by the store, and one connection carries one request at a time.
  */
 export function createRelayServer(parts: RelayServerParts): Server {
+  const bodies = new UploadShare(BODIES);
+  const takeBody: TakeShare = (bytes, signal) => bodies.take("", bytes, signal);
   const server = createServer({ keepAliveTimeout: 0, requestTimeout: 0 }, (request, response) => {
-    answer(parts, request, response).catch((thrown: unknown) => refuse(parts, response, toHobError(thrown)));
+    answer({ ...parts, takeBody }, request, response).catch((thrown: unknown) => refuse(parts, response, toHobError(thrown)));
   });
   server.on("clientError", (_error, socket) => socket.destroy());
   return server;
 }
 
-async function answer({ store, onHead, takeShare }: RelayServerParts, request: IncomingMessage, response: ServerResponse): Promise<void> {
+interface Parts extends RelayServerParts {
+  /** as takeShare, for what this sprite may have in memory */
+  takeBody: TakeShare;
+}
+
+async function answer({ store, onHead, takeBody, takeShare }: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const gone = new AbortController();
   response.once("close", () => gone.abort());
   const url = new URL(request.url ?? "/", "http://relay");
@@ -38,7 +51,7 @@ async function answer({ store, onHead, takeShare }: RelayServerParts, request: I
   const key = decodeKey(url.pathname.slice(RELAY.objects.length));
   const handler = HANDLERS[request.method ?? ""];
   if (handler === undefined) throw new HobError("method_not_allowed", `relay: no method ${request.method}`);
-  await handler({ store, key, request, response, signal: gone.signal, onHead, takeShare });
+  await handler({ store, key, request, response, signal: gone.signal, onHead, takeBody, takeShare });
 }
 
 interface Exchange {
@@ -48,7 +61,8 @@ interface Exchange {
   response: ServerResponse;
   signal: AbortSignal;
   onHead: (data: Buffer) => void;
-  takeShare: RelayServerParts["takeShare"];
+  takeBody: TakeShare;
+  takeShare: TakeShare;
 }
 
 const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> = {
@@ -65,10 +79,12 @@ const HANDLERS: Readonly<Record<string, (exchange: Exchange) => Promise<void>>> 
     const headers = { ETag: found.etag, "Content-Length": found.sizeBytes, [RELAY.modifiedHeader]: found.modifiedAt.getTime() };
     response.writeHead(200, headers).end();
   },
-  async PUT({ store, key, request, response, signal, takeShare }) {
-    // Nothing of the body is read before: it waits in the guest, and not in the memory of this process.
-    using _ = await waitForShare(response, () => takeShare(announcedBytes(request), signal));
+  async PUT({ store, key, request, response, signal, takeBody, takeShare }) {
+    // Nothing of the body is read before: it waits in the guest, and not in the memory of this process. The share of the
+    // store is taken when all of it is here: a guest that sends slowly, or nothing, holds up nobody but itself.
+    using _body = await waitForShare(response, () => takeBody(announcedBytes(request), signal));
     const data = await readBody(request, MAX_OBJECT_BYTES);
+    using _share = await waitForShare(response, () => takeShare(data.length, signal));
     const { etag } = await store.put(key, data, { ...parseCondition(request), signal });
     sendJson(response, 200, { etag });
   },

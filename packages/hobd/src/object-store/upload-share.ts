@@ -1,7 +1,7 @@
 import { MAX_OBJECT_BYTES } from "@hob/storage";
 
 export interface UploadLimits {
-  /** objects of all sprites that are written to the store at once, and bytes of them: they are in this process's memory */
+  /** objects of all sprites at once, and bytes of them */
   requests: number;
   bytes: number;
   /** objects of one sprite */
