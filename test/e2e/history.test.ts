@@ -114,15 +114,18 @@ test("the home folder as a whole is put back under those who work in it", LIMIT,
   assert.equal(await outputOf(web(), "cat ~/app/config; ls ~/later 2>&1 | wc -l"), "two\n1");
 });
 
-test("fork, export and import have the files; the store is clean", LIMIT, async () => {
+test("fork, export and import have the files, and the policies from their first command on; the store is clean", LIMIT, async () => {
+  const privileges = "/v1/sprites/web/policy/privileges";
+  const confined = "grep -c 'NoNewPrivs:.*1' /proc/self/status; cat ~/app/config";
+  await textOf(post(privileges, { noNewPrivileges: true }), 204);
   await textOf(post("/v1/sprites/web/fork", { name: "fork", checkpoint: "v1" }), 201);
-  assert.equal(await outputOf(suite.sprite("fork"), "cat ~/app/config"), "one");
+  assert.equal(await outputOf(suite.sprite("fork"), confined), "1\none");
   await suite.daemon.sdk().deleteSprite("fork");
   const exported = await fetchOf("export");
   assert.equal(exported.status, 200);
   const file = await exported.arrayBuffer();
   await textOf(suite.daemon.fetch("/v1/storage/import?name=copy", { method: "POST", body: file }), 201);
-  assert.equal(await outputOf(suite.sprite("copy"), "cat ~/app/config"), "two");
+  assert.equal(await outputOf(suite.sprite("copy"), confined), "1\ntwo");
   await suite.daemon.sdk().deleteSprite("copy");
   assert.deepEqual(JSON.parse(await textOf(post("/v1/storage/fsck", {}))).damage, []);
   assert.deepEqual(JSON.parse(await textOf(post("/v1/storage/gc", { dry_run: true }))).damaged, []);
