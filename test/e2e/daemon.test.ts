@@ -124,6 +124,7 @@ test("a VMM that is killed: the next command starts the sprite from its disk, wi
   process.kill(vmm.pid, "SIGKILL");
   assert.notEqual(await running, 0, "a command that was cut is no success");
   await until("it is noticed", async () => (await statusOf(daemon)) === "cold");
+  await until("its folder of sockets is gone", () => readdirSync(daemon.runtimeDirectory).length === 0);
   assert.equal(await outputOf(box(daemon), "cat /srv/note ~/note"), "root\nhome");
   assert.equal(await outputOf(box(daemon), "cat /etc/machine-id"), machineId);
   assert.equal(daemon.vmProcesses("qemu").length, 1);
