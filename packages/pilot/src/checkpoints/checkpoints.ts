@@ -148,8 +148,9 @@ export class Checkpoints {
     onProgress("Stopping services...");
     onProgress("Restoring filesystem...");
     const history = [target.id, ...target.history].slice(0, HISTORY_MAX);
-    steps.push(...(await treeSwitch.switchToStaged(staged.value, { history, undo: undoId })));
+    // Also when it falls back: a file system that is mounted anew counts anew.
     this.#markAtLast = undefined;
+    steps.push(...(await treeSwitch.switchToStaged(staged.value, { history, undo: undoId })));
     this.#refreshView();
     return { undoId, steps };
   }
