@@ -89,10 +89,12 @@ describe("what was changed before a sleep", () => {
   test("is in an automatic checkpoint and in the object store; without a change there is none", LIMIT, async () => {
     await outputOf(box(), "echo changed > ~/changed");
     await sleep();
-    assert.equal((await activity()).behind, null);
+    // A store that is slow, as on a machine that is busy, keeps no sprite awake: then that is told, and goes on after the wake.
+    const { behind } = await activity();
     const stored = await durable();
     const [newest = "", ...others] = await automatic();
-    assert.ok(stored.includes(newest), `${newest} is in the store: ${stored}`);
+    assert.ok(behind !== null || stored.includes(newest), `${newest} is in the store: ${stored}`);
+    await until("it is in the store", async () => (await durable()).includes(newest), ASLEEP_MS);
     const content = await suite.daemon.fetch(`/v1/sprites/box/checkpoints/${newest}/content?path=/home/sprite/changed`);
     assert.equal(await content.text(), "changed\n");
     for (const use of ["true", "ls -lR /etc >/dev/null 2>&1; cat ~/changed"]) {
@@ -104,7 +106,8 @@ describe("what was changed before a sleep", () => {
     await outputOf(box(), "echo again > ~/changed");
     await sleep("--force");
     const last = (await automatic())[0] ?? "";
-    assert.ok(last !== newest && (await durable()).includes(last), "by force likewise");
+    assert.notEqual(last, newest, "by force likewise");
+    await until("it is in the store", async () => (await durable()).includes(last), ASLEEP_MS);
   });
 });
 

@@ -15,7 +15,7 @@ const CHILL_INTERVAL_MS = 60 * SECOND_MS;
 /** A sprite may be put to sleep to make room for another one when nobody has used it for this long. */
 const ROOM_IDLE_MS = 5 * SECOND_MS;
 /** What was changed may take this long to be brought into the object store before a sleep; nobody waits for it but the sleep. */
-const SETTLE_MS = 5 * SECOND_MS;
+const SETTLE_MS = 10 * SECOND_MS;
 /** The same when somebody waits for the sprite's place. */
 const SETTLE_FOR_ROOM_MS = SECOND_MS;
 /** Who asks for sleep has often just used the sprite: what is about to end may end first. */
