@@ -139,10 +139,10 @@ describe("a block reader", () => {
     assert.deepEqual(
       runs.map(({ pack, offset, length, refs }) => [pack, offset, length, refs.length]),
       [
+        ["b", 24, 100, 1],
         ["a", 24, 150, 2],
         ["a", 10_000_000, 60_000, 1],
         ["a", 10_125_537, 10, 1],
-        ["b", 24, 100, 1],
       ],
     );
     const many = planRuns(Array.from({ length: 200 }, (_, number) => ref("c", 24 + number * 65_536, 65_536)));

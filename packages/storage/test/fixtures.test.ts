@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { HobError } from "@hob/protocol";
 import { decodeChunk } from "../src/format/chunk-codec.ts";
-import { checkpointSchema, decodeDocument, headSchema, spriteSchema } from "../src/format/documents.ts";
+import { checkpointSchema, decodeDocument, headSchema, spriteSchema, startSchema } from "../src/format/documents.ts";
 import { decodePack } from "../src/format/pack.ts";
 import { decodePage, storedBlocks } from "../src/format/page.ts";
 import { importSprite } from "../src/maintenance/import.ts";
@@ -25,6 +25,7 @@ const decoders: Record<string, (bytes: Buffer) => unknown> = {
   head: (bytes) => decodeDocument("fixture", bytes, headSchema),
   checkpoint: (bytes) => decodeDocument("fixture", bytes, checkpointSchema),
   sprite: (bytes) => decodeDocument("fixture", bytes, spriteSchema),
+  start: (bytes) => decodeDocument("fixture", bytes, startSchema),
 };
 
 describe("fixtures of the format", () => {
@@ -57,6 +58,12 @@ describe("fixtures of the format", () => {
     assert.deepEqual([checkpoint.id, checkpoint.comment, checkpoint.createdAt], ["v1", "the first", "2026-01-02T03:04:05.678Z"]);
     const sprite = decodeDocument("sprite", read("valid/web.sprite"), spriteSchema);
     assert.deepEqual([sprite.name, sprite.labels, sprite.environment], ["web", ["demo"], { NODE_ENV: "production" }]);
+    const start = decodeDocument("start", read("valid/box.start"), startSchema);
+    assert.deepEqual(start.reads, [
+      [0, 2],
+      [400, 1],
+      [17, 3],
+    ]);
   });
 
   it("has a valid export", async () => {

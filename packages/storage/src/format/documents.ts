@@ -1,7 +1,8 @@
 import { HobError } from "@hob/protocol";
 import { z } from "zod";
 import { damaged, FORMAT_VERSION, newerVersion } from "./damage.ts";
-import { BLOCK_BYTES, MAX_BLOCKS, MAX_CHECKPOINTS, MAX_DOCUMENT_BYTES } from "./limits.ts";
+import { sha256 } from "./hash.ts";
+import { BLOCK_BYTES, MAX_BLOCKS, MAX_CHECKPOINTS, MAX_DOCUMENT_BYTES, MAX_START_BLOCKS } from "./limits.ts";
 
 export { FORMAT_VERSION };
 
@@ -79,11 +80,36 @@ export const spriteSchema = z.looseObject({
 });
 export type SpriteDocument = z.infer<typeof spriteSchema>;
 
-type AnyDocument = CheckpointDocument | HeadDocument | SpriteDocument;
+/** The blocks that a start read, in the order in which it came to them: pairs of first block and number. */
+export const startSchema = z
+  .looseObject({
+    format: z.literal("hob-start"),
+    version: z.literal(FORMAT_VERSION),
+    sprite: name,
+    recordedAt: time,
+    reads: z.array(z.tuple([blocks, count.min(1)])).max(MAX_START_BLOCKS),
+    checksum: hash,
+  })
+  .refine(({ reads }) => reads.every(([first, number]) => first + number <= MAX_BLOCKS), "it names blocks outside of any volume")
+  .refine(({ reads }) => reads.reduce((sum, [, number]) => sum + number, 0) <= MAX_START_BLOCKS, "it names too many blocks")
+  .refine(({ reads, checksum }) => checksumOfReads(reads) === checksum, "its checksum is not that of the blocks");
+export type StartDocument = z.infer<typeof startSchema>;
+
+export const checksumOfReads = (reads: readonly (readonly [first: number, count: number])[]): string =>
+  sha256(Buffer.from(JSON.stringify(reads)));
+
+type AnyDocument = CheckpointDocument | HeadDocument | SpriteDocument | StartDocument;
+
+const SCHEMAS = {
+  "hob-checkpoint": checkpointSchema,
+  "hob-head": headSchema,
+  "hob-sprite": spriteSchema,
+  "hob-start": startSchema,
+} as const;
 
 /** @throws HobError `invalid_request` when it breaks the format, `payload_too_large` */
 export function encodeDocument(document: AnyDocument): Buffer {
-  const schema = { "hob-checkpoint": checkpointSchema, "hob-head": headSchema, "hob-sprite": spriteSchema }[document.format];
+  const schema = SCHEMAS[document.format];
   const checked = schema.safeParse(document);
   if (!checked.success) throw new HobError("invalid_request", `cannot write ${document.format}: ${firstIssue(checked.error)}`);
   const bytes = Buffer.from(`${JSON.stringify(document)}\n`);

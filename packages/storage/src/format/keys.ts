@@ -69,6 +69,10 @@ export class SpriteKeys {
     return `${this.prefix}sprite.json`;
   }
 
+  get start(): string {
+    return `${this.prefix}start.json`;
+  }
+
   get checkpoints(): string {
     return `${this.prefix}checkpoints/`;
   }

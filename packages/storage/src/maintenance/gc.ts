@@ -71,7 +71,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcReport> {
     report.deletedPacks = await sweep.run(keys.packs, (name) => isHash(name) && !marker.packs.has(name));
     report.deletedPages = await sweep.run(keys.maps, (name) => isHash(name) && !marker.pages.has(name));
   }
-  const isDocument = (name: string): boolean => /^[^/]+\/checkpoints\/[^/]+\.json$/.test(name);
+  const isDocument = (name: string): boolean => /^[^/]+\/(checkpoints\/[^/]+|start)\.json$/.test(name);
   report.deletedDocuments = await sweep.run(keys.sprites, (name) => isDocument(name) && !marker.documents.has(keys.sprites + name));
   return report;
 }

@@ -12,7 +12,7 @@ export class Marker {
   /** names */
   readonly packs = new Set<string>();
   readonly pages = new Set<string>();
-  /** keys of checkpoint documents */
+  /** keys of checkpoint documents and of records of starts */
   readonly documents = new Set<string>();
   /** keys of pages that could not be read */
   readonly damaged = new Set<string>();
@@ -46,6 +46,7 @@ export class Marker {
 
   async #markHead(keys: SpriteKeys, head: HeadDocument): Promise<void> {
     await this.#markRoot(head.root);
+    this.documents.add(keys.start);
     for (const { id, document } of head.checkpoints) {
       const key = keys.checkpoint(id, document);
       if (this.documents.has(key)) continue;

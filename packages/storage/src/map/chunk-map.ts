@@ -2,10 +2,14 @@ import { HobError } from "@hob/protocol";
 import { MAP_FANOUT, MAP_LEVELS, MAX_BLOCKS } from "../format/limits.ts";
 import { blocksOfLevel, type InnerPage, type LeafPage, storedBlocks } from "../format/page.ts";
 import type { ObjectStore } from "../store/object-store.ts";
+import { mapLimit } from "../util/concurrency.ts";
 import type { BlockRange, ChunkRef, MapChange, MapRoot } from "./chunk-ref.ts";
 import { PageStore } from "./page-store.ts";
 import { diffMaps, type MapEntry, toRanges, walkMap } from "./traverse.ts";
 import { type MapUpdate, updateMap } from "./update.ts";
+
+/** Pages of one lookup that are loaded at the same time. */
+const CONCURRENT_PAGES = 8;
 
 export interface ChunkMapOptions {
   store: ObjectStore;
@@ -45,13 +49,16 @@ export class ChunkMap {
   /** The chunks of `count` blocks from `first` on. */
   async lookupRange(first: number, count: number): Promise<(ChunkRef | undefined)[]> {
     checkBlocks(first, count);
-    const refs: (ChunkRef | undefined)[] = [];
-    let leaf: LeafPage | undefined;
-    for (let block = first; block < first + count; block++) {
-      if (block === first || block % MAP_FANOUT === 0) leaf = await this.#leaf(block);
-      refs.push(leaf?.entries.get(block % MAP_FANOUT));
-    }
-    return refs;
+    return await this.lookupMany(Array.from({ length: count }, (_, index) => first + index));
+  }
+
+  /** The chunks of these blocks, in their order. Pages that lie side by side are asked for at the same time. */
+  async lookupMany(blocks: readonly number[]): Promise<(ChunkRef | undefined)[]> {
+    for (const block of blocks) checkBlocks(block, 1);
+    const numbers = [...new Set(blocks.map(leafOf))];
+    const leaves = await mapLimit(numbers, CONCURRENT_PAGES, (number) => this.#leaf(number * MAP_FANOUT));
+    const byNumber = new Map(numbers.map((number, index) => [number, leaves[index]]));
+    return blocks.map((block) => byNumber.get(leafOf(block))?.entries.get(block % MAP_FANOUT));
   }
 
   /** The map with these changes; of several for one block the last counts. Writes the pages that are new. */
@@ -88,6 +95,8 @@ export class ChunkMap {
     return page as LeafPage;
   }
 }
+
+const leafOf = (block: number): number => Math.floor(block / MAP_FANOUT);
 
 /** @throws HobError `invalid_request` */
 export function checkBlocks(first: number, count: number): void {

@@ -18,11 +18,18 @@ export class PageStore {
   readonly keys: OrgKeys;
   readonly #cache: Lru<string, Page>;
   readonly #loading = new Map<string, Promise<Page>>();
+  #requests = 0;
+  #bytesFetched = 0;
 
   constructor(options: PageStoreOptions) {
     this.store = options.store;
     this.keys = new OrgKeys(options.org);
     this.#cache = new Lru(options.cachedPages ?? 256);
+  }
+
+  /** What came over the wire. */
+  get stats(): Readonly<{ requests: number; bytesFetched: number }> {
+    return { requests: this.#requests, bytesFetched: this.#bytesFetched };
   }
 
   /**
@@ -58,7 +65,9 @@ export class PageStore {
   async #fetch(name: string): Promise<Page> {
     const key = this.keys.page(name);
     const object = await this.store.get(key, { maxBytes: MAX_PAGE_BYTES });
+    this.#requests++;
     if (object === undefined) throw damaged(key, "is missing");
+    this.#bytesFetched += object.data.length;
     if (sha256(object.data) !== name) throw damaged(key, "does not match the checksum that it is named by");
     const page = decodePage(key, object.data);
     this.#cache.set(name, page);

@@ -2,6 +2,7 @@ import { HobError } from "@hob/protocol";
 import type { HeadDocument } from "../format/documents.ts";
 import { OrgKeys } from "../format/keys.ts";
 import { type ReadHead, readCheckpoint, readHead } from "../heads.ts";
+import { copyStart } from "../start-record.ts";
 import { acquire } from "./acquire.ts";
 import type { Ownership } from "./ownership.ts";
 import type { InitialState, OwnershipOptions } from "./types.ts";
@@ -33,7 +34,10 @@ export async function forkSprite(options: ForkOptions): Promise<Ownership> {
     const initial = await initialState(options, before);
     const fork = await acquire({ ...options, initial, create: true });
     const after = await readHead(store, keys.head);
-    if (after !== undefined && names(before, after.head, checkpoint)) return fork;
+    if (after !== undefined && names(before, after.head, checkpoint)) {
+      await copyStart(store, keys, fork.keys, options.sprite);
+      return fork;
+    }
     await fork.destroy();
   }
   const what = checkpoint === undefined ? "its state changes all the time" : `checkpoint ${checkpoint} was deleted`;

@@ -114,6 +114,7 @@ export class Ownership {
       await this.#reread();
       await store.delete(this.keys.description);
       await store.delete(this.keys.head);
+      await store.delete(this.keys.start);
       for (const { id, document } of this.head.checkpoints) await store.delete(this.keys.checkpoint(id, document));
       this.#lost = new HobError("ownership_lost", `sprite ${this.sprite} was deleted`);
     });

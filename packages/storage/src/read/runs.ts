@@ -14,8 +14,10 @@ export interface ChunkRun {
   refs: ChunkRef[];
 }
 
-/** Joins chunks that lie close to each other in the same pack. */
+/** Joins chunks that lie close to each other in the same pack. The run with the first of the chunks comes first, and so on. */
 export function planRuns(refs: readonly ChunkRef[]): ChunkRun[] {
+  const places = new Map(refs.map((ref, index) => [ref, index]));
+  const placeOf = (run: ChunkRun): number => Math.min(...run.refs.map((ref) => places.get(ref) ?? 0));
   const sorted = [...refs].sort((a, b) => (a.pack === b.pack ? a.offset - b.offset : a.pack < b.pack ? -1 : 1));
   const runs: ChunkRun[] = [];
   for (const ref of sorted) {
@@ -27,5 +29,5 @@ export function planRuns(refs: readonly ChunkRef[]): ChunkRun[] {
       run.length = Math.max(run.length, end - run.offset);
     } else runs.push({ pack: ref.pack, offset: ref.offset, length: ref.storedBytes, refs: [ref] });
   }
-  return runs;
+  return runs.sort((a, b) => placeOf(a) - placeOf(b));
 }

@@ -1,5 +1,5 @@
 import { HobError } from "@hob/protocol";
-import { checkpointSchema, decodeDocument, headSchema } from "../format/documents.ts";
+import { checkpointSchema, decodeDocument, headSchema, startSchema } from "../format/documents.ts";
 import { isHash, sha256 } from "../format/hash.ts";
 import { OrgKeys, type SpriteKeys } from "../format/keys.ts";
 import { requireConditionalWrites } from "./conditional-writes.ts";
@@ -30,8 +30,8 @@ export interface SpriteStoreOptions {
  *
  * - read packs and pages of the organization by their names, which one must know: they cannot be listed;
  * - write packs and pages whose content has the hash that they are named by;
- * - read and list what is the sprite's own; write checkpoint documents and, with If-Match only, a head with the owner
- *   and epoch that the host has given; delete checkpoint documents. Not `sprite.json`, which is the host's.
+ * - read and list what is the sprite's own; write checkpoint documents, the record of its start and, with If-Match only, a
+ *   head with the owner and epoch that the host has given; delete checkpoint documents. Not `sprite.json`, which is the host's.
  */
 export class SpriteStore implements ObjectStore {
   readonly description: string;
@@ -64,6 +64,7 @@ export class SpriteStore implements ObjectStore {
       if (sha256(data) !== contentName) throw refused("write", key, "its content does not have the hash that it is named by");
     } else if (key === this.#own.head) this.#checkHead(key, data, options);
     else if (key.startsWith(this.#own.checkpoints)) this.#checkDocument(key, data);
+    else if (key === this.#own.start) this.#checkStart(key, data);
     else throw refused("write", key);
     return await this.#inner.put(key, data, options);
   }
@@ -101,6 +102,11 @@ export class SpriteStore implements ObjectStore {
     const head = decode(() => decodeDocument(key, data, headSchema));
     if (head.owner !== owner || head.epoch !== epoch || head.sprite !== sprite)
       throw refused("write", key, "it names another owner, epoch or sprite");
+  }
+
+  #checkStart(key: string, data: Uint8Array): void {
+    const start = decode(() => decodeDocument(key, data, startSchema));
+    if (start.sprite !== this.#options.sprite) throw refused("write", key, "it is about another sprite");
   }
 
   #checkDocument(key: string, data: Uint8Array): void {
