@@ -12,6 +12,7 @@ export interface ColdStartParts {
   treeSwitch: Pick<TreeSwitch, "switchTo">;
 }
 
+const DOCUMENTS_AT_ONCE = 8;
 const AUTOMATIC = /^auto-(\d+)$/;
 const history = z.array(z.string()).max(100);
 
@@ -37,26 +38,35 @@ export async function coldStart({ store, volume, treeSwitch }: ColdStartParts, a
   await volume.ledger.update((state) => ({ ...state, basis: origin }));
 }
 
-/** Each becomes an empty thin device over its map: it costs nothing until somebody looks at it. */
+/**
+ * Each becomes an empty thin device over its map: it costs nothing until somebody looks at it. One update of the ledger for
+ * all of them; until then the devices are pending.
+ */
 async function adoptCheckpoints(
   volume: ThinVolume,
   head: HeadDocument,
   documentOf: (id: string) => Promise<CheckpointDocument>,
 ): Promise<void> {
-  for (const { id } of head.checkpoints) {
-    if (volume.ledger.find(id) !== undefined) continue;
-    const document = await documentOf(id);
-    const thin = await volume.ledger.reserveThin();
-    await volume.pool.createThin(thin);
-    await volume.ledger.update((state) => ({
-      ...state,
-      checkpoints: [...state.checkpoints, recordOf(document, thin)],
-      pending: settle(state, thin),
-    }));
+  const missing = head.checkpoints.filter(({ id }) => volume.ledger.find(id) === undefined);
+  const records: CheckpointRecord[] = [];
+  try {
+    for (let at = 0; at < missing.length; at += DOCUMENTS_AT_ONCE) {
+      const documents = await Promise.all(missing.slice(at, at + DOCUMENTS_AT_ONCE).map(({ id }) => documentOf(id)));
+      for (const document of documents) {
+        const thin = await volume.ledger.reserveThin();
+        records.push(recordOf(document, thin));
+        await volume.pool.createThin(thin);
+      }
+    }
+  } catch (error) {
+    for (const { thin } of records) volume.ledger.release(thin);
+    throw error;
   }
   const automatic = head.checkpoints.map(({ id }) => Number(AUTOMATIC.exec(id)?.[1] ?? 0));
   await volume.ledger.update((state) => ({
     ...state,
+    checkpoints: [...state.checkpoints, ...records],
+    pending: settle(state, ...records.map(({ thin }) => thin)),
     nextVersion: Math.max(state.nextVersion, head.lastCheckpoint + 1),
     nextAutomatic: Math.max(state.nextAutomatic, ...automatic.map((number) => number + 1)),
   }));

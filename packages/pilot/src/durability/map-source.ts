@@ -3,17 +3,16 @@ import { HobError } from "@hob/protocol";
 import type { BlockReader } from "@hob/storage";
 import { BLOCK_BYTES, MAX_READ_BLOCKS } from "@hob/storage";
 import type { BlockSource } from "../block-server/block-server.ts";
+import { type Blocks, ReadAhead } from "../block-server/read-ahead.ts";
 
 const FIRST_PAUSE_MS = 250;
 const LAST_PAUSE_MS = 10_000;
-/** Blocks that are fetched ahead of a read: neighbours mostly come by the same request. */
-const AHEAD_BLOCKS = 16;
 
 export interface MapSourceOptions {
   reader: BlockReader;
   sizeBytes: number;
-  /** told the first block of each read, in order */
-  onRead?: (block: number) => void;
+  /** told each read, in order */
+  onRead?: (blocks: Blocks) => void;
   /** ends reads that wait for the store */
   signal: AbortSignal;
 }
@@ -25,30 +24,28 @@ export interface MapSourceOptions {
 export class MapSource implements BlockSource {
   readonly sizeBytes: number;
   readonly #options: MapSourceOptions;
-  #aheadTo = -1;
+  readonly #readAhead: ReadAhead;
 
   constructor(options: MapSourceOptions) {
     this.#options = options;
     this.sizeBytes = options.sizeBytes;
+    this.#readAhead = new ReadAhead(options.sizeBytes / BLOCK_BYTES);
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
-    this.#options.onRead?.(Math.floor(offset / BLOCK_BYTES));
-    const parts: Buffer[] = [];
+    const { reader, onRead } = this.#options;
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const blocks = { first, count: Math.ceil((offset + length) / BLOCK_BYTES) - first };
+    onRead?.(blocks);
+    const parts: Promise<Buffer>[] = [];
     const most = (MAX_READ_BLOCKS - 1) * BLOCK_BYTES;
     for (let at = offset; at < offset + length; at += most) {
-      parts.push(await this.#patiently(() => this.#options.reader.readRange(at, Math.min(most, offset + length - at))));
+      parts.push(this.#patiently(() => reader.readRange(at, Math.min(most, offset + length - at))));
     }
-    this.#readAhead(Math.floor((offset + length - 1) / BLOCK_BYTES) + 1);
-    return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts);
-  }
-
-  /** Whoever reads on finds it there; whoever does not has cost one request. */
-  #readAhead(first: number): void {
-    const last = Math.min(first + AHEAD_BLOCKS, this.sizeBytes / BLOCK_BYTES);
-    if (first >= last || first <= this.#aheadTo) return;
-    this.#aheadTo = last - 1;
-    this.#options.reader.readBlocks(first, last - first).catch(() => {});
+    const ahead = this.#readAhead.note(blocks);
+    if (ahead !== undefined) reader.fetchAhead(Array.from({ length: ahead.count }, (_, index) => ahead.first + index)).catch(() => {});
+    const [whole, ...rest] = await Promise.all(parts);
+    return rest.length === 0 ? (whole as Buffer) : Buffer.concat([whole as Buffer, ...rest]);
   }
 
   async #patiently<T>(work: () => Promise<T>): Promise<T> {

@@ -1,5 +1,5 @@
 import { HobError, type StorageAssignment } from "@hob/protocol";
-import { BlockReader, type ObjectStore, PageStore } from "@hob/storage";
+import type { ObjectStore } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
 import type { BlockSource } from "../block-server/block-server.ts";
@@ -12,9 +12,9 @@ import type { ThinVolume } from "../volume/thin-volume.ts";
 import type { TreeSwitch } from "../volume/tree-switch.ts";
 import { coldStart } from "./cold-start.ts";
 import { Durability } from "./durability.ts";
-import { MapSource } from "./map-source.ts";
-import { rootOf } from "./origin-name.ts";
+import { originOf, rootOf } from "./origin-name.ts";
 import { storageRoutes } from "./routes.ts";
+import { StoreReads } from "./store-reads.ts";
 import { VolumeUpload } from "./volume-upload.ts";
 
 export interface SpriteStorageParts {
@@ -41,11 +41,9 @@ export class SpriteStorage {
   readonly #connections = new RelayConnections();
   readonly #store: ObjectStore = new RelayStore(this.#connections);
   readonly #parts: SpriteStorageParts;
-  readonly #stopping = new AbortController();
   #assignment: StorageAssignment | undefined;
-  #pages: PageStore | undefined;
+  #mayHaveReads: StoreReads | undefined;
   #mayBeAssembled: Assembled | undefined;
-  readonly #readers: BlockReader[] = [];
   #attaching: Promise<void> = Promise.resolve();
 
   constructor(parts: SpriteStorageParts) {
@@ -80,6 +78,9 @@ export class SpriteStorage {
     if (start !== undefined) this.#connections.keepOnly(start);
     this.#assignment = assignment;
     this.durability.assign(assignment);
+    // Before the host asks for it: what the start needs comes while the sprite gets its name and its policies.
+    const base = assignment?.base;
+    if (base !== undefined && this.#assembled.volume.ledger.state.basis !== originOf(base.root)) this.#reads().expectStart(base.root);
   }
 
   /** Puts the sprite that the store has in place of the template's. May be repeated; calls wait for each other. */
@@ -100,7 +101,7 @@ export class SpriteStorage {
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort();
+    this.#mayHaveReads?.[Symbol.dispose]();
     await this.durability[Symbol.asyncDispose]();
   }
 
@@ -111,21 +112,25 @@ export class SpriteStorage {
 
   /** What came from the store so that it could be read here. */
   #fetched(): { fetched_bytes: number; fetched_requests: number } {
-    const sum = (of: "bytesFetched" | "requests") => this.#readers.reduce((total, { stats }) => total + stats[of], 0);
-    return { fetched_bytes: sum("bytesFetched"), fetched_requests: sum("requests") };
+    return this.#mayHaveReads?.fetched ?? { fetched_bytes: 0, fetched_requests: 0 };
   }
 
   /** @param sizeBytes of a device that a pilot before this one has made: the volume may not be there yet */
   async #sourceOf(name: string, sizeBytes: number | undefined): Promise<BlockSource> {
-    const assignment = this.#assignment;
-    if (assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
+    const { volume } = this.#assembled;
+    const reads = this.#reads();
     this.onNeeded();
-    const { organization: org } = assignment;
-    const store = this.#store;
-    this.#pages ??= new PageStore({ store, org });
-    const reader = new BlockReader({ store, org, root: rootOf(name), pages: this.#pages });
-    this.#readers.push(reader);
+    if (sizeBytes !== undefined) return reads.source(rootOf(name), sizeBytes);
+    if (name === volume.ledger.state.live.origin) reads.expectStart(rootOf(name));
     // The disk of this machine is laid out for the size that the sprite has everywhere.
-    return new MapSource({ reader, sizeBytes: sizeBytes ?? this.#assembled.volume.sizeBytes, signal: this.#stopping.signal });
+    return reads.source(rootOf(name), volume.sizeBytes);
+  }
+
+  /** The organization and the sprite stay what they are, whatever else an assignment brings. */
+  #reads(): StoreReads {
+    if (this.#assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
+    const { organization, spriteId } = this.#assignment;
+    this.#mayHaveReads ??= new StoreReads({ store: this.#store, organization, spriteId, log: this.#parts.log });
+    return this.#mayHaveReads;
   }
 }

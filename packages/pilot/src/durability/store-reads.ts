@@ -1,0 +1,76 @@
+import { BlockReader, ChunkLoader, type MapRoot, type ObjectStore, OrgKeys, PageStore } from "@hob/storage";
+import type { Logger } from "pino";
+import type { BlockSource } from "../block-server/block-server.ts";
+import { MapSource } from "./map-source.ts";
+import { prefetchStart } from "./prefetch.ts";
+import { StartRecord } from "./start-record.ts";
+
+/** Milliseconds from the first read on that count as the start. */
+const RECORDED_MS = 20_000;
+
+export interface StoreReadsParts {
+  store: ObjectStore;
+  organization: string;
+  spriteId: string;
+  log: Pick<Logger, "info" | "warn">;
+  /** of a start that is recorded, from its first read on */
+  recordedMs?: number;
+}
+
+/** Everything that is read of the store's maps here: one set of pages and chunks for all states of the sprite. */
+export class StoreReads implements Disposable {
+  readonly pages: PageStore;
+  readonly #parts: StoreReadsParts;
+  readonly #chunks: ChunkLoader;
+  readonly #stopping = new AbortController();
+  readonly #start: StartRecord;
+  /** the state that the sprite starts on */
+  #startRoot: MapRoot | undefined;
+
+  constructor(parts: StoreReadsParts) {
+    const { store, organization: org, spriteId, log, recordedMs = RECORDED_MS } = parts;
+    this.#parts = parts;
+    this.pages = new PageStore({ store, org });
+    this.#chunks = new ChunkLoader({ store, org });
+    this.#start = new StartRecord({ store, keys: new OrgKeys(org).sprite(spriteId), spriteId, log, recordedMs });
+  }
+
+  /** What came from the store, maps and contents. */
+  get fetched(): { fetched_bytes: number; fetched_requests: number } {
+    const all = [this.pages.stats, this.#chunks.stats];
+    const sum = (of: "bytesFetched" | "requests") => all.reduce((total, stats) => total + stats[of], 0);
+    return { fetched_bytes: sum("bytesFetched"), fetched_requests: sum("requests") };
+  }
+
+  /**
+   * The sprite is about to start on this state: what its last start has read is fetched before anybody asks, and what this one
+   * reads is noted. Once; what goes wrong is only slower.
+   */
+  expectStart(root: MapRoot): void {
+    if (root === null || this.#startRoot !== undefined) return;
+    this.#startRoot = root;
+    const { log } = this.#parts;
+    const begin = performance.now();
+    prefetchStart(this.#reader(root), () => this.#start.ofLastStart(), this.#stopping.signal).then(
+      (blocks) => log.info({ blocks, ms: Math.round(performance.now() - begin), ...this.fetched }, "fetched ahead for the start"),
+      (err: unknown) => log.warn({ err }, "fetching ahead for the start"),
+    );
+  }
+
+  /** A state as the bytes of a device. */
+  source(root: MapRoot, sizeBytes: number): BlockSource {
+    const { signal } = this.#stopping;
+    const onRead = root !== null && root === this.#startRoot ? this.#start.note.bind(this.#start) : undefined;
+    return new MapSource({ reader: this.#reader(root), sizeBytes, signal, ...(onRead === undefined ? {} : { onRead }) });
+  }
+
+  [Symbol.dispose](): void {
+    this.#stopping.abort();
+    this.#start[Symbol.dispose]();
+  }
+
+  #reader(root: MapRoot): BlockReader {
+    const { store, organization: org } = this.#parts;
+    return new BlockReader({ store, org, root, pages: this.pages, chunks: this.#chunks });
+  }
+}
