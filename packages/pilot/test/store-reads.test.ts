@@ -49,12 +49,12 @@ describe("a start from the store", () => {
   test("waits for few round trips when it reads what the last one has read, and for many when nobody fetched it", async () => {
     const { store, root } = await volume("start", TOUCHED);
     await writeStart(store, keys, "s1", TOUCHED);
-    using cold = new StoreReads({ store, ...SPRITE, log });
+    await using cold = new StoreReads({ store, ...SPRITE, log });
     const before = store.rounds;
     await readInOrder(cold.source(root, SIZE), TOUCHED);
     const unprepared = store.rounds - before;
     assert.ok(unprepared >= 2 * TOUCHED.length, `a page and a chunk each: ${unprepared}`);
-    using warm = new StoreReads({ store, ...SPRITE, log });
+    await using warm = new StoreReads({ store, ...SPRITE, log });
     const start = store.rounds;
     warm.expectStart(root);
     await readInOrder(warm.source(root, SIZE), TOUCHED);
@@ -66,7 +66,7 @@ describe("a start from the store", () => {
   test("of a volume whose last start is not known, the first blocks are fetched", async () => {
     const blocks = Array.from({ length: 40 }, (_, index) => index * 3);
     const { store, root } = await volume("unknown", blocks);
-    using reads = new StoreReads({ store, ...SPRITE, log });
+    await using reads = new StoreReads({ store, ...SPRITE, log });
     reads.expectStart(root);
     await readInOrder(reads.source(root, SIZE), blocks);
     assert.ok(store.rounds <= 12, `${store.rounds} rounds`);
@@ -76,13 +76,31 @@ describe("a start from the store", () => {
     const { store, root } = await volume("record", TOUCHED);
     await writeStart(store, keys, "s1", [...TOUCHED, 8_000]);
     const recorded = Promise.withResolvers<void>();
-    const info = (_fields: object, what: string) => what.includes("recorded") && recorded.resolve();
-    using reads = new StoreReads({ store, ...SPRITE, log: { ...log, info }, recordedMs: 300 });
+    const info = (_: unknown, what?: string) => {
+      if (what?.includes("recorded")) recorded.resolve();
+    };
+    await using reads = new StoreReads({ store, ...SPRITE, log: { ...log, info }, recordedMs: 300 });
     reads.expectStart(root);
     const wanted = [TOUCHED[3], TOUCHED[1], TOUCHED[2], TOUCHED[1]] as number[];
     await readInOrder(reads.source(root, SIZE), wanted);
     await recorded.promise;
     assert.deepEqual(await readStart(store, keys), wanted.slice(0, 3));
+  });
+
+  test("finds what was fetched before on this machine's disk, without the store", async () => {
+    const { store, root } = await volume("cached", TOUCHED);
+    const cache = { directory: join(folder, "chunks"), maxBytes: 100 * BLOCK_BYTES };
+    {
+      await using reads = new StoreReads({ store, ...SPRITE, log, cache });
+      await readInOrder(reads.source(root, SIZE), TOUCHED);
+    }
+    store.keys.length = 0;
+    await using reads = new StoreReads({ store, ...SPRITE, log, cache });
+    await readInOrder(reads.source(root, SIZE), TOUCHED);
+    assert.deepEqual(
+      store.keys.filter((key) => key.includes("/packs/")),
+      [],
+    );
   });
 
   test("goes on without what it cannot fetch ahead", async () => {
@@ -93,33 +111,49 @@ describe("a start from the store", () => {
       if (faults-- > 0) throw new HobError("store_unavailable", "it is away for a moment");
       return await get(key, options);
     };
-    using reads = new StoreReads({ store, ...SPRITE, log });
+    await using reads = new StoreReads({ store, ...SPRITE, log });
     reads.expectStart(root);
     await readInOrder(reads.source(root, SIZE), TOUCHED.slice(0, 3));
   });
 });
 
+/** Reads a device in order, and keeps what was fetched ahead. */
+class Reader {
+  readonly #total: number;
+  readonly #ahead: ReadAhead;
+  readonly #fetched = new Set<number>();
+  #at = 0;
+
+  constructor(total: number) {
+    this.#total = total;
+    this.#ahead = new ReadAhead(total);
+  }
+
+  /** @returns how many of the next blocks were not there */
+  read(step: number): number {
+    const count = Math.min(step, this.#total - this.#at);
+    if (count <= 0) return 0;
+    const wanted = Array.from({ length: count }, (_, index) => this.#at + index);
+    const missed = wanted.filter((block) => !this.#fetched.has(block)).length;
+    const more = this.#ahead.note({ first: this.#at, count });
+    this.#at += count;
+    if (more === undefined) return missed;
+    assert.ok(more.count > 0 && more.first >= this.#at && more.first + more.count <= this.#total);
+    for (let block = more.first; block < more.first + more.count; block++) {
+      assert.ok(!this.#fetched.has(block), `${block} a second time`);
+      this.#fetched.add(block);
+    }
+    return missed;
+  }
+}
+
 describe("reading ahead", () => {
   test("fetches no block twice for one reader, nothing beyond the end, and is ahead of whoever reads in order", () =>
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 600 }), fc.array(fc.integer({ min: 1, max: 3 }), { maxLength: 300 }), (total, steps) => {
-        const ahead = new ReadAhead(total);
-        const fetched = new Set<number>();
-        let at = 0;
+        const reader = new Reader(total);
         let missed = 0;
-        for (const step of steps) {
-          const count = Math.min(step, total - at);
-          if (count <= 0) break;
-          for (let block = at; block < at + count; block++) if (!fetched.has(block)) missed++;
-          const more = ahead.note({ first: at, count });
-          at += count;
-          if (more === undefined) continue;
-          assert.ok(more.count > 0 && more.first >= at && more.first + more.count <= total);
-          for (let block = more.first; block < more.first + more.count; block++) {
-            assert.ok(!fetched.has(block), `${block} a second time`);
-            fetched.add(block);
-          }
-        }
+        for (const step of steps) missed += reader.read(step);
         assert.ok(missed <= 6, `${missed} blocks were not there when they were read`);
       }),
     ));

@@ -18,6 +18,7 @@ export { Ownership } from "./ownership/ownership.ts";
 export * from "./ownership/types.ts";
 export { BlockReader, type BlockReaderOptions, MAX_READ_BLOCKS } from "./read/block-reader.ts";
 export { ChunkLoader, type ChunkLoaderOptions } from "./read/chunk-loader.ts";
+export { DiskCache, type DiskCacheOptions } from "./read/disk-cache.ts";
 export * from "./read/types.ts";
 export { readStart, writeStart } from "./start-record.ts";
 export { probeConditionalWrites, requireConditionalWrites } from "./store/conditional-writes.ts";

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { HobError, type StorageAssignment } from "@hob/protocol";
 import type { ObjectStore } from "@hob/storage";
 import type { Logger } from "pino";
@@ -16,6 +17,9 @@ import { originOf, rootOf } from "./origin-name.ts";
 import { storageRoutes } from "./routes.ts";
 import { StoreReads } from "./store-reads.ts";
 import { VolumeUpload } from "./volume-upload.ts";
+
+/** An eighth of what there is for local state. Journals and logs need the rest, and find a quarter of it free at any rate. */
+const CACHE = { directory: join(PATHS.state, "chunks"), maxBytes: 512 * 1024 ** 2, minFreeBytes: 1024 ** 3 };
 
 export interface SpriteStorageParts {
   helper: HelperClient;
@@ -101,8 +105,8 @@ export class SpriteStorage {
   }
 
   async stop(): Promise<void> {
-    this.#mayHaveReads?.[Symbol.dispose]();
     await this.durability[Symbol.asyncDispose]();
+    await this.#mayHaveReads?.[Symbol.asyncDispose]();
   }
 
   get #assembled(): Assembled {
@@ -130,7 +134,7 @@ export class SpriteStorage {
   #reads(): StoreReads {
     if (this.#assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
     const { organization, spriteId } = this.#assignment;
-    this.#mayHaveReads ??= new StoreReads({ store: this.#store, organization, spriteId, log: this.#parts.log });
+    this.#mayHaveReads ??= new StoreReads({ store: this.#store, organization, spriteId, log: this.#parts.log, cache: CACHE });
     return this.#mayHaveReads;
   }
 }

@@ -1,4 +1,13 @@
-import { BlockReader, ChunkLoader, type MapRoot, type ObjectStore, OrgKeys, PageStore } from "@hob/storage";
+import {
+  BlockReader,
+  ChunkLoader,
+  DiskCache,
+  type DiskCacheOptions,
+  type MapRoot,
+  type ObjectStore,
+  OrgKeys,
+  PageStore,
+} from "@hob/storage";
 import type { Logger } from "pino";
 import type { BlockSource } from "../block-server/block-server.ts";
 import { MapSource } from "./map-source.ts";
@@ -13,15 +22,18 @@ export interface StoreReadsParts {
   organization: string;
   spriteId: string;
   log: Pick<Logger, "info" | "warn">;
+  /** where chunks are kept on this machine; left out: nowhere */
+  cache?: DiskCacheOptions;
   /** of a start that is recorded, from its first read on */
   recordedMs?: number;
 }
 
 /** Everything that is read of the store's maps here: one set of pages and chunks for all states of the sprite. */
-export class StoreReads implements Disposable {
+export class StoreReads implements AsyncDisposable {
   readonly pages: PageStore;
   readonly #parts: StoreReadsParts;
   readonly #chunks: ChunkLoader;
+  readonly #cache: DiskCache | undefined;
   readonly #stopping = new AbortController();
   readonly #start: StartRecord;
   /** the state that the sprite starts on */
@@ -31,7 +43,8 @@ export class StoreReads implements Disposable {
     const { store, organization: org, spriteId, log, recordedMs = RECORDED_MS } = parts;
     this.#parts = parts;
     this.pages = new PageStore({ store, org });
-    this.#chunks = new ChunkLoader({ store, org });
+    this.#cache = parts.cache === undefined ? undefined : new DiskCache(parts.cache);
+    this.#chunks = new ChunkLoader({ store, org, ...(this.#cache === undefined ? {} : { cache: this.#cache }) });
     this.#start = new StartRecord({ store, keys: new OrgKeys(org).sprite(spriteId), spriteId, log, recordedMs });
   }
 
@@ -64,9 +77,10 @@ export class StoreReads implements Disposable {
     return new MapSource({ reader: this.#reader(root), sizeBytes, signal, ...(onRead === undefined ? {} : { onRead }) });
   }
 
-  [Symbol.dispose](): void {
+  async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
     this.#start[Symbol.dispose]();
+    await this.#cache?.[Symbol.asyncDispose]();
   }
 
   #reader(root: MapRoot): BlockReader {
