@@ -105,8 +105,8 @@ export class SpriteStorage {
   }
 
   async stop(): Promise<void> {
-    await this.durability[Symbol.asyncDispose]();
-    await this.#mayHaveReads?.[Symbol.asyncDispose]();
+    // Side by side: an upload may be reading what waits for the store.
+    await Promise.all([this.#mayHaveReads?.[Symbol.asyncDispose](), this.durability[Symbol.asyncDispose]()]);
   }
 
   get #assembled(): Assembled {
