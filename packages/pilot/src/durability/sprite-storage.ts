@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { HobError, type StorageAssignment } from "@hob/protocol";
-import type { ObjectStore } from "@hob/storage";
+import { type ObjectStore, Uploader } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
 import type { BlockSource } from "../block-server/block-server.ts";
@@ -60,7 +60,10 @@ export class SpriteStorage {
   /** Tells what the store is for. Two steps, because the volume needs devices that read from the store. */
   use(volume: ThinVolume, treeSwitch: TreeSwitch): void {
     const { log } = this.#parts;
-    const durability = new Durability({ store: this.#store, upload: new VolumeUpload(volume, { store: this.#store }), log });
+    const store = this.#store;
+    // An upload begins with pages that the start has read already.
+    const upload = new VolumeUpload(volume, (org) => new Uploader({ store, org, pages: this.#reads().pages }));
+    const durability = new Durability({ store, upload, log });
     this.#mayBeAssembled = { volume, treeSwitch, durability };
   }
 

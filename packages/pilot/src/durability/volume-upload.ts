@@ -1,5 +1,5 @@
 import type { StorageAssignment } from "@hob/protocol";
-import { type BlockRange, Uploader, type UploaderOptions, type UploadOptions, type UploadResult } from "@hob/storage";
+import type { BlockRange, Uploader, UploadOptions, UploadResult } from "@hob/storage";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
@@ -28,9 +28,9 @@ export class VolumeUpload {
   readonly #uploaderOf: (org: string) => Uploader;
   #uploader: Uploader | undefined;
 
-  constructor(volume: ThinVolume, options: Omit<UploaderOptions, "org">) {
+  constructor(volume: ThinVolume, uploaderOf: (org: string) => Uploader) {
     this.#volume = volume;
-    this.#uploaderOf = (org) => new Uploader({ ...options, org });
+    this.#uploaderOf = uploaderOf;
   }
 
   /** Oldest first. */
