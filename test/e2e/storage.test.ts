@@ -117,7 +117,7 @@ describe("the store", () => {
     assert.deepEqual((await json(await post("/v1/storage/fsck"))).damage, []);
   });
 
-  test("damage is found and named", LIMIT, async () => {
+  test("damage is found and named, and repaired from what the sprite's machine has", LIMIT, async () => {
     const packs = join(folder, "store/orgs/hob/packs");
     const [largest] = readdirSync(packs)
       .map((name) => ({ name, bytes: readFileSync(join(packs, name)) }))
@@ -129,7 +129,14 @@ describe("the store", () => {
     );
     const { damage } = await json(await post("/v1/sprites/box/fsck"));
     assert.ok((damage as unknown[]).length > 0);
-    writeFileSync(join(packs, name), whole);
+    assert.equal((await post("/v1/sprites/box/fsck?repair=perhaps")).status, 400);
+    const repaired = await hob.daemon.hob("fsck", "box", "--repair");
+    assert.equal(repaired.code, 0, repaired.stderr);
+    assert.match(repaired.stdout, /Clean/);
+    assert.deepEqual((await json(await post("/v1/sprites/box/fsck"))).damage, []);
+    // What comes next builds on what was repaired.
+    await outputOf(hob.sprite("box"), "touch /home/sprite/after && sync");
+    await json(await post("/v1/sprites/box/sync"));
     assert.deepEqual((await json(await post("/v1/sprites/box/fsck"))).damage, []);
   });
 });

@@ -54,6 +54,11 @@ export class HobStorage {
     });
   }
 
+  /** As `fsck`, and brings back what is damaged as far as the sprite's machine has it. @returns what is left */
+  repair(sprite: string): Promise<FsckReport> {
+    return callJson(this.#endpoint, "POST", `${spritePath(sprite, "fsck")}?repair=true`, { timeoutMs: TIMEOUT_MS.maintenance });
+  }
+
   /** Removes what nothing reaches. */
   collectGarbage(request: GcRequest): Promise<GcReport> {
     return callJson(this.#endpoint, "POST", "/v1/storage/gc", { body: request, timeoutMs: TIMEOUT_MS.maintenance });

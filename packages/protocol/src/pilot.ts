@@ -13,6 +13,7 @@ import { storageAssignment } from "./relay.ts";
  * | POST /hob/policies | takes the policies of this sprite: in force when it answers; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
  * | POST /hob/attach | after `resumed` with a base: put the sprite of the object store in place of the template's; 204 |
+ * | POST /hob/repair | bring blocks that the store has lost back into it, as far as this machine has them; 204 |
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
@@ -38,6 +39,7 @@ export const PILOT_ROUTES = {
   logs: "/hob/logs",
   shutdown: "/hob/shutdown",
   attach: "/hob/attach",
+  repair: "/hob/repair",
   /** upgraded: relay.ts */
   relay: "/hob/relay",
   ingress: "/hob/ingress",
@@ -142,6 +144,20 @@ export type StorageLag = z.infer<typeof storageLag>;
 /** `ready: false`: the sprite may not sleep, the rest says why, and nothing was done. `lag: null`: the store has everything, or there is none. */
 export const settleResponse = pilotActivity.extend({ ready: z.boolean(), lag: storageLag.nullable() });
 export type SettleResponse = z.infer<typeof settleResponse>;
+
+/** What `fsck` has found damaged in one sprite. */
+export const repairRequest = z.object({
+  damage: z
+    .array(
+      z.object({
+        /** null: the newest state */
+        checkpoint: z.string().max(64).nullable(),
+        blocks: z.array(z.object({ first: z.number().int().min(0), count: z.number().int().min(1) })).max(100_000),
+      }),
+    )
+    .max(20_000),
+});
+export type RepairRequest = z.infer<typeof repairRequest>;
 
 export interface ReadyResponse {
   protocol: number;

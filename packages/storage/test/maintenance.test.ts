@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { BLOCK_BYTES } from "../src/format/limits.ts";
 import { fsck } from "../src/maintenance/fsck.ts";
 import { collectGarbage, GC_GRACE_MS } from "../src/maintenance/gc.ts";
-import { repair } from "../src/maintenance/repair.ts";
+import { repair, repairBlocks } from "../src/maintenance/repair.ts";
 import { acquire } from "../src/ownership/acquire.ts";
 import { forkSprite } from "../src/ownership/fork.ts";
 import type { Ownership } from "../src/ownership/ownership.ts";
@@ -305,6 +305,27 @@ describe("repair", () => {
     assert.deepEqual(after.damage, []);
     assert.deepEqual(await one.different(), []);
     assert.equal((await one.owned.refresh()).checkpoints.length, 2);
+  });
+
+  it("says which state has which root now, for whoever goes on from the one before", async () => {
+    const store = new MemoryStore();
+    const one = await sprite(store);
+    await one.write([
+      [0, 1],
+      [1, 3],
+    ]);
+    await one.checkpoint("v1");
+    await one.write([[1, 5]]);
+    const [first, newest] = [(await one.owned.readCheckpoint("v1")).root, one.owned.head.root];
+    for (const key of keysOf(store, "packs")) store.objects.delete(key);
+    const chunk = async (_hash: string, block: number, checkpoint: string | null) =>
+      blockOf((checkpoint === null ? one.model : one.checkpoints.get(checkpoint))?.get(block) ?? 0);
+    const damage = (await fsck({ store, org: ORG })).damage;
+    const { blocks, roots } = await repairBlocks({ store, org: ORG, ownership: one.owned, source: { chunk } }, damage);
+    assert.equal(blocks, 4);
+    assert.deepEqual([roots.get(first ?? ""), roots.get(newest ?? "")], [(await one.owned.readCheckpoint("v1")).root, one.owned.head.root]);
+    assert.deepEqual((await fsck({ store, org: ORG })).damage, []);
+    assert.deepEqual(await one.different(), []);
   });
 
   it("leaves what it does not get, or gets wrong", async () => {

@@ -1,4 +1,5 @@
 import type { FsckReport } from "@hob/protocol/api/storage.ts";
+import { HobError } from "@hob/protocol/errors.ts";
 import type { Command } from "commander";
 import { type Cli, EXIT } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
@@ -8,6 +9,7 @@ import { type Register, withExample } from "../program.ts";
 
 interface FsckFlags extends GlobalFlags {
   sprite?: string;
+  repair?: boolean;
   json?: boolean;
 }
 
@@ -20,16 +22,18 @@ export const register: Register = (program, cli) => {
     .description("Read every state that the object store has, of one sprite or of all, and name what is damaged; status 1 if anything is")
     .argument("[name]", "name of the sprite (default: all)")
     .option("-s, --sprite <name>", "name of the sprite")
+    .option("--repair", "bring back what is damaged in one sprite, as far as the machine that it runs on still has it")
     .option("--json", "print JSON");
-  withExample(command, "hob fsck web", "hob fsck --json");
+  withExample(command, "hob fsck web", "hob fsck web --repair", "hob fsck --json");
   command.action((name: string | undefined, _flags: FsckFlags, self: Command) => fsck(cli, name, self.optsWithGlobals<FsckFlags>()));
 };
 
 async function fsck(cli: Cli, operand: string | undefined, flags: FsckFlags): Promise<void> {
   const name = flags.sprite ?? operand;
+  if (flags.repair && name === undefined) throw new HobError("usage", "no sprite named to be repaired", { hint: "hob fsck NAME --repair" });
   const storage = await (await cli.client(flags)).storage();
   const what = name === undefined ? "Checking all sprites in the object store" : `Checking ${name} in the object store`;
-  const report = await withProgress(cli, what, storage.fsck(name));
+  const report = await withProgress(cli, what, flags.repair && name !== undefined ? storage.repair(name) : storage.fsck(name));
   if (report.damage.length > 0) cli.exitStatus = EXIT.failure;
   if (flags.json) return cli.printJson(report);
   for (const line of describe(cli, report)) cli.print(line);

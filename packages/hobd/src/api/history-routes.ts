@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
-import { forkRequest, gcRequest, HobError, type SpritePolicies, spriteName } from "@hob/protocol";
-import { collectGarbage, exportSprite, forkSprite, fsck, importSprite, type SpriteDocument } from "@hob/storage";
+import { forkRequest, gcRequest, HobError, PILOT_ROUTES, type RepairRequest, type SpritePolicies, spriteName } from "@hob/protocol";
+import { collectGarbage, type Damage, exportSprite, forkSprite, fsck, importSprite, type SpriteDocument } from "@hob/storage";
 import type { Hono } from "hono";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import { exportedPolicies } from "../object-store/catalogue.ts";
@@ -28,7 +28,12 @@ export function addHistory(app: Hono<Env>, parts: HistoryParts): void {
   addImport(app, parts);
   app.post("/v1/sprites/:name/fsck", async (c) => {
     const record = await requireSprite(context.sprites, c.req.param("name"));
-    return c.json(await fsck({ store, org, sprites: [record.id], signal: clientGone(c) }));
+    const isToRepair = wantsRepair(c.req.query("repair"));
+    const check = () => fsck({ store, org, sprites: [record.id], signal: clientGone(c) });
+    const report = await check();
+    if (report.damage.length === 0 || !isToRepair) return c.json(report);
+    await repair(parts.pilot, record, report.damage, clientGone(c));
+    return c.json(await check());
   });
   app.all("/v1/sprites/:name/fsck", methodNotAllowed("POST"));
   app.post("/v1/storage/fsck", async (c) => c.json(await fsck({ store, org, signal: clientGone(c) })));
@@ -40,6 +45,23 @@ export function addHistory(app: Hono<Env>, parts: HistoryParts): void {
     return c.json(await collectGarbage({ store, org, ...options }));
   });
   app.all("/v1/storage/gc", methodNotAllowed("POST"));
+}
+
+function wantsRepair(text: string | undefined): boolean {
+  if (text === undefined || text === "false") return false;
+  if (text === "true") return true;
+  throw new HobError("invalid_request", "check sprite: parameter repair: true or false expected");
+}
+
+/** The pilot brings back what the machine that it runs on still has: it knows the volume, and it alone writes the head. */
+async function repair(pilot: PilotRequester, record: SpriteRecord, damage: readonly Damage[], signal: AbortSignal): Promise<void> {
+  const request: RepairRequest = { damage: damage.map(({ checkpoint, blocks }) => ({ checkpoint, blocks })) };
+  const status = await pilot(record, PILOT_ROUTES.repair, signal, "POST", request);
+  if (status === 204) return;
+  const hint = status === 404 ? "the sprite runs on an older version: restart it" : "the reason is in the sprite's console.log";
+  throw new HobError("pilot_unreachable", `repair what the object store has of sprite ${record.name}: its pilot answered ${status}`, {
+    hint,
+  });
 }
 
 /** A new sprite with a new identity over the same chunks: its size does not matter. It begins with the policies of its source. */

@@ -19,12 +19,18 @@ export const createPilotLocator =
     return await locate();
   };
 
-/** Sends a request without a body to a pilot and gives its status; the body is dropped. */
-export type PilotRequester = (record: SpriteRecord, path: string, signal: AbortSignal, method?: "GET" | "POST") => Promise<number>;
+/** Sends a request, with JSON if there is any, to a pilot and gives its status; the answer's body is dropped. */
+export type PilotRequester = (
+  record: SpriteRecord,
+  path: string,
+  signal: AbortSignal,
+  method?: "GET" | "POST",
+  json?: object,
+) => Promise<number>;
 
 export const createPilotRequester =
   (locate: PilotLocator, uses: SpriteUses): PilotRequester =>
-  async (record, path, signal, method = "GET") => {
+  async (record, path, signal, method = "GET", json) => {
     // The sprite must not fall asleep under it; but whoever watches over a sprite does not keep it awake.
     using _ = uses.begin(record.id, { kind: "check", label: `${method} ${path}`, holds: true, counts: false });
     const { host, port, token } = await withSignal(locate(record), signal);
@@ -37,7 +43,7 @@ export const createPilotRequester =
         response.once("error", () => {}).resume();
         resolve(response.statusCode ?? 0);
       });
-      outgoing.end();
+      outgoing.end(json === undefined ? undefined : JSON.stringify(json));
     });
   };
 

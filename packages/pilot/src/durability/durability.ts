@@ -42,6 +42,8 @@ export class Durability implements AsyncDisposable {
   #head: Ownership | undefined;
   #loop: Promise<void> | undefined;
   #wake = Promise.withResolvers<void>();
+  /** settles when whoever writes the head has ended */
+  #turn: Promise<unknown> = Promise.resolve();
   /** those who wait for everything written until now, and what they are told */
   #waiting: Waiter[] = [];
   #isUploading = false;
@@ -108,6 +110,19 @@ export class Durability implements AsyncDisposable {
     return this.#lag();
   }
 
+  /**
+   * Runs what writes the sprite's head itself, while nothing is uploaded.
+   * @throws HobError `conflict` without a store, `ownership_lost`, and what the work throws
+   */
+  exclusively<T>(work: (ownership: Ownership) => Promise<T>): Promise<T> {
+    const assignment = this.#assignment;
+    if (assignment === undefined) return Promise.reject(new HobError("conflict", "this sprite has no object store"));
+    return this.#inTurn(async () => {
+      if (this.#lost !== undefined) throw this.#lost;
+      return await work(await this.#own(assignment));
+    });
+  }
+
   /** The checkpoints that the store is known to have; undefined without a store, and before it has been asked. */
   durableIds(): ReadonlySet<string> | undefined {
     return this.#assignment === undefined || this.#head === undefined
@@ -155,7 +170,7 @@ export class Durability implements AsyncDisposable {
       this.#wake = Promise.withResolvers();
       let pauseMs = this.#parts.intervalMs ?? INTERVAL_MS;
       try {
-        await this.#round(waiting);
+        await this.#inTurn(() => this.#round(waiting));
         for (const { resolve } of waiting) resolve();
         this.#lastError = undefined;
         backoffMs = FIRST_BACKOFF_MS;
@@ -167,6 +182,12 @@ export class Durability implements AsyncDisposable {
       }
       await this.#woken(pauseMs);
     }
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {});
+    return result;
   }
 
   #fail(thrown: unknown, waiting: readonly Waiter[]): void {

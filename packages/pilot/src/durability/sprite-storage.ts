@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { HobError, type StorageAssignment } from "@hob/protocol";
+import { HobError, type RepairRequest, type StorageAssignment } from "@hob/protocol";
 import { type ObjectStore, Uploader } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
@@ -16,6 +16,7 @@ import { Durability } from "./durability.ts";
 import { originOf, rootOf } from "./origin-name.ts";
 import { storageRoutes } from "./routes.ts";
 import { StoreReads } from "./store-reads.ts";
+import { repairStore } from "./store-repair.ts";
 import { VolumeUpload } from "./volume-upload.ts";
 
 /** An eighth of what there is for local state. Journals and logs need the rest, and find a quarter of it free at any rate. */
@@ -105,6 +106,14 @@ export class SpriteStorage {
     const next = this.#attaching.then(work, work);
     this.#attaching = next.catch(() => {});
     return next;
+  }
+
+  /** Brings blocks that the store has lost back into it, as far as this machine has them. */
+  async repair(request: RepairRequest): Promise<void> {
+    const { volume, durability } = this.#assembled;
+    const { cache, organization } = this.#reads();
+    const blocks = await repairStore({ store: this.#store, organization, volume, durability, cache }, request);
+    this.#parts.log.info({ blocks }, "blocks were brought back into the object store");
   }
 
   async stop(): Promise<void> {

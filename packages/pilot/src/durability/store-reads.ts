@@ -31,9 +31,10 @@ export interface StoreReadsParts {
 /** Everything that is read of the store's maps here: one set of pages and chunks for all states of the sprite. */
 export class StoreReads implements AsyncDisposable {
   readonly pages: PageStore;
+  readonly organization: string;
+  readonly cache: DiskCache | undefined;
   readonly #parts: StoreReadsParts;
   readonly #chunks: ChunkLoader;
-  readonly #cache: DiskCache | undefined;
   readonly #stopping = new AbortController();
   readonly #start: StartRecord;
   /** the state that the sprite starts on */
@@ -42,9 +43,10 @@ export class StoreReads implements AsyncDisposable {
   constructor(parts: StoreReadsParts) {
     const { store, organization: org, spriteId, log, recordedMs = RECORDED_MS } = parts;
     this.#parts = parts;
+    this.organization = org;
     this.pages = new PageStore({ store, org });
-    this.#cache = parts.cache === undefined ? undefined : new DiskCache(parts.cache);
-    this.#chunks = new ChunkLoader({ store, org, ...(this.#cache === undefined ? {} : { cache: this.#cache }) });
+    this.cache = parts.cache === undefined ? undefined : new DiskCache(parts.cache);
+    this.#chunks = new ChunkLoader({ store, org, ...(this.cache === undefined ? {} : { cache: this.cache }) });
     this.#start = new StartRecord({ store, keys: new OrgKeys(org).sprite(spriteId), spriteId, log, recordedMs });
   }
 
@@ -80,7 +82,7 @@ export class StoreReads implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
     this.#start[Symbol.dispose]();
-    await this.#cache?.[Symbol.asyncDispose]();
+    await this.cache?.[Symbol.asyncDispose]();
   }
 
   #reader(root: MapRoot): BlockReader {

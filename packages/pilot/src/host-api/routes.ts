@@ -4,6 +4,7 @@ import {
   PILOT_PROTOCOL_VERSION,
   PILOT_ROUTES,
   type ReadyResponse,
+  repairRequest,
   resumedRequest,
   type StorageLag,
   spritePolicies,
@@ -94,6 +95,12 @@ export function hostApi(parts: HostApiParts): Hono {
   });
   app.post(PILOT_ROUTES.attach, async (c) => {
     await parts.storage.attach();
+    return c.body(null, 204);
+  });
+  app.post(PILOT_ROUTES.repair, async (c) => {
+    const parsed = repairRequest.safeParse(await c.req.json().catch(() => undefined));
+    if (!parsed.success) throw new HobError("invalid_request", `repair: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
+    await parts.storage.repair(parsed.data);
     return c.body(null, 204);
   });
   app.post(PILOT_ROUTES.prepareSave, async (c) => {

@@ -130,9 +130,11 @@ export const storageRoutes: readonly RouteDescription[] = [
     method: "POST",
     path: "/v1/sprites/{name}/fsck",
     family,
-    summary: "Reads every state of the sprite in the object store and names what is damaged",
+    summary:
+      "Reads every state of the sprite in the object store and names what is damaged; repairs it when asked to, as far as the sprite's machine has what was lost",
     extension: true,
-    answers: { 200: { summary: "the report", body: { json: fsckReport } } },
+    query: z.object({ repair: z.enum(["true", "false"]).optional() }),
+    answers: { 200: { summary: "the report, of what is left after a repair", body: { json: fsckReport } } },
   },
   {
     method: "POST",

@@ -43,28 +43,41 @@ export interface RepairReport {
  * new ones that the states are made to point to. Roots of damaged checkpoints change by it, in one write of the head.
  */
 export async function repair(options: RepairOptions): Promise<RepairReport> {
-  const { store, org, ownership, source, signal } = options;
+  const { store, org, ownership, signal } = options;
   const check = (): Promise<FsckReport> => fsck({ store, org, sprites: [ownership.sprite], ...(signal === undefined ? {} : { signal }) });
   let report = await check();
   const repairedPages = await repairPages(options);
   if (repairedPages > 0) report = await check();
-  const damage = [...Map.groupBy(report.damage, ({ checkpoint }) => checkpoint)];
+  const { blocks } = await repairBlocks(options, report.damage);
+  return { repairedPages, repairedBlocks: blocks, after: await check() };
+}
+
+export interface BlockRepair {
+  blocks: number;
+  /** the states' new roots by those before */
+  roots: ReadonlyMap<string, string>;
+}
+
+/** As `repair`, for blocks that are known to be damaged: nothing is checked before or after, and lost pages stay lost. */
+export async function repairBlocks(options: RepairOptions, found: readonly Pick<Damage, "checkpoint" | "blocks">[]): Promise<BlockRepair> {
+  const { store, org, ownership, source, signal } = options;
   const repairer = new Repairer(store, org, source);
   const documents: CheckpointDocument[] = [];
+  const roots = new Map<string, string>();
   let change: HeadChange = {};
   const startedAt = Date.now();
-  for (const [checkpoint, all] of damage) {
-    if (checkpoint === null) {
-      const root = await repairer.repair(ownership.head.root, null, all);
-      if (root !== ownership.head.root) change = { root };
-      continue;
-    }
-    const document = await ownership.readCheckpoint(checkpoint).catch(onlyDamage);
-    const root = document === undefined ? undefined : await repairer.repair(document.root, checkpoint, all);
-    if (document !== undefined && root !== undefined && root !== document.root) documents.push({ ...document, root });
+  for (const [checkpoint, all] of Map.groupBy(found, (one) => one.checkpoint)) {
+    signal?.throwIfAborted();
+    const document = checkpoint === null ? undefined : await ownership.readCheckpoint(checkpoint).catch(onlyDamage);
+    const before = checkpoint === null ? ownership.head.root : (document?.root ?? null);
+    const root = before === null ? null : await repairer.repair(before, checkpoint, all);
+    if (before === null || root === null || root === before) continue;
+    roots.set(before, root);
+    if (document === undefined) change = { root };
+    else documents.push({ ...document, root });
   }
-  if (documents.length > 0 || Object.keys(change).length > 0) await ownership.replaceCheckpoints(documents, change, { startedAt });
-  return { repairedPages, repairedBlocks: repairer.blocks, after: await check() };
+  if (roots.size > 0) await ownership.replaceCheckpoints(documents, change, { startedAt });
+  return { blocks: repairer.blocks, roots };
 }
 
 /** A page brought back may show another one below it that is lost too. */
@@ -115,7 +128,7 @@ class Repairer {
   }
 
   /** The root with as many of the damaged blocks brought back as the source has. */
-  async repair(root: MapRoot, checkpoint: string | null, damage: readonly Damage[]): Promise<MapRoot> {
+  async repair(root: MapRoot, checkpoint: string | null, damage: readonly Pick<Damage, "blocks">[]): Promise<MapRoot> {
     const map = new ChunkMap({ store: this.#pages.store, org: this.#pages.keys.org, root, pages: this.#pages });
     const found = this.#find(
       map,

@@ -1,0 +1,46 @@
+import type { RepairRequest } from "@hob/protocol";
+import { type BlockRepair, type ChunkCache, type ObjectStore, repairBlocks } from "@hob/storage";
+import type { LedgerState } from "../volume/ledger.ts";
+import type { ThinVolume } from "../volume/thin-volume.ts";
+import type { Durability } from "./durability.ts";
+import { LocalSource } from "./local-source.ts";
+import { originOf } from "./origin-name.ts";
+
+export interface StoreRepairParts {
+  store: ObjectStore;
+  organization: string;
+  volume: ThinVolume;
+  durability: Pick<Durability, "exclusively">;
+  cache: ChunkCache | undefined;
+}
+
+/** Brings blocks that the store has lost back into it, as far as this machine has them. @returns how many */
+export async function repairStore(
+  { store, organization, volume, durability, cache }: StoreRepairParts,
+  request: RepairRequest,
+): Promise<number> {
+  return await durability.exclusively(async (ownership) => {
+    await using source = new LocalSource(volume, cache);
+    const { blocks, roots } = await repairBlocks({ store, org: organization, ownership, source }, request.damage);
+    if (roots.size > 0) await volume.ledger.update((state) => withRoots(state, roots));
+    return blocks;
+  });
+}
+
+/**
+ * The ledger with the states' new maps. What was read from an old map, and what the next upload builds on, has the same
+ * content in the new one, without the damage. `basis` stays: it says what the sprite was put over, not what it reads.
+ */
+export function withRoots(state: LedgerState, roots: BlockRepair["roots"]): LedgerState {
+  const origins = new Map([...roots].map(([before, after]) => [originOf(before), originOf(after)]));
+  const moved = (origin: string | null): string | null => origins.get(origin) ?? origin;
+  const { live, uploaded, checkpoints } = state;
+  const root = uploaded?.root ?? null;
+  return {
+    ...state,
+    live: { ...live, origin: moved(live.origin) },
+    uploaded:
+      uploaded === null ? null : { ...uploaded, origin: moved(uploaded.origin), root: root === null ? null : (roots.get(root) ?? root) },
+    checkpoints: checkpoints.map((checkpoint) => ({ ...checkpoint, origin: moved(checkpoint.origin) })),
+  };
+}
