@@ -48,7 +48,7 @@ async function readInOrder(source: { read(offset: number, length: number): Promi
 describe("a start from the store", () => {
   test("waits for few round trips when it reads what the last one has read, and for many when nobody fetched it", async () => {
     const { store, root } = await volume("start", TOUCHED);
-    await writeStart(store, keys, "s1", TOUCHED);
+    await writeStart(store, keys, "s1", { blocks: TOUCHED, untilReady: TOUCHED.length });
     await using cold = new StoreReads({ store, ...SPRITE, log });
     const before = store.rounds;
     await readInOrder(cold.source(root, SIZE), TOUCHED);
@@ -63,8 +63,27 @@ describe("a start from the store", () => {
     assert.equal(new Set(store.keys.slice(-warm.fetched.fetched_requests).filter((key) => key.includes("/maps/"))).size, 24 + 2 + 1);
   });
 
+  test("fetches what was read when the sprite ran already only when it runs", async () => {
+    const { store, root } = await volume("later", TOUCHED);
+    await writeStart(store, keys, "s1", { blocks: TOUCHED, untilReady: 4 });
+    const fetched = Promise.withResolvers<void>();
+    const info = (_: unknown, what?: string) => {
+      if (what?.includes("ahead")) fetched.resolve();
+    };
+    await using reads = new StoreReads({ store, ...SPRITE, log: { ...log, info } });
+    reads.expectStart(root);
+    const packs = () => store.keys.filter((key) => key.includes("/packs/")).length;
+    await readInOrder(reads.source(root, SIZE), TOUCHED.slice(0, 4));
+    assert.equal(packs(), 4);
+    reads.ready();
+    await fetched.promise;
+    const before = store.keys.length;
+    await readInOrder(reads.source(root, SIZE), TOUCHED);
+    assert.equal(store.keys.length, before, "all of it is there");
+  });
+
   test("of a volume whose last start is not known, the first blocks are fetched", async () => {
-    const blocks = Array.from({ length: 40 }, (_, index) => index * 3);
+    const blocks = Array.from({ length: 24 }, (_, index) => index * 3);
     const { store, root } = await volume("unknown", blocks);
     await using reads = new StoreReads({ store, ...SPRITE, log });
     reads.expectStart(root);
@@ -74,7 +93,7 @@ describe("a start from the store", () => {
 
   test("records what it reads, for the next; what is fetched ahead is no read", async () => {
     const { store, root } = await volume("record", TOUCHED);
-    await writeStart(store, keys, "s1", [...TOUCHED, 8_000]);
+    await writeStart(store, keys, "s1", { blocks: [...TOUCHED, 8_000], untilReady: 3 });
     const recorded = Promise.withResolvers<void>();
     const info = (_: unknown, what?: string) => {
       if (what?.includes("recorded")) recorded.resolve();
@@ -82,9 +101,13 @@ describe("a start from the store", () => {
     await using reads = new StoreReads({ store, ...SPRITE, log: { ...log, info }, recordedMs: 300 });
     reads.expectStart(root);
     const wanted = [TOUCHED[3], TOUCHED[1], TOUCHED[2], TOUCHED[1]] as number[];
-    await readInOrder(reads.source(root, SIZE), wanted);
+    const source = reads.source(root, SIZE);
+    await readInOrder(source, wanted);
+    reads.ready();
+    await readInOrder(source, [TOUCHED[7] as number]);
     await recorded.promise;
-    assert.deepEqual(await readStart(store, keys), wanted.slice(0, 3));
+    await readInOrder(source, [TOUCHED[8] as number]);
+    assert.deepEqual(await readStart(store, keys), { blocks: [...wanted.slice(0, 3), TOUCHED[7]], untilReady: 3 });
   });
 
   test("finds what was fetched before on this machine's disk, without the store", async () => {

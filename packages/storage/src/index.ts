@@ -21,7 +21,7 @@ export { BlockReader, type BlockReaderOptions, MAX_READ_BLOCKS } from "./read/bl
 export { ChunkLoader, type ChunkLoaderOptions } from "./read/chunk-loader.ts";
 export { DiskCache, type DiskCacheOptions } from "./read/disk-cache.ts";
 export * from "./read/types.ts";
-export { readStart, writeStart } from "./start-record.ts";
+export { readStart, type StartReads, writeStart } from "./start-record.ts";
 export { probeConditionalWrites, requireConditionalWrites } from "./store/conditional-writes.ts";
 export { listAll } from "./store/list-all.ts";
 export * from "./store/object-store.ts";

@@ -3,26 +3,34 @@ import type { SpriteKeys } from "./format/keys.ts";
 import { MAX_DOCUMENT_BYTES, MAX_START_BLOCKS } from "./format/limits.ts";
 import type { ObjectStore } from "./store/object-store.ts";
 
+/** What a start read, and the next one will most likely read. */
+export interface StartReads {
+  /** in the order in which they were read */
+  readonly blocks: readonly number[];
+  /** as many of them, from the first on, were read before the sprite ran */
+  readonly untilReady: number;
+}
+
 /**
- * The blocks that a sprite's last start read, in that order; those that the next start will most likely read. A hint: one
- * that is missing, damaged or of a newer version is none.
+ * What a sprite's last start read. A hint: one that is missing, damaged or of a newer version is none.
  *
  * @throws what the store throws
  */
-export async function readStart(store: ObjectStore, keys: SpriteKeys): Promise<number[]> {
+export async function readStart(store: ObjectStore, keys: SpriteKeys): Promise<StartReads | undefined> {
   const object = await store.get(keys.start, { maxBytes: MAX_DOCUMENT_BYTES });
-  return object === undefined ? [] : blocksOf(keys.start, object.data);
+  return object === undefined ? undefined : decodeStart(keys.start, object.data);
 }
 
-/** @param blocks in the order in which they were read; what is beyond MAX_START_BLOCKS is left out. @throws what the store throws */
-export async function writeStart(store: ObjectStore, keys: SpriteKeys, sprite: string, blocks: readonly number[]): Promise<void> {
-  const reads = toRanges(blocks.slice(0, MAX_START_BLOCKS));
+/** Blocks beyond MAX_START_BLOCKS are left out. @throws what the store throws */
+export async function writeStart(store: ObjectStore, keys: SpriteKeys, sprite: string, start: StartReads): Promise<void> {
+  const reads = toRanges(start.blocks.slice(0, MAX_START_BLOCKS));
   const document: StartDocument = {
     format: "hob-start",
     version: FORMAT_VERSION,
     sprite,
     recordedAt: new Date().toISOString(),
     reads,
+    untilReady: Math.min(start.untilReady, MAX_START_BLOCKS),
     checksum: checksumOfReads(reads),
   };
   await store.put(keys.start, encodeDocument(document));
@@ -31,19 +39,19 @@ export async function writeStart(store: ObjectStore, keys: SpriteKeys, sprite: s
 /** For a fork, which starts much as its source does. It does without when that fails. */
 export async function copyStart(store: ObjectStore, from: SpriteKeys, to: SpriteKeys, sprite: string): Promise<void> {
   try {
-    const blocks = await readStart(store, from);
-    if (blocks.length > 0) await writeStart(store, to, sprite, blocks);
+    const start = await readStart(store, from);
+    if (start !== undefined) await writeStart(store, to, sprite, start);
   } catch {
     // What it costs is time at one start.
   }
 }
 
-function blocksOf(key: string, data: Buffer): number[] {
+function decodeStart(key: string, data: Buffer): StartReads | undefined {
   try {
-    const { reads } = decodeDocument(key, data, startSchema);
-    return reads.flatMap(([first, count]) => Array.from({ length: count }, (_, index) => first + index));
+    const { reads, untilReady } = decodeDocument(key, data, startSchema);
+    return { blocks: reads.flatMap(([first, count]) => Array.from({ length: count }, (_, index) => first + index)), untilReady };
   } catch {
-    return [];
+    return undefined;
   }
 }
 

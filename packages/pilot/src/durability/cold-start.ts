@@ -1,5 +1,13 @@
 import { HobError, type StorageAssignment } from "@hob/protocol";
-import { type CheckpointDocument, type HeadDocument, type ObjectStore, OrgKeys, readCheckpoint, readHead } from "@hob/storage";
+import {
+  type CheckpointDocument,
+  type HeadDocument,
+  type ObjectStore,
+  OrgKeys,
+  readCheckpoint,
+  readHead,
+  type SpriteKeys,
+} from "@hob/storage";
 import { z } from "zod";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
@@ -9,7 +17,7 @@ import { originOf } from "./origin-name.ts";
 export interface ColdStartParts {
   store: ObjectStore;
   volume: ThinVolume;
-  treeSwitch: Pick<TreeSwitch, "switchTo">;
+  treeSwitch: Pick<TreeSwitch, "stage" | "switchToStaged" | "discard">;
 }
 
 const DOCUMENTS_AT_ONCE = 8;
@@ -27,15 +35,35 @@ export async function coldStart({ store, volume, treeSwitch }: ColdStartParts, a
   const origin = originOf(base.root);
   if (origin === null) return;
   const keys = new OrgKeys(organization).sprite(spriteId);
+  const isStaged = volume.ledger.state.live.origin === origin;
+  // Side by side: one waits for the store where the other waits for the disk.
+  const [staged, adopted] = await Promise.allSettled([
+    isStaged ? undefined : treeSwitch.stage({ origin }),
+    adoptHistory(store, keys, volume, assignment),
+  ]);
+  if (staged.status === "rejected") throw staged.reason;
+  if (adopted.status === "rejected") {
+    if (staged.value !== undefined) await treeSwitch.discard(staged.value);
+    throw adopted.reason;
+  }
+  if (staged.value !== undefined) await treeSwitch.switchToStaged(staged.value, { history: adopted.value, undo: null });
+  await volume.ledger.update((state) => ({ ...state, basis: origin }));
+}
+
+/** The checkpoints. @returns those that the live volume derives from, nearest first */
+async function adoptHistory(
+  store: ObjectStore,
+  keys: SpriteKeys,
+  volume: ThinVolume,
+  { spriteId, base }: StorageAssignment,
+): Promise<string[]> {
   const found = await readHead(store, keys.head);
   if (found === undefined) throw new HobError("not_found", `start sprite ${spriteId} from the object store: it is not there`);
   const { head } = found;
-  if (head.volumeBytes !== base.volumeBytes)
+  if (head.volumeBytes !== base?.volumeBytes)
     throw new HobError("volume_unusable", "start from the object store: the volume has another size");
   await adoptCheckpoints(volume, head, (id) => readCheckpoint(store, keys, head, id));
-  const derived = parseHistory(head.attributes) ?? (head.parent === null ? [] : [head.parent]);
-  if (volume.ledger.state.live.origin !== origin) await treeSwitch.switchTo({ origin }, { history: derived, undo: null });
-  await volume.ledger.update((state) => ({ ...state, basis: origin }));
+  return parseHistory(head.attributes) ?? (head.parent === null ? [] : [head.parent]);
 }
 
 /**

@@ -1,42 +1,49 @@
-import type { BlockReader } from "@hob/storage";
+import type { BlockReader, StartReads } from "@hob/storage";
 
 /** Blocks fetched together: those that lie side by side come by one request, and the first are there early. */
-const WINDOW = 32;
-/** Windows under way: one is decompressed while the next arrives. */
-const LANES = 2;
+const WINDOW = 16;
 /** Blocks that are fetched of a volume whose last start is not known. */
-const UNKNOWN_START_BLOCKS = 96;
+const UNKNOWN_START_BLOCKS = 24;
+
+export interface StartExpectation {
+  /** undefined: it is not known */
+  lastStart: () => Promise<StartReads | undefined>;
+  /** the sprite runs */
+  ready: Promise<void>;
+  signal: AbortSignal;
+}
 
 /**
- * Fetches what a start is about to read, in the order in which the last one did. Of a volume whose last start is not known
- * its first blocks: there a file system has what every mount reads.
+ * Fetches what a start is about to read, in the order in which the last one did. What was read when the sprite ran already
+ * comes when it runs again: until then it would only be in the way. Of a volume whose last start is not known its first
+ * blocks are fetched: there a file system has what every mount reads.
  *
  * @returns number of blocks
  */
-export async function prefetchStart(
-  reader: BlockReader,
-  lastStart: () => Promise<readonly number[]>,
-  signal: AbortSignal,
-): Promise<number> {
+export async function prefetchStart(reader: BlockReader, { lastStart, ready, signal }: StartExpectation): Promise<number> {
   // The way to each block begins at the root: that is asked for meanwhile.
   const [known] = await Promise.all([lastStart(), reader.map.lookup(0)]);
-  const blocks = known.length > 0 ? known : await firstBlocks(reader);
-  // All pages side by side; the windows then find theirs on the way.
-  reader.map.lookupMany(blocks).catch(() => {});
-  const lane = async (begin: number): Promise<void> => {
-    for (let at = begin; at < blocks.length && !signal.aborted; at += LANES * WINDOW) {
-      await reader.fetchAhead(blocks.slice(at, at + WINDOW));
-    }
-  };
-  await Promise.all(Array.from({ length: LANES }, (_, index) => lane(index * WINDOW)));
+  const { blocks, untilReady } = known ?? (await firstBlocks(reader));
+  const needed = blocks.slice(0, untilReady);
+  // All pages side by side, and so are the windows.
+  reader.map.lookupMany(needed).catch(() => {});
+  await Promise.all(windows(needed).map((window) => reader.fetchAhead(window)));
+  await ready;
+  for (const window of windows(blocks.slice(untilReady))) {
+    if (signal.aborted) break;
+    await reader.fetchAhead(window);
+  }
   return blocks.length;
 }
 
-async function firstBlocks(reader: BlockReader): Promise<number[]> {
+const windows = (blocks: readonly number[]): number[][] =>
+  Array.from({ length: Math.ceil(blocks.length / WINDOW) }, (_, index) => blocks.slice(index * WINDOW, (index + 1) * WINDOW));
+
+async function firstBlocks(reader: BlockReader): Promise<StartReads> {
   const blocks: number[] = [];
   for await (const { block } of reader.map.walk()) {
     blocks.push(block);
     if (blocks.length >= UNKNOWN_START_BLOCKS) break;
   }
-  return blocks;
+  return { blocks, untilReady: blocks.length };
 }

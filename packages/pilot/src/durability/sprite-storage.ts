@@ -79,6 +79,7 @@ export class SpriteStorage {
   /** Begins to upload; to be called when the volume is there. */
   start(): void {
     this.durability.assign(this.#assignment);
+    this.#mayHaveReads?.ready();
   }
 
   /** After each start of the VM: what the host says of the sprite's place in the store. */
@@ -98,6 +99,7 @@ export class SpriteStorage {
       if (this.#assignment === undefined) throw new HobError("conflict", "attach: there is no object store");
       const start = performance.now();
       await coldStart({ store: this.#store, volume, treeSwitch }, this.#assignment);
+      this.#mayHaveReads?.ready();
       this.#parts.log.info(
         { ms: Math.round(performance.now() - start), ...this.#fetched() },
         "the sprite was fetched from the object store",

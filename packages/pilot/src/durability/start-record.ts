@@ -1,4 +1,4 @@
-import { MAX_START_BLOCKS, type ObjectStore, readStart, type SpriteKeys, writeStart } from "@hob/storage";
+import { MAX_START_BLOCKS, type ObjectStore, readStart, type SpriteKeys, type StartReads, writeStart } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Blocks } from "../block-server/read-ahead.ts";
 
@@ -7,7 +7,7 @@ export interface StartRecordParts {
   keys: SpriteKeys;
   spriteId: string;
   log: Pick<Logger, "info" | "warn">;
-  /** from the first read on */
+  /** how long after the sprite runs reads still count as the start's */
   recordedMs: number;
 }
 
@@ -15,6 +15,7 @@ export interface StartRecordParts {
 export class StartRecord implements Disposable {
   readonly #parts: StartRecordParts;
   readonly #blocks = new Set<number>();
+  #untilReady: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isOver = false;
 
@@ -22,20 +23,26 @@ export class StartRecord implements Disposable {
     this.#parts = parts;
   }
 
-  /** Blocks in the order in which the last start read them; none when that is not known. */
-  async ofLastStart(): Promise<number[]> {
+  /** undefined: that is not known */
+  async ofLastStart(): Promise<StartReads | undefined> {
     const { store, keys, log } = this.#parts;
     return readStart(store, keys).catch((err: unknown) => {
       log.warn({ err }, "what the last start has read cannot be had");
-      return [];
+      return undefined;
     });
   }
 
   /** To be called for each read of the volume in use, from its first on. */
   note({ first, count }: Blocks): void {
-    if (this.#isOver) return;
-    this.#timer ??= setTimeout(() => void this.#finish(), this.#parts.recordedMs).unref();
-    for (let block = first; block < first + count && this.#blocks.size < MAX_START_BLOCKS; block++) this.#blocks.add(block);
+    for (let block = first; block < first + count && !this.#isOver && this.#blocks.size < MAX_START_BLOCKS; block++)
+      this.#blocks.add(block);
+  }
+
+  /** The sprite runs. */
+  ready(): void {
+    if (this.#untilReady !== undefined || this.#isOver) return;
+    this.#untilReady = this.#blocks.size;
+    this.#timer = setTimeout(() => void this.#finish(), this.#parts.recordedMs).unref();
   }
 
   [Symbol.dispose](): void {
@@ -46,9 +53,11 @@ export class StartRecord implements Disposable {
   async #finish(): Promise<void> {
     this.#isOver = true;
     const { store, keys, spriteId, log } = this.#parts;
+    const untilReady = this.#untilReady ?? 0;
+    if (this.#blocks.size === 0) return;
     try {
-      await writeStart(store, keys, spriteId, [...this.#blocks]);
-      log.info({ blocks: this.#blocks.size }, "what this start has read is recorded");
+      await writeStart(store, keys, spriteId, { blocks: [...this.#blocks], untilReady });
+      log.info({ blocks: this.#blocks.size, untilReady }, "what this start has read is recorded");
     } catch (err) {
       log.warn({ err }, "what this start has read cannot be recorded");
     }

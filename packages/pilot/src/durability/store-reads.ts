@@ -14,8 +14,8 @@ import { MapSource } from "./map-source.ts";
 import { prefetchStart } from "./prefetch.ts";
 import { StartRecord } from "./start-record.ts";
 
-/** Milliseconds from the first read on that count as the start. */
-const RECORDED_MS = 20_000;
+/** Milliseconds after which nothing that the sprite reads counts as its start any more. */
+const RECORDED_MS = 3_000;
 
 export interface StoreReadsParts {
   store: ObjectStore;
@@ -23,8 +23,8 @@ export interface StoreReadsParts {
   spriteId: string;
   log: Pick<Logger, "info" | "warn">;
   /** where chunks are kept on this machine; left out: nowhere */
-  cache?: DiskCacheOptions;
-  /** of a start that is recorded, from its first read on */
+  cache?: Omit<DiskCacheOptions, "writeAfter">;
+  /** how long after the sprite runs reads are recorded as those of its start */
   recordedMs?: number;
 }
 
@@ -36,6 +36,7 @@ export class StoreReads implements AsyncDisposable {
   readonly #parts: StoreReadsParts;
   readonly #chunks: ChunkLoader;
   readonly #stopping = new AbortController();
+  readonly #ready = Promise.withResolvers<void>();
   readonly #start: StartRecord;
   /** the state that the sprite starts on */
   #startRoot: MapRoot | undefined;
@@ -45,7 +46,7 @@ export class StoreReads implements AsyncDisposable {
     this.#parts = parts;
     this.organization = org;
     this.pages = new PageStore({ store, org });
-    this.cache = parts.cache === undefined ? undefined : new DiskCache(parts.cache);
+    this.cache = parts.cache === undefined ? undefined : new DiskCache({ ...parts.cache, writeAfter: this.#ready.promise });
     this.#chunks = new ChunkLoader({ store, org, ...(this.cache === undefined ? {} : { cache: this.cache }) });
     this.#start = new StartRecord({ store, keys: new OrgKeys(org).sprite(spriteId), spriteId, log, recordedMs });
   }
@@ -66,10 +67,18 @@ export class StoreReads implements AsyncDisposable {
     this.#startRoot = root;
     const { log } = this.#parts;
     const begin = performance.now();
-    prefetchStart(this.#reader(root), () => this.#start.ofLastStart(), this.#stopping.signal).then(
+    const { signal } = this.#stopping;
+    const lastStart = () => this.#start.ofLastStart();
+    prefetchStart(this.#reader(root), { lastStart, ready: this.#ready.promise, signal }).then(
       (blocks) => log.info({ blocks, ms: Math.round(performance.now() - begin), ...this.fetched }, "fetched ahead for the start"),
       (err: unknown) => log.warn({ err }, "fetching ahead for the start"),
     );
+  }
+
+  /** The sprite runs: what is left to be done about its start may take the processor now. */
+  ready(): void {
+    this.#ready.resolve();
+    this.#start.ready();
   }
 
   /** A state as the bytes of a device. */
@@ -81,6 +90,7 @@ export class StoreReads implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
+    this.#ready.resolve();
     this.#start[Symbol.dispose]();
     await this.cache?.[Symbol.asyncDispose]();
   }

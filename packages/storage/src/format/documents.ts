@@ -80,7 +80,10 @@ export const spriteSchema = z.looseObject({
 });
 export type SpriteDocument = z.infer<typeof spriteSchema>;
 
-/** The blocks that a start read, in the order in which it came to them: pairs of first block and number. */
+/**
+ * The blocks that a start read, in the order in which it came to them: pairs of first block and number. The first `untilReady`
+ * of them it waited for.
+ */
 export const startSchema = z
   .looseObject({
     format: z.literal("hob-start"),
@@ -88,6 +91,7 @@ export const startSchema = z
     sprite: name,
     recordedAt: time,
     reads: z.array(z.tuple([blocks, count.min(1)])).max(MAX_START_BLOCKS),
+    untilReady: count.max(MAX_START_BLOCKS),
     checksum: hash,
   })
   .refine(({ reads }) => reads.every(([first, number]) => first + number <= MAX_BLOCKS), "it names blocks outside of any volume")

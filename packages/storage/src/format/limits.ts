@@ -23,8 +23,8 @@ export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 /** Checkpoints that one sprite may have. */
 export const MAX_CHECKPOINTS = 10_000;
 
-/** Blocks that the record of a start may name: 64 MiB. */
-export const MAX_START_BLOCKS = 1024;
+/** Blocks that the record of a start may name: 16 MiB. */
+export const MAX_START_BLOCKS = 256;
 
 /** Largest object that Hob writes, and the most that a read takes into memory unless it asks for less. */
 export const MAX_OBJECT_BYTES = MAX_PACK_BYTES;

@@ -17,6 +17,8 @@ export interface DiskCacheOptions {
   maxBytes: number;
   /** the cache grows no more when its file system has less free space than this */
   minFreeBytes?: number;
+  /** nothing is written before: whoever waits for chunks now needs the processor more. Default: at once */
+  writeAfter?: Promise<void>;
 }
 
 interface Files {
@@ -33,7 +35,8 @@ export class DiskCache implements ChunkCache {
   readonly #options: DiskCacheOptions;
   readonly #slots: number;
   #files: Promise<Files> | undefined;
-  #writing: Promise<void> = Promise.resolve();
+  #writing: Promise<void>;
+  readonly #closing = Promise.withResolvers<void>();
   #waiting = 0;
   #growth = 0;
   #mayGrow = true;
@@ -41,6 +44,7 @@ export class DiskCache implements ChunkCache {
   /** Touches nothing yet. */
   constructor(options: DiskCacheOptions) {
     this.#options = options;
+    this.#writing = options.writeAfter === undefined ? Promise.resolve() : Promise.race([options.writeAfter, this.#closing.promise]);
     this.#slots = Math.max(1, Math.floor(options.maxBytes / BLOCK_BYTES));
   }
 
@@ -68,7 +72,9 @@ export class DiskCache implements ChunkCache {
     await index.drop(hash);
   }
 
+  /** What waits to be written is written first. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.resolve();
     await this.#writing;
     const files = await this.#files?.catch(() => undefined);
     this.#files = Promise.reject(new Error("the cache is closed"));
