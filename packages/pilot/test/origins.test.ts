@@ -23,12 +23,15 @@ class Kernel {
   /** devices that the kernel has not let go of yet */
   readonly busy = new Set<number>();
   failure: Error | undefined;
+  /** what was said of the sizes of devices that are there */
+  readonly sizes: (number | undefined)[] = [];
 
   process(): Origins {
     return new Origins({
       helper: { nbd: async (index, action) => this.#nbd(index, action) },
       directory: this.directory,
-      sourceOf: async (name) => {
+      sourceOf: async (name, sizeBytes) => {
+        this.sizes.push(sizeBytes);
         if (name === "map:broken") throw new HobError("volume_unusable", "there is none");
         return { sizeBytes: 65_536, read: async (_, length) => Buffer.alloc(length) };
       },
@@ -134,6 +137,17 @@ describe("devices over the object store", () => {
     kernel.failure = undefined;
     kernel.busy.clear();
     assert.equal(await origins.resolve("map:b"), "/dev/nbd0");
+  });
+
+  test("who takes a device over is told its size: the volume may not be there yet to ask", async () => {
+    const kernel = new Kernel();
+    {
+      await using origins = kernel.process();
+      await origins.resolve("map:a");
+    }
+    await using origins = kernel.process();
+    await origins.takeOver();
+    assert.deepEqual(kernel.sizes, [undefined, 65_536]);
   });
 
   test("one that cannot be given up goes on being served", async () => {

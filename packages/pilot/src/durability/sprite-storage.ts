@@ -48,6 +48,8 @@ export class SpriteStorage {
   readonly #parts: SpriteStorageParts;
   #assignment: StorageAssignment | undefined;
   #mayHaveReads: StoreReads | undefined;
+  /** until the volume that is the sprite's is in use */
+  #isStarting = true;
   #mayBeAssembled: Assembled | undefined;
   #attaching: Promise<void> = Promise.resolve();
 
@@ -79,7 +81,7 @@ export class SpriteStorage {
   /** Begins to upload; to be called when the volume is there. */
   start(): void {
     this.durability.assign(this.#assignment);
-    this.#mayHaveReads?.ready();
+    this.#started();
   }
 
   /** After each start of the VM: what the host says of the sprite's place in the store. */
@@ -89,7 +91,9 @@ export class SpriteStorage {
     this.durability.assign(assignment);
     // Before the host asks for it: what the start needs comes while the sprite gets its name and its policies.
     const base = assignment?.base;
-    if (base !== undefined && this.#assembled.volume.ledger.state.basis !== originOf(base.root)) this.#reads().expectStart(base.root);
+    if (base === undefined || this.#assembled.volume.ledger.state.basis === originOf(base.root)) return;
+    this.#isStarting = true;
+    this.#reads().expectStart(base.root);
   }
 
   /** Puts the sprite that the store has in place of the template's. May be repeated; calls wait for each other. */
@@ -99,7 +103,7 @@ export class SpriteStorage {
       if (this.#assignment === undefined) throw new HobError("conflict", "attach: there is no object store");
       const start = performance.now();
       await coldStart({ store: this.#store, volume, treeSwitch }, this.#assignment);
-      this.#mayHaveReads?.ready();
+      this.#started();
       this.#parts.log.info(
         { ms: Math.round(performance.now() - start), ...this.#fetched() },
         "the sprite was fetched from the object store",
@@ -121,6 +125,11 @@ export class SpriteStorage {
   async stop(): Promise<void> {
     // Side by side: an upload may be reading what waits for the store.
     await Promise.all([this.#mayHaveReads?.[Symbol.asyncDispose](), this.durability[Symbol.asyncDispose]()]);
+  }
+
+  #started(): void {
+    this.#isStarting = false;
+    this.#mayHaveReads?.ready();
   }
 
   get #assembled(): Assembled {
@@ -148,7 +157,10 @@ export class SpriteStorage {
   #reads(): StoreReads {
     if (this.#assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
     const { organization, spriteId } = this.#assignment;
-    this.#mayHaveReads ??= new StoreReads({ store: this.#store, organization, spriteId, log: this.#parts.log, cache: CACHE });
+    if (this.#mayHaveReads === undefined) {
+      this.#mayHaveReads = new StoreReads({ store: this.#store, organization, spriteId, log: this.#parts.log, cache: CACHE });
+      if (!this.#isStarting) this.#mayHaveReads.ready();
+    }
     return this.#mayHaveReads;
   }
 }
