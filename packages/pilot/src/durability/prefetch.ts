@@ -1,7 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { BlockReader, StartReads } from "@hob/storage";
 
 /** Blocks fetched together: those that lie side by side come by one request, and the first are there early. */
 const WINDOW = 16;
+/** After the sprite runs: its first request gets the processor. */
+const FIRST_PAUSE_MS = 500;
 /** Blocks that are fetched of a volume whose last start is not known. */
 const UNKNOWN_START_BLOCKS = 24;
 
@@ -29,11 +32,20 @@ export async function prefetchStart(reader: BlockReader, { lastStart, ready, sig
   reader.map.lookupMany(needed).catch(() => {});
   await Promise.all(windows(needed).map((window) => reader.fetchAhead(window)));
   await ready;
-  for (const window of windows(blocks.slice(untilReady))) {
-    if (signal.aborted) break;
-    await reader.fetchAhead(window);
-  }
+  await fetchGently(reader, blocks.slice(untilReady), signal);
   return blocks.length;
+}
+
+/** Half of the time at most: whoever has waited for the sprite uses it now. */
+async function fetchGently(reader: BlockReader, blocks: readonly number[], signal: AbortSignal): Promise<void> {
+  let pauseMs = FIRST_PAUSE_MS;
+  for (const window of windows(blocks)) {
+    await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => {});
+    if (signal.aborted) return;
+    const begin = performance.now();
+    await reader.fetchAhead(window);
+    pauseMs = performance.now() - begin;
+  }
 }
 
 const windows = (blocks: readonly number[]): number[][] =>
