@@ -98,6 +98,18 @@ test("fsck ends with 1 when something is damaged, and names checkpoint and block
   assert.deepEqual([...new Set(seen())], ["POST /v1/storage/fsck", "POST /v1/sprites/web/fsck"]);
 });
 
+test("fsck --repair repairs one sprite, which must be named", async () => {
+  answer(REPORT);
+  assert.match((await run(["fsck", "web", "--repair"])).stdout, /^Clean: /);
+  const request = daemon.requests.at(-1);
+  assert.deepEqual([request?.url.pathname, request?.url.search], ["/v1/sprites/web/fsck", "?repair=true"]);
+  const count = daemon.requests.length;
+  const refused = await run(["fsck", "--repair"]);
+  assert.equal(refused.status, 2);
+  assert.match(refused.stderr, /no sprite named to be repaired/);
+  assert.equal(daemon.requests.length, count);
+});
+
 test("gc says what it removed, or would", async () => {
   const counts = { sprites: 1, reachablePacks: 1, reachablePages: 1, deletedPacks: 2, deletedPages: 3, deletedDocuments: 0 };
   answer({ ...counts, deletedBytes: 4096, keptYoung: 1, damaged: [] });
