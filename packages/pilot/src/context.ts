@@ -1,4 +1,5 @@
-import { access, mkdir, readFile, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import type { StorageLag } from "@hob/protocol";
@@ -203,7 +204,7 @@ export class PilotContext {
     const { device, address, gateway } = this.config.network;
     // When the machine runs out of memory, the user's processes end, not the one that lets the user in.
     await writeFile("/proc/self/oom_score_adj", "-1000");
-    const restarted = await isPrepared();
+    const restarted = existsSync(PREPARED);
     const steps: Step[] = [];
     if (restarted) {
       // First: what the predecessor left may wait for a disk that the store has, and the way there is one that the host dials.
@@ -289,12 +290,6 @@ export class PilotContext {
 
 /** There once the VM is set up as far as it outlives a pilot. */
 const PREPARED = join(PATHS.runtime, "prepared");
-
-const isPrepared = (): Promise<boolean> =>
-  access(PREPARED).then(
-    () => true,
-    () => false,
-  );
 
 const outsideAndInside = (routes: Hono): Endpoint => ({ routes, inside: routes });
 
