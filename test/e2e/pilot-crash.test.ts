@@ -39,7 +39,7 @@ const ask = () =>
   suite.daemon.fetch("/v1/sprites/one/services", { signal: AbortSignal.timeout(10_000) }).then((response) => response.text());
 
 /** `hob exec` in the foreground, once its command runs; its end is awaited apart. */
-async function beginExec(): Promise<{ ended: Promise<Ended> }> {
+async function beginExec(): Promise<{ ended: Promise<Ended> } & Disposable> {
   const child = startHob(["exec", "one", "--", "sh", "-c", "echo begun; sleep 1000"], suite.daemon.env);
   const output: Record<"stdout" | "stderr", string> = { stdout: "", stderr: "" };
   for (const stream of ["stdout", "stderr"] as const) {
@@ -49,7 +49,7 @@ async function beginExec(): Promise<{ ended: Promise<Ended> }> {
   }
   const ended = once(child, "close").then(([code, signal]) => ({ code, signal, ...output }) as Ended);
   await until("the command runs", () => output.stdout === "begun\n");
-  return { ended };
+  return { ended, [Symbol.dispose]: () => void child.kill("SIGKILL") };
 }
 
 describe("a pilot that ends in the middle of its work", () => {
@@ -63,7 +63,7 @@ describe("a pilot that ends in the middle of its work", () => {
     await inside("echo second > kept");
     vm = await VmDebugger.open(daemon);
     const boot = await bootId();
-    const foreground = await beginExec();
+    using foreground = await beginExec();
     const detached = (await daemon.hob("exec", "--detach", "one", "--", "sh", "-c", "echo begun; sleep 1000")).stdout.trim();
     // Sessions that are younger, by the clock of the VM, need not be in the journal yet.
     await inside("sleep 3");
