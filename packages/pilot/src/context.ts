@@ -155,7 +155,8 @@ export class PilotContext {
   #createTrees(): CheckpointTrees {
     const { checkpoints, volume, log } = this;
     const onError = (what: string, err: unknown) => log.error({ err }, what);
-    return new CheckpointTrees({ checkpoints, volume, mounts: this.#checkpointMounts, onError });
+    const stored = () => this.storage.stored;
+    return new CheckpointTrees({ checkpoints, volume, mounts: this.#checkpointMounts, stored, onError });
   }
 
   #createPolicies(): Policies {

@@ -30,19 +30,19 @@ class Volume implements Upload {
     return true;
   }
 
-  async writtenSectors(): Promise<number> {
-    return this.written;
+  async writtenMark(): Promise<string> {
+    return String(this.written);
   }
 
   async live() {
-    return { ...(await this.#uploaded("live")), history: [], written: this.written };
+    return { ...(await this.#uploaded("live")), history: [], written: String(this.written) };
   }
 
   /** what was written when the newest checkpoint was taken; undefined: something was since */
   writtenAtNewest: number | undefined;
 
   async asLive() {
-    return this.writtenAtNewest === this.written ? { history: ["v1"], written: this.written } : undefined;
+    return this.writtenAtNewest === this.written ? { history: ["v1"], written: String(this.written) } : undefined;
   }
 
   checkpoint({ id }: CheckpointRecord) {

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { spritePolicies } from "./api/policies.ts";
-import { storageAssignment } from "./relay.ts";
+import { storageAssignment, storedHistory } from "./relay.ts";
 
 /**
  * The private protocol between hobd and one pilot: JSON over HTTP on the pilot's port inside the microVM,
@@ -19,7 +19,7 @@ import { storageAssignment } from "./relay.ts";
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
  * | POST /hob/settle | after prepare-sleep said `unsettled`: an automatic checkpoint, and into the store what it lacks, for a bounded time |
  * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
- * | POST /hob/freeze | stop the user's processes until the next `resumed`, for a memory save; 204 |
+ * | POST /hob/freeze | stop the user's processes until the next `resumed`, for a memory save; FreezeResponse |
  * | POST /hob/thaw | let them go on: the save has failed; 204 |
  * | POST /hob/logs | what services wrote since a cursor; waits for more when there is nothing |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
@@ -82,6 +82,8 @@ export const resumedRequest = z.object({
   identity,
   /** absent: there is no object store */
   storage: storageAssignment.optional(),
+  /** instead of `storage`: this VM only shows what the store has of a sprite */
+  history: storedHistory.optional(),
   /** names this start of the VM: relay connections of another start are dead */
   start: z.string().max(64).optional(),
   /** addresses of the host's own: no sprite may connect to them. Left out: those of the last time */
@@ -144,6 +146,12 @@ export type StorageLag = z.infer<typeof storageLag>;
 /** `ready: false`: the sprite may not sleep, the rest says why, and nothing was done. `lag: null`: the store has everything, or there is none. */
 export const settleResponse = pilotActivity.extend({ ready: z.boolean(), lag: storageLag.nullable() });
 export type SettleResponse = z.infer<typeof settleResponse>;
+/** An older pilot answers 204 with nothing: then it is not known. */
+export const freezeResponse = z.object({
+  /** `writeId` of the head in the store that has everything that the sprite has; null when something is here only */
+  storedAs: z.string().max(64).nullable(),
+});
+export type FreezeResponse = z.infer<typeof freezeResponse>;
 
 /** What `fsck` has found damaged in one sprite. */
 export const repairRequest = z.object({

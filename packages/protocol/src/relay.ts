@@ -55,3 +55,10 @@ export const storageAssignment = z.object({
   base: z.object({ root: sha256.nullable(), volumeBytes: z.number().int().positive() }).optional(),
 });
 export type StorageAssignment = z.infer<typeof storageAssignment>;
+
+/**
+ * Makes a VM a reader: it is no sprite's own, owns nothing in the store and writes nothing there. It shows what the store has of a
+ * sprite that sleeps: its checkpoints, and the state that `root` names.
+ */
+export const storedHistory = z.object({ organization: z.string(), spriteId: z.string(), root: sha256 });
+export type StoredHistory = z.infer<typeof storedHistory>;

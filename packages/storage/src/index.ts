@@ -26,6 +26,7 @@ export { probeConditionalWrites, requireConditionalWrites } from "./store/condit
 export { listAll } from "./store/list-all.ts";
 export * from "./store/object-store.ts";
 export { PrefixStore } from "./store/prefix-store.ts";
+export { ReadOnlyStore } from "./store/read-only-store.ts";
 export { RetryingStore } from "./store/retrying-store.ts";
 export { SpriteStore, type SpriteStoreOptions } from "./store/sprite-store.ts";
 export { RecentChunks } from "./upload/recent-chunks.ts";

@@ -100,7 +100,7 @@ async function adoptCheckpoints(
   }));
 }
 
-function recordOf(document: CheckpointDocument, thin: number): CheckpointRecord {
+export function recordOf(document: CheckpointDocument, thin: number): CheckpointRecord {
   const { id, comment, createdAt, automatic, reason, parent, root, attributes } = document;
   return {
     ...{ id, thin, comment, automatic, createTime: createdAt, reason: reason ?? null, origin: originOf(root) },

@@ -21,7 +21,7 @@ interface Waiter {
 
 export interface DurabilityParts {
   store: ObjectStore;
-  upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "asLive" | "isFor" | "writtenSectors">;
+  upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "asLive" | "isFor" | "writtenMark">;
   log: Pick<Logger, "info" | "warn" | "error">;
   now?: () => number;
   intervalMs?: number;
@@ -48,7 +48,7 @@ export class Durability implements AsyncDisposable {
   #waiting: Waiter[] = [];
   #isUploading = false;
   #durableAt: number | undefined;
-  #writtenWhenDurable: number | undefined;
+  #writtenWhenDurable: string | undefined;
   #dirtySince: number | undefined;
   #lastError: HobError | undefined;
   #lost: HobError | undefined;
@@ -128,6 +128,17 @@ export class Durability implements AsyncDisposable {
     return this.#assignment === undefined || this.#head === undefined
       ? undefined
       : new Set(this.#head.head.checkpoints.map(({ id }) => id));
+  }
+
+  /** The `writeId` of the head in the store that has all that is here; undefined when there may be more here, or other things. */
+  async storedAs(): Promise<string | undefined> {
+    const { upload } = this.#parts;
+    const head = this.#head?.head;
+    if (head === undefined || this.#isUploading || this.#lost !== undefined) return undefined;
+    const stored = new Set(head.checkpoints.map(({ id }) => id));
+    if (upload.checkpoints.length !== stored.size || !upload.checkpoints.every(({ id }) => stored.has(id))) return undefined;
+    const written = await upload.writtenMark().catch(() => undefined);
+    return written !== undefined && written === this.#writtenWhenDurable ? head.writeId : undefined;
   }
 
   async status(): Promise<Omit<StorageStatus, "fetched_bytes" | "fetched_requests">> {
@@ -286,7 +297,7 @@ export class Durability implements AsyncDisposable {
 
   /** Keeps the time since when the volume holds what the store has not. */
   async #noteWrites(): Promise<void> {
-    const written = await this.#parts.upload.writtenSectors().catch(() => undefined);
+    const written = await this.#parts.upload.writtenMark().catch(() => undefined);
     if (written === undefined || written === this.#writtenWhenDurable) return;
     this.#dirtySince ??= this.#now();
   }

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { HobError, type RepairRequest, type StorageAssignment } from "@hob/protocol";
+import { HobError, type RepairRequest, type StorageAssignment, type StoredHistory } from "@hob/protocol";
 import { type ObjectStore, Uploader } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
@@ -17,6 +17,7 @@ import { originOf, rootOf } from "./origin-name.ts";
 import { storageRoutes } from "./routes.ts";
 import { StoreReads } from "./store-reads.ts";
 import { repairStore } from "./store-repair.ts";
+import { StoredStates } from "./stored-states.ts";
 import { VolumeUpload } from "./volume-upload.ts";
 
 /** An eighth of what there is for local state. Journals and logs need the rest, and find a quarter of it free at any rate. */
@@ -50,6 +51,7 @@ export class SpriteStorage {
   #mayHaveReads: StoreReads | undefined;
   /** until the volume that is the sprite's is in use */
   #isStarting = true;
+  #stored: StoredStates | undefined;
   #mayBeAssembled: Assembled | undefined;
   #attaching: Promise<void> = Promise.resolve();
 
@@ -74,6 +76,11 @@ export class SpriteStorage {
     return this.#assembled.durability;
   }
 
+  /** In a reader: what there is to show. Undefined in the VM of a sprite. */
+  get stored(): StoredStates | undefined {
+    return this.#stored;
+  }
+
   get endpoints(): Endpoint[] {
     return [this.#connections, { routes: storageRoutes(this.durability, () => this.#fetched()) }];
   }
@@ -84,9 +91,10 @@ export class SpriteStorage {
     this.#started();
   }
 
-  /** After each start of the VM: what the host says of the sprite's place in the store. */
-  resumed(assignment: StorageAssignment | undefined, start: string | undefined): void {
+  /** After each start of the VM: what the host says of the sprite's place in the store, or of the sprite that a reader shows. */
+  resumed(assignment: StorageAssignment | undefined, start: string | undefined, history?: StoredHistory): void {
     if (start !== undefined) this.#connections.keepOnly(start);
+    if (history !== undefined) this.#stored ??= new StoredStates({ store: this.#store, volume: this.#assembled.volume, history });
     this.#assignment = assignment;
     this.durability.assign(assignment);
     // Before the host asks for it: what the start needs comes while the sprite gets its name and its policies.
@@ -155,8 +163,9 @@ export class SpriteStorage {
 
   /** The organization and the sprite stay what they are, whatever else an assignment brings. */
   #reads(): StoreReads {
-    if (this.#assignment === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
-    const { organization, spriteId } = this.#assignment;
+    const place = this.#stored?.history ?? this.#assignment;
+    if (place === undefined) throw new HobError("volume_unusable", "open a volume over the object store: there is none");
+    const { organization, spriteId } = place;
     if (this.#mayHaveReads === undefined) {
       this.#mayHaveReads = new StoreReads({ store: this.#store, organization, spriteId, log: this.#parts.log, cache: CACHE });
       if (!this.#isStarting) this.#mayHaveReads.ready();

@@ -16,8 +16,8 @@ export interface Uploaded extends AsyncDisposable {
 export interface LiveState {
   /** checkpoints that the state derives from, nearest first */
   readonly history: readonly string[];
-  /** `writtenSectors` when the state had just been taken; undefined: not known */
-  readonly written: number | undefined;
+  /** `writtenMark` when the state had just been taken; undefined: not known */
+  readonly written: string | undefined;
 }
 
 export interface UploadedLive extends Uploaded, LiveState {}
@@ -38,8 +38,10 @@ export class VolumeUpload {
     return this.#volume.ledger.state.checkpoints;
   }
 
-  writtenSectors(): Promise<number> {
-    return this.#volume.writtenSectors();
+  /** A text that changes with every write to the live volume, and when another volume takes its place. */
+  async writtenMark(): Promise<string> {
+    const { thin } = this.#volume.ledger.state.live;
+    return `${thin}:${await this.#volume.writtenSectors()}`;
   }
 
   /** Whether the volume that is there is the sprite's, and not one that has still to be put over what the store has. */
@@ -55,7 +57,7 @@ export class VolumeUpload {
     try {
       const { history, origin } = ledger.state.live;
       await this.#volume.snapshotLive(thin);
-      const written = this.#volume.writtenAt(thin);
+      const written = this.#markAt(thin);
       const result = await this.#upload(thin, origin, options);
       return { ...this.#uploaded(thin, origin, result), history, written };
     } catch (error) {
@@ -67,9 +69,15 @@ export class VolumeUpload {
   /** What is to be said of the live volume, if it still is what this checkpoint has, as far as it is on the disk. */
   async asLive({ thin }: CheckpointRecord): Promise<LiveState | undefined> {
     const { history } = this.#volume.ledger.state.live;
-    const written = this.#volume.writtenAt(thin);
-    const now = written === undefined ? undefined : await this.#volume.writtenSectors().catch(() => undefined);
+    const written = this.#markAt(thin);
+    const now = written === undefined ? undefined : await this.writtenMark().catch(() => undefined);
     return now === undefined || now !== written ? undefined : { history, written };
+  }
+
+  /** Of the live volume when this snapshot of it was taken; undefined: it is not the last one. */
+  #markAt(thin: number): string | undefined {
+    const written = this.#volume.writtenAt(thin);
+    return written === undefined ? undefined : `${this.#volume.ledger.state.live.thin}:${written}`;
   }
 
   /** A checkpoint, by a snapshot of its own: it may be deleted at any time. */

@@ -3,6 +3,7 @@ import { CURRENT, HobError } from "@hob/protocol";
 import type { CheckpointMounts } from "../checkpoints/checkpoint-mounts.ts";
 import type { Checkpoints } from "../checkpoints/checkpoints.ts";
 import { PATHS } from "../config.ts";
+import type { StoredStates } from "../durability/stored-states.ts";
 import type { CheckpointRecord } from "../volume/ledger.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
 
@@ -25,6 +26,8 @@ export interface TreeParts {
   checkpoints: Pick<Checkpoints, "exclusively">;
   mounts: Pick<CheckpointMounts, "lend" | "giveBack" | "hideIdle" | "hide">;
   volume: Pick<ThinVolume, "ledger" | "snapshotLive" | "reap"> & { pool: { requireRoomForSnapshot(): Promise<void> } };
+  /** in a reader: the states that it shows, in place of those of its volume */
+  stored?: () => Pick<StoredStates, "find"> | undefined;
   onError: (what: string, error: unknown) => void;
   idleMs?: number;
 }
@@ -40,13 +43,16 @@ export class CheckpointTrees {
 
   /** @throws HobError `not_found` | `conflict` | `no_space` */
   open(id: string): Promise<OpenTree> {
-    return id.toLowerCase() === CURRENT.toLowerCase() ? this.#openLive() : this.#openCheckpoint(id);
+    const stored = this.#parts.stored?.();
+    const isLive = id.toLowerCase() === CURRENT.toLowerCase();
+    if (stored !== undefined) return this.#openCheckpoint(isLive ? CURRENT : id, (wanted) => stored.find(wanted));
+    return isLive ? this.#openLive() : this.#openCheckpoint(id, async (wanted) => this.#parts.volume.ledger.find(wanted));
   }
 
-  async #openCheckpoint(id: string): Promise<OpenTree> {
-    const { checkpoints, mounts, volume, onError, idleMs = IDLE_MS } = this.#parts;
+  async #openCheckpoint(id: string, find: (id: string) => Promise<CheckpointRecord | undefined>): Promise<OpenTree> {
+    const { checkpoints, mounts, onError, idleMs = IDLE_MS } = this.#parts;
     await checkpoints.exclusively(async () => {
-      const record = volume.ledger.find(id);
+      const record = await find(id);
       if (record === undefined) {
         throw new HobError("not_found", `checkpoint not found: ${id.slice(0, 80)}`, { hint: "list the checkpoints" });
       }

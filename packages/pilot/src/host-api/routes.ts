@@ -1,4 +1,5 @@
 import {
+  type FreezeResponse,
   HOB_VERSION,
   HobError,
   PILOT_PROTOCOL_VERSION,
@@ -66,9 +67,9 @@ export function hostApi(parts: HostApiParts): Hono {
   app.post(PILOT_ROUTES.resumed, async (c) => {
     const parsed = resumedRequest.safeParse(await c.req.json().catch(() => undefined));
     if (!parsed.success) throw new HobError("invalid_request", `resumed: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
-    const { hostAddresses, storage, start, identity } = parsed.data;
+    const { hostAddresses, storage, start, history, identity } = parsed.data;
     parts.activity.touch();
-    parts.storage.resumed(storage, start);
+    parts.storage.resumed(storage, start, history);
     const isNew = sprite.identity?.id !== identity.id;
     await Promise.all([
       isNew ? parts.checkpoints.noteNew() : undefined,
@@ -87,7 +88,7 @@ export function hostApi(parts: HostApiParts): Hono {
   });
   app.post(PILOT_ROUTES.freeze, async (c) => {
     await container.freeze();
-    return c.body(null, 204);
+    return c.json<FreezeResponse>({ storedAs: (await storedAs(parts)) ?? null });
   });
   app.post(PILOT_ROUTES.thaw, async (c) => {
     await container.thaw();
@@ -114,4 +115,11 @@ export function hostApi(parts: HostApiParts): Hono {
   });
   app.route("/", logRoutes(parts.logs));
   return app;
+}
+
+/** Of processes that stand still. Asked twice: what they had written, but not yet to the disk, may be what the store has not. */
+async function storedAs({ storage, sync }: Pick<HostApiParts, "storage" | "sync">): Promise<string | undefined> {
+  if ((await storage.durability.storedAs()) === undefined) return undefined;
+  await sync();
+  return storage.durability.storedAs();
 }
