@@ -1,13 +1,24 @@
 import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
+import type { Sprite } from "@hob/protocol";
 import { completed } from "./support/checkpoints.ts";
 import { covers } from "./support/covers.ts";
 import { outputOf } from "./support/exec.ts";
 import { useDaemon } from "./support/suite.ts";
+import { until } from "./support/wait.ts";
 
 const LIMIT = { timeout: 300_000 };
 
-const suite = useDaemon({ sprites: ["web"] });
+/** For as long a reader is kept too, and it must live from one request of a test to the next. The sprite sleeps when a test says so. */
+const IDLE_SECONDS = 8;
+
+const suite = useDaemon({
+  flags: ["--idle-timeout", `${IDLE_SECONDS}s`],
+  sprites: ["web"],
+  prepare: (daemon) => daemon.hob("update", "web", "--idle-timeout", "0"),
+});
 const web = () => suite.sprite("web");
 const fetchOf = (path: string, init?: RequestInit) => suite.daemon.fetch(`/v1/sprites/web/${path}`, init);
 const post = (path: string, body: unknown) => suite.daemon.fetch(path, { method: "POST", body: JSON.stringify(body) });
@@ -85,6 +96,75 @@ test("a checkpoint is read without being restored, and not left", LIMIT, async (
   await completed(web().createCheckpoint());
   for (const name of ["escape", "up", "none"]) await textOf(fetchOf(`checkpoints/v2/content?path=/home/sprite/app/${name}`), 404);
   await textOf(fetchOf("checkpoints/v9/content?path=/etc/hosts"), 404);
+});
+
+const spriteNow = async () => JSON.parse(await textOf(suite.daemon.fetch("/v1/sprites/web"))) as Sprite;
+const hob = async (...args: string[]) => {
+  const { code, stdout, stderr } = await suite.daemon.hob(...args);
+  assert.equal(code, 0, stderr);
+  return stdout;
+};
+const readerFolders = () => suite.daemon.spriteFolders().filter((name) => name.startsWith("reader-"));
+/** No VM, process or folder of a reader. @param vms of sprites that run */
+const noReader = (vms: number) =>
+  until("nothing of the reader is left", () => suite.daemon.vmProcesses("qemu").length === vms && readerFolders().length === 0, 60_000);
+
+/** @returns what tells the save that is there now from any other */
+async function sleepNow(): Promise<{ ino: number; mtimeMs: number }> {
+  assert.equal(await hob("sleep", "web"), "web is warm\n");
+  return saveNow();
+}
+
+async function saveNow(): Promise<{ ino: number; mtimeMs: number }> {
+  const { ino, mtimeMs } = statSync(join(suite.daemon.home, "sprites", (await spriteNow()).id, "devices.state"));
+  return { ino, mtimeMs };
+}
+
+test("the history of a sprite that sleeps is read, and it sleeps on", LIMIT, async (context) => {
+  const awake = await diff("from=v1&text=true");
+  await hob("sync", "web");
+  const save = await sleepNow();
+  const timed = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    const begin = performance.now();
+    const result = await work();
+    context.diagnostic(`${what}: ${Math.round(performance.now() - begin)} ms`);
+    return result;
+  };
+  const path = "/home/sprite/app";
+  const listed = await timed("first answer", () => textOf(fetchOf(`checkpoints/v1/files?path=${path}`)));
+  assert.equal((JSON.parse(listed) as { count: number }).count, 5);
+  assert.deepEqual([suite.daemon.vmProcesses("qemu").length, readerFolders().length], [1, 1]);
+  assert.equal(await timed("second answer", () => textOf(fetchOf(`checkpoints/v1/content?path=${path}/config`))), "one\n");
+  assert.equal(await timed("another checkpoint", () => hob("checkpoint", "cat", `web@v2:${path}/config`)), "two\n");
+  assert.match(await hob("checkpoint", "ls", `web@v1:${path}`), /same/);
+  assert.equal(await hob("checkpoint", "cat", `web@current:${path}/new`), "new\n");
+  const asleep = await timed("diff with the newest state", () => diff("from=v1&text=true"));
+  assert.deepEqual([...asleep], [...awake]);
+  assert.match(await hob("checkpoint", "diff", "web", "v1", "v2"), /config/);
+  await textOf(fetchOf(`checkpoints/v1/content?path=${path}/none`), 404);
+  assert.deepEqual([(await spriteNow()).status, await saveNow(), readerFolders().length], ["warm", save, 1]);
+  await noReader(0);
+  assert.equal((await spriteNow()).status, "warm");
+});
+
+test("a reader goes when its sprite wakes, and a later daemon removes one that was left", LIMIT, async () => {
+  const read = () => textOf(fetchOf("checkpoints/v1/content?path=/home/sprite/app/config"));
+  assert.equal(await read(), "one\n");
+  await outputOf(web(), "echo late > ~/app/late");
+  await noReader(1);
+  await sleepNow();
+  // Not in the store, perhaps: then the sprite was woken. It must be in the answer.
+  assert.equal(await textOf(fetchOf("checkpoints/Current/content?path=/home/sprite/app/late")), "late\n");
+  assert.ok((await diff("from=v1")).has("/home/sprite/app/late"));
+  await hob("sync", "web");
+  const save = await sleepNow();
+  assert.equal(await read(), "one\n");
+  assert.equal(readerFolders().length, 1);
+  await suite.daemon.kill9();
+  await suite.daemon.restart();
+  assert.deepEqual([suite.daemon.vmProcesses(), readerFolders()], [[], []]);
+  assert.equal(await textOf(fetchOf("checkpoints/Current/content?path=/home/sprite/app/late")), "late\n");
+  assert.deepEqual([(await spriteNow()).status, await saveNow(), readerFolders().length], ["warm", save, 1]);
 });
 
 test("one path is put back", LIMIT, async () => {

@@ -27,6 +27,7 @@ import { LogShipping } from "../log-shipping/log-shipping.ts";
 import { openSink } from "../log-shipping/sink-address.ts";
 import { SpriteCatalogue } from "../object-store/catalogue.ts";
 import { SpriteStorage } from "../object-store/sprite-storage.ts";
+import { HistoryReaders } from "../readers/history-readers.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
@@ -43,6 +44,8 @@ import { TlsListener } from "./tls-listener.ts";
 /** Milliseconds that creates under way and the runtime have when the daemon stops. */
 const CREATES_STOP_MS = 10_000;
 const RUNTIME_STOP_MS = 30_000;
+/** One that is just being started ends when it has. */
+const READERS_STOP_MS = 20_000;
 /** A batch that is on its way to the sink may arrive. */
 const SHIPPING_STOP_MS = 5_000;
 
@@ -107,7 +110,10 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const catalogue = new SpriteCatalogue(storage, log);
   const context = spriteContext({ registry, runtime, catalogue, urlOf, log, now, limit, createRate: config.createRate });
   const sleeper = createSleeper(context, config, home);
-  await startParts({ context, storage, sleeper, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
+  const readers = new HistoryReaders(context, storage, config);
+  // A reader that nobody uses goes before a sprite has to sleep.
+  context.gate.makeRoom = async () => (await readers.makeRoom()) || sleeper.makeRoom();
+  await startParts({ context, storage, sleeper, readers, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
   if (config.logSink !== undefined) {
     const shipping = new LogShipping(context, openSink(config.logSink, log), home.logCursors);
     undo.defer(() => bounded("end the shipping of logs", shipping.stop(), SHIPPING_STOP_MS, log));
@@ -180,7 +186,6 @@ function createSleeper(context: SpriteContext, config: DaemonConfig, home: HomeL
   const sleeper = new Sleeper(context, { idleTimeoutSeconds, coldAfterSeconds, diskIsShort: () => diskIsShort(home.directory) });
   context.runtime.onStatusChange((id, status) => sleeper.noteStatus(id, status));
   context.events.subscribe(({ type, id }) => type === "deleted" && sleeper.forget(id));
-  context.gate.makeRoom = () => sleeper.makeRoom();
   return sleeper;
 }
 
@@ -196,6 +201,7 @@ interface Parts {
   context: SpriteContext;
   storage: SpriteStorage;
   sleeper: Sleeper;
+  readers: HistoryReaders;
   server: HttpServer;
   registry: Registry;
   undo: AsyncDisposableStack;
@@ -203,19 +209,20 @@ interface Parts {
 }
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
-async function startParts({ context, storage, sleeper, server, registry, undo, signIn }: Parts): Promise<void> {
+async function startParts({ context, storage, sleeper, readers, server, registry, undo, signIn }: Parts): Promise<void> {
   const { runtime, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
   undo.defer(() => bounded("stop the VMs", runtime.stopAll(), RUNTIME_STOP_MS, log));
   await recoverSprites(context, destroyer);
+  undo.defer(() => bounded("end the readers", readers[Symbol.asyncDispose](), READERS_STOP_MS, log));
   undo.defer(() => bounded("end creates", creator.idle(), CREATES_STOP_MS, log));
   undo.use(startHousekeeping(context, destroyer));
   await undo.use(sleeper).start();
   const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
   const locate = createPilotLocator(context);
   const upstream = undo.use(new Upstream(locate, context.uses));
-  const frontDoor = new FrontDoor({ sprites, authenticator, upstream, log });
+  const frontDoor = new FrontDoor({ sprites, authenticator, upstream, readers, log });
   const exchange = undo.use(new ApplicationExchange(locate, context.uses));
   const access = new UrlAccess({ sprites, authenticator, signIn });
   const ingress = new Ingress({ access, exchange, ownRoutes: new OwnRoutes(sprites, signIn), log });

@@ -5,14 +5,15 @@ import { HobError, SPRITE_VERSION, toHobError } from "@hob/protocol";
 import type { Logger } from "pino";
 import { logError, sendError } from "../api/error-answer.ts";
 import { requireSprite } from "../api/sprite-context.ts";
+import type { HistoryReaders } from "../readers/history-readers.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { hasPrefixedFrames, relayExecFrames } from "./exec-frames.ts";
-import { responseHeaders } from "./headers.ts";
+import { hasBody, responseHeaders } from "./headers.ts";
 import { isCut, joinUpgraded, passOn, whileClientWaits } from "./pass-on.ts";
 import type { Target } from "./target.ts";
 import { UpgradedConnections } from "./upgraded-connections.ts";
-import type { Answer, Upstream } from "./upstream.ts";
+import type { Answer, Upstream, UpstreamRequest } from "./upstream.ts";
 
 export const SPRITE_VERSION_HEADER = "Sprite-Version";
 
@@ -22,6 +23,8 @@ export interface FrontDoorParts {
   sprites: SpriteRegistry;
   authenticator: Authenticator;
   upstream: Upstream;
+  /** answer for sprites that sleep */
+  readers: Pick<HistoryReaders, "lend">;
   log: Logger;
 }
 
@@ -87,7 +90,8 @@ export class FrontDoor {
     const answer = await whileClientWaits(response, async (signal) => {
       await authenticator.authenticate(request.headers.authorization);
       const record = await requireSprite(sprites, target.name);
-      return await upstream.send({ client: request, record, path: pathAtPilot(record, target), upgrade, signal });
+      const asked = { client: request, record, path: pathAtPilot(record, target), upgrade, signal };
+      return (await this.#askReader(asked, target)) ?? (await upstream.send(asked));
     });
     if (answer.response.statusCode === 401) {
       // The client was authorized: this is about the pilot's own token, which no client can mend.
@@ -95,6 +99,26 @@ export class FrontDoor {
       throw new HobError("pilot_unreachable", `reach the pilot of sprite ${target.name}: it does not accept the host's token`);
     }
     return answer;
+  }
+
+  /** The answer of a reader to a request for history; undefined when there is none, or none that is of use: then the sprite is asked. */
+  async #askReader(asked: UpstreamRequest, { rest }: SpriteTarget): Promise<Answer | undefined> {
+    const { readers, upstream, log } = this.#parts;
+    const reader = asked.upgrade || hasBody(asked.client) ? undefined : await readers.lend(asked.record, asked.client.method, rest);
+    if (reader === undefined) return undefined;
+    try {
+      const answer = await upstream.send({ ...asked, reader });
+      const { statusCode = 500 } = answer.response;
+      if (statusCode < 500 && statusCode !== 401) return answer;
+      reader.discard();
+      answer.response.destroy();
+      log.warn({ sprite: asked.record.id, statusCode }, "a reader does not answer as it should; the sprite is woken");
+    } catch (err) {
+      if (asked.signal.aborted) throw err;
+      reader.discard();
+      log.warn({ sprite: asked.record.id, err }, "a reader does not answer; the sprite is woken");
+    }
+    return undefined;
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, thrown: unknown): void {

@@ -3,6 +3,7 @@ import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage
 import type { Socket } from "node:net";
 import { HobError, REQUEST_ID_HEADER } from "@hob/protocol";
 import { describeUse, type SpriteUses, type Use } from "../activity/use.ts";
+import type { ReaderLease } from "../readers/reader-pool.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 import { hasBody, requestHeaders } from "./headers.ts";
@@ -35,6 +36,8 @@ export interface UpstreamRequest {
   upgrade: boolean;
   /** aborted when the client has gone */
   signal: AbortSignal;
+  /** who is asked in place of the sprite, which then does not count as used */
+  reader?: ReaderLease;
 }
 
 /**
@@ -61,7 +64,8 @@ export class Upstream implements Disposable {
    * @throws HobError `pilot_unreachable` | what the locator throws
    */
   async send(request: UpstreamRequest): Promise<Answer> {
-    const { client, record, path, upgrade } = request;
+    const { client, record, path, upgrade, reader } = request;
+    if (reader !== undefined) return whileHeld(reader, () => this.#sendUntilAnswered(request));
     return whileInUse(this.#uses, record.id, describeUse(client.method, path, upgrade), () => this.#sendUntilAnswered(request));
   }
 
@@ -79,7 +83,7 @@ export class Upstream implements Disposable {
 
   /** @param kept whether a connection that was kept may do: one that a pilot has left may be one of several */
   async #attempt(request: UpstreamRequest, id: string, kept: boolean): Promise<Answer> {
-    const endpoint = await this.#locate(request.record);
+    const endpoint = request.reader?.endpoint ?? (await this.#locate(request.record));
     if (request.signal.aborted) throw new LostAttempt(false, new Error("the client has gone"));
     return this.#exchange(request, endpoint, id, kept);
   }
@@ -138,8 +142,12 @@ export class Upstream implements Disposable {
 }
 
 /** Has a sprite count as used from now until the answer, or the connection that it opened, has ended. */
-export async function whileInUse(uses: SpriteUses, id: string, use: Use, send: () => Promise<Answer>): Promise<Answer> {
-  const held = uses.begin(id, use);
+export function whileInUse(uses: SpriteUses, id: string, use: Use, send: () => Promise<Answer>): Promise<Answer> {
+  return whileHeld(uses.begin(id, use), send);
+}
+
+/** Gives back what is held when the answer, or the connection that it opened, has ended. */
+async function whileHeld(held: Disposable, send: () => Promise<Answer>): Promise<Answer> {
   const end = () => held[Symbol.dispose]();
   try {
     const answer = await send();

@@ -1,5 +1,5 @@
 import { HobError, type StorageAssignment } from "@hob/protocol";
-import { acquire, type ObjectStore, OrgKeys, readHead, SpriteStore } from "@hob/storage";
+import { acquire, type HeadDocument, type ObjectStore, OrgKeys, ReadOnlyStore, readHead, SpriteStore } from "@hob/storage";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
@@ -56,11 +56,15 @@ export class SpriteStorage {
     return this.#parts.owner;
   }
 
+  /** What the store says of the sprite now; undefined when it has none of it. */
+  async head(spriteId: string): Promise<HeadDocument | undefined> {
+    const { store, organization } = this.#parts;
+    return (await readHead(store, new OrgKeys(organization).sprite(spriteId).head))?.head;
+  }
+
   /** Whether the store has this checkpoint of the sprite. */
   async hasCheckpoint(spriteId: string, checkpoint: string): Promise<boolean> {
-    const { store, organization } = this.#parts;
-    const found = await readHead(store, new OrgKeys(organization).sprite(spriteId).head);
-    return found?.head.checkpoints.some(({ id }) => id === checkpoint) ?? false;
+    return (await this.head(spriteId))?.checkpoints.some(({ id }) => id === checkpoint) ?? false;
   }
 
   get organization(): string {
@@ -77,8 +81,8 @@ export class SpriteStorage {
     const records = new OwnershipFile(file);
     const record = hasVolume ? await records.read() : undefined;
     if (record !== undefined) {
-      const found = await readHead(store, new OrgKeys(organization).sprite(spriteId).head);
-      if (found === undefined || found.head.owner !== owner || found.head.epoch !== record.epoch) {
+      const present = await this.head(spriteId);
+      if (present === undefined || present.owner !== owner || present.epoch !== record.epoch) {
         throw new HobError("ownership_lost", `start sprite ${spriteId}: another host has taken it over since it ran here`);
       }
       return this.#claim(spriteId, records, record);
@@ -106,6 +110,16 @@ export class SpriteStorage {
     };
     const takeShare = (bytes: number, signal: AbortSignal) => this.#uploads.take(spriteId, bytes, signal);
     const server = createRelayServer({ store: confined, log: log.child({ sprite: spriteId }), onHead, takeShare });
+    return new RelayDialer(endpoint, start, server, log);
+  }
+
+  /** Lets a pilot that owns nothing read what is the sprite's, and the chunks that this is made of, until disposed. */
+  show(spriteId: string, start: string, endpoint: () => PilotEndpoint): Disposable {
+    const { store, log, organization, owner } = this.#parts;
+    const confined = new ReadOnlyStore(new SpriteStore(store, { org: organization, sprite: spriteId, owner, epoch: 0 }));
+    const takeShare = () => Promise.reject(new HobError("invalid_request", "relay: a reader writes nothing"));
+    const parts = { store: confined, log: log.child({ sprite: spriteId, reader: start }), onHead: () => {}, takeShare };
+    const server = createRelayServer(parts);
     return new RelayDialer(endpoint, start, server, log);
   }
 

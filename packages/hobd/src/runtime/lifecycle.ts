@@ -10,6 +10,7 @@ import { Leftovers } from "./leftovers.ts";
 import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
+import { noteRest } from "./rest.ts";
 import { SavedStates } from "./saved-state.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
 import { hasVolume, isOwnershipLost, removeLocalCopy, type StorageLink, type StorageLinks } from "./storage-link.ts";
@@ -201,7 +202,7 @@ export class VmLifecycle {
     const files = this.#parts.paths.sprite(entry.id);
     // Nothing of the user's runs between a wake and the `resumed` that brings the policies of that time. What cannot be
     // frozen is saved as it is: it does not answer now, and a restored pilot that does not answer either is ended.
-    await new PilotClient(vm.pilotPort, entry.pilotToken).freeze().catch(() => {});
+    const storedAs = await new PilotClient(vm.pilotPort, entry.pilotToken).freeze().catch(() => undefined);
     try {
       await vm.save(files.state);
       await this.saved.complete(files);
@@ -209,7 +210,7 @@ export class VmLifecycle {
       await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
       throw error;
     }
-    await this.#leftovers.clear(entry, vm);
+    await Promise.all([this.#leftovers.clear(entry, vm), noteRest(files, storedAs)]);
     this.#parts.entries.setStatus(entry, "warm");
   }
 

@@ -6,6 +6,7 @@ import { diskBytes, HobError } from "@hob/protocol";
 import type { Credentials, Disk, Vm, VmConfig, VmmDriver } from "../vmm/driver.ts";
 import type { SpriteFiles } from "./paths.ts";
 import { findFreePort } from "./ports.ts";
+import { forgetRest } from "./rest.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
 
 /** Starts that lose the race for their port are tried again. */
@@ -41,6 +42,7 @@ export async function restoreVm(factory: VmFactory, files: SpriteFiles, machine:
 type Start = (config: VmConfig) => Promise<Vm>;
 
 async function startVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec, start: Start): Promise<Vm> {
+  await forgetRest(files);
   for (let attempt = 1; ; attempt++) {
     await rm(files.run, { recursive: true, force: true });
     // VMMs of other users have to reach their folders in it.

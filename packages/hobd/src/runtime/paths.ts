@@ -45,6 +45,8 @@ export interface SpriteFiles {
   bootConfig: string;
   /** under which ownership the volume was written, see object-store/ownership-file.ts */
   ownership: string;
+  /** what the object store has of a sprite that sleeps, see rest.ts */
+  rest: string;
   console: string;
   /** folder of sockets while it runs */
   run: string;
@@ -59,6 +61,7 @@ const spriteFiles = (directory: string, run: string): SpriteFiles => ({
   images: join(directory, "images.json"),
   bootConfig: join(directory, "boot-config.img"),
   ownership: join(directory, "ownership.json"),
+  rest: join(directory, "rest.json"),
   console: join(directory, "console.log"),
   run,
 });

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { networkInterfaces } from "node:os";
 import {
+  freezeResponse,
   HobError,
   type Identity,
   PILOT_PROTOCOL_VERSION,
@@ -32,7 +33,7 @@ const ANSWER_BYTES_MAX = 1024 * 1024;
 const SPOKEN_PROTOCOLS: readonly number[] = [PILOT_PROTOCOL_VERSION, PILOT_PROTOCOL_VERSION - 1];
 
 /** What `resumed` says of the object store. */
-export type ResumedStorage = Pick<ResumedRequest, "storage" | "start">;
+export type ResumedStorage = Pick<ResumedRequest, "storage" | "start" | "history">;
 
 /** hobd's own calls to one pilot, over the port that leads into its VM. */
 export class PilotClient {
@@ -79,9 +80,14 @@ export class PilotClient {
     await this.#request("POST", PILOT_ROUTES.policies, policies, POLICIES_TIMEOUT_MS);
   }
 
-  /** The user's processes stop until `thaw` or the next `resumed`. */
-  async freeze(): Promise<void> {
-    await this.#request("POST", PILOT_ROUTES.freeze, {}, FREEZE_TIMEOUT_MS);
+  /**
+   * The user's processes stop until `thaw` or the next `resumed`.
+   * @returns `writeId` of the head in the store that has all of the sprite; undefined: there may be more in the VM
+   */
+  async freeze(): Promise<string | undefined> {
+    const response = await this.#request("POST", PILOT_ROUTES.freeze, {}, FREEZE_TIMEOUT_MS);
+    if (response.status === 204) return undefined;
+    return (await readAnswer(response, freezeResponse, "stop the user's processes")).storedAs ?? undefined;
   }
 
   async thaw(): Promise<void> {

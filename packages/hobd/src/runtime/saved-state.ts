@@ -47,7 +47,9 @@ export class SavedStates {
 
   async #present(): Promise<StateInfo> {
     const { images, driver } = this.#factory;
-    const hostBoot = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
-    return { images: images.hash, vmm: await driver.fingerprint(), hostBoot };
+    return { images: images.hash, vmm: await driver.fingerprint(), hostBoot: await bootOfHost() };
   }
 }
+
+/** Names this run of the host's kernel, random(4). */
+export const bootOfHost = async (): Promise<string> => (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();

@@ -1,4 +1,4 @@
-import type { Identity, PilotActivity, SpriteStatus, StorageLag } from "@hob/protocol";
+import type { Identity, PilotActivity, SpriteStatus, StorageLag, StoredHistory } from "@hob/protocol";
 
 /** Size of a sprite's microVM: virtual CPUs, memory in MiB, volume in GB; within MACHINE_LIMITS. */
 export interface MachineSpec {
@@ -32,6 +32,24 @@ export interface SleepTerms {
  */
 export type SleepOutcome = { kind: "asleep"; lag?: StorageLag | null } | { kind: "awake"; activity: PilotActivity | undefined };
 
+/** What this machine knows of a sprite without a VM. */
+export interface Rest {
+  /** whether its volume is here */
+  hasCopy: boolean;
+  /** `writeId` of the head in the object store that has all of that volume, and all checkpoints; undefined: there may be more here */
+  storedAs: string | undefined;
+}
+
+/** A VM that shows what the object store has of a sprite, beside the sprite's own, which stays as it is. */
+export interface Reader {
+  /** its pilot answers what `docs/api/history.md` reads; nothing else is to be asked of it */
+  readonly endpoint: PilotEndpoint;
+  /** resolves when the VM is gone, for whatever reason */
+  readonly exited: Promise<void>;
+  /** Ends it and removes all its files. Idempotent. */
+  close(): Promise<void>;
+}
+
 /**
  * The seam between what the daemon promises to clients and how microVMs are made and kept. The registry owns which
  * sprites exist; a runtime owns their VMs and files, and keeps nothing that a sprite's id and identity cannot find again.
@@ -59,6 +77,10 @@ export interface SpriteRuntime {
   sleep(identity: Identity, terms: SleepTerms): Promise<SleepOutcome>;
   /** What keeps a running sprite awake from inside; undefined when it does not run. Does not wake it. */
   activity(identity: Identity): Promise<PilotActivity | undefined>;
+  /** Of a sprite that does not run. */
+  rest(id: string): Promise<Rest>;
+  /** Forks a reader from the template of the sprite's size. On failure nothing is left. What a killed daemon left, `recover` removes. */
+  startReader(identity: Identity, machine: MachineSpec, history: StoredHistory): Promise<Reader>;
   /** Drops the memory of a sprite that sleeps: warm becomes cold. False when it is not warm. */
   chill(id: string): Promise<boolean>;
   /** Shuts the VM down in good order, bounded, and boots it from its disk. */

@@ -73,6 +73,11 @@ export class StorageLinks {
     return this.#link(files, spriteId, { hasVolume: false, initial: undefined });
   }
 
+  /** Lets a VM that is no sprite's own read what a sprite has in the store, until disposed. It claims nothing. */
+  show(spriteId: string, start: string, endpoint: () => PilotEndpoint): Disposable {
+    return this.#storage.show(spriteId, start, endpoint);
+  }
+
   async #link(files: SpriteFiles, spriteId: string, request: { hasVolume: boolean; initial: number | undefined }): Promise<StorageLink> {
     const { hasVolume, initial } = request;
     const claim = await this.#storage.claim({
@@ -93,9 +98,9 @@ export const hasVolume = ({ volume }: SpriteFiles): Promise<boolean> =>
 
 /** Removes what this machine has of a sprite: the store's copy is newer. */
 export async function removeLocalCopy(files: SpriteFiles): Promise<void> {
-  const { volume, ram, state, stateInfo, ownership } = files;
-  // The record last: without it the volume would be taken for the sprite's own.
-  for (const path of [volume, ram, state, stateInfo, ownership]) await rm(path, { force: true });
+  const { volume, ram, state, stateInfo, rest, ownership } = files;
+  // The record of ownership last: without it the volume would be taken for the sprite's own.
+  for (const path of [rest, volume, ram, state, stateInfo, ownership]) await rm(path, { force: true });
 }
 
 export const isOwnershipLost = (error: unknown): boolean => error instanceof HobError && error.code === "ownership_lost";

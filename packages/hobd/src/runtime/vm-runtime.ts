@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { HobError, type Identity, type PilotActivity, type SettleResponse, type SpriteStatus } from "@hob/protocol";
+import { HobError, type Identity, type PilotActivity, type SettleResponse, type SpriteStatus, type StoredHistory } from "@hob/protocol";
 import type { Logger } from "pino";
 import { bounded } from "./bounded.ts";
 import { SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
@@ -8,8 +8,10 @@ import { VmLifecycle } from "./lifecycle.ts";
 import type { VmFactory } from "./machine.ts";
 import type { RuntimePaths } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
-import type { MachineSpec, PilotEndpoint, SleepOutcome, SleepTerms, SpriteRuntime } from "./sprite-runtime.ts";
-import type { StorageLinks } from "./storage-link.ts";
+import { startReader } from "./reader-vm.ts";
+import { readRest } from "./rest.ts";
+import type { MachineSpec, PilotEndpoint, Reader, Rest, SleepOutcome, SleepTerms, SpriteRuntime } from "./sprite-runtime.ts";
+import { hasVolume, type StorageLinks } from "./storage-link.ts";
 import type { TemplateStore } from "./templates.ts";
 
 const STOP_TIMEOUT_MS = 20_000;
@@ -140,6 +142,15 @@ export class VmRuntime implements SpriteRuntime {
     const entry = this.#entries.get(identity.id);
     if (entry?.vm === undefined || entry.status !== "running") return undefined;
     return new PilotClient(entry.vm.pilotPort, entry.pilotToken).activity();
+  }
+
+  async rest(id: string): Promise<Rest> {
+    const files = this.#parts.paths.sprite(id);
+    return { hasCopy: await hasVolume(files), storedAs: await readRest(files) };
+  }
+
+  startReader(identity: Identity, machine: MachineSpec, history: StoredHistory): Promise<Reader> {
+    return startReader(this.#parts, identity, machine, history);
   }
 
   chill(id: string): Promise<boolean> {

@@ -153,6 +153,10 @@ const ROUTES: Record<string, Route> = {
     response.writeHead(200, { "Content-Type": "application/json", "X-Pilot": ["one", "two"] });
     response.end(JSON.stringify({ method: request.method, url: request.url, headers: request.headers }));
   },
+  /** history, as a reader is asked for it */
+  async files(_request, response) {
+    response.end("{}");
+  },
   async sink(request, response) {
     const hash = createHash("sha256");
     let bytes = 0;

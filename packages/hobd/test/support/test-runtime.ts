@@ -3,7 +3,15 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HobError, type Identity, type PilotActivity, type SpriteStatus, type StorageLag } from "@hob/protocol";
 import type { RuntimeContext } from "../../src/index.ts";
-import type { MachineSpec, PilotEndpoint, SleepOutcome, SleepTerms, SpriteRuntime } from "../../src/runtime/sprite-runtime.ts";
+import type {
+  MachineSpec,
+  PilotEndpoint,
+  Reader,
+  Rest,
+  SleepOutcome,
+  SleepTerms,
+  SpriteRuntime,
+} from "../../src/runtime/sprite-runtime.ts";
 
 export interface TestRuntimeOptions {
   /** where every sprite's pilot is said to listen */
@@ -29,11 +37,14 @@ export class TestRuntime implements SpriteRuntime {
   readonly lags = new Map<string, StorageLag>();
   /** who each sprite was when its VM was made, by name */
   readonly made = new Map<string, Identity>();
+  /** what is known of sprites that sleep, by id */
+  readonly rests = new Map<string, Rest>();
   readonly tokens = new Map<string, string>();
   known: readonly { identity: Identity; machine: MachineSpec }[] = [];
   creating = 0;
   creatingMax = 0;
   failPolicies = false;
+  failReader = false;
   readonly #context: RuntimeContext;
   readonly #options: TestRuntimeOptions;
   readonly #listeners: ((id: string, status: SpriteStatus) => void)[] = [];
@@ -90,6 +101,26 @@ export class TestRuntime implements SpriteRuntime {
   async activity(identity: Identity): Promise<PilotActivity | undefined> {
     if (this.status(identity.id) !== "running") return undefined;
     return this.inside.get(identity.name) ?? { holders: [], idleMs: Number.MAX_SAFE_INTEGER };
+  }
+
+  async rest(id: string): Promise<Rest> {
+    return this.rests.get(id) ?? { hasCopy: true, storedAs: undefined };
+  }
+
+  /** Its pilot is the one of all sprites, with a token of its own. */
+  async startReader(identity: Identity): Promise<Reader> {
+    this.#note(`reader ${identity.name}`);
+    if (this.failReader) throw new HobError("vm_failed", "as the test asked");
+    const endpoint = { host: "127.0.0.1", port: this.#options.pilotPort(), token: "reader" };
+    const { promise: exited, resolve } = Promise.withResolvers<void>();
+    return {
+      endpoint,
+      exited,
+      close: async () => {
+        this.#note(`close reader ${identity.name}`);
+        resolve();
+      },
+    };
   }
 
   async chill(id: string): Promise<boolean> {
