@@ -4,6 +4,9 @@ import type { z } from "zod";
 
 /** Milliseconds in which a JSON body must have arrived. */
 const BODY_TIMEOUT_MS = 30_000;
+/** Of a body that is too large, so much is read and dropped before the answer, for so long. */
+const DISCARDED_BYTES = 16 * LIMITS.jsonBodyBytes;
+const DISCARD_MS = 2_000;
 
 /**
  * Reads a request's body as JSON and checks it. An empty body counts as `{}`.
@@ -44,10 +47,37 @@ export function checkShape<T>(value: unknown, schema: z.ZodType<T>, operation: s
   throw new HobError(code, `${operation}: ${what}`);
 }
 
-/** Reads the whole body. The connection of a request that fails here is closed with its answer: the rest is never read. */
+/** Reads the whole body. The connection of a request that fails here is closed with its answer. */
 async function readBytes(request: IncomingMessage, operation: string): Promise<Buffer> {
   const limit = LIMITS.jsonBodyBytes;
-  if (Number(request.headers["content-length"] ?? 0) > limit) throw tooLarge(operation, limit);
+  try {
+    if (Number(request.headers["content-length"] ?? 0) > limit) throw tooLarge(operation, limit);
+    return await collect(request, limit, operation);
+  } catch (error) {
+    if (error instanceof HobError && error.code === "payload_too_large") await discard(request);
+    throw error;
+  }
+}
+
+/** A close on top of what a client still sends resets the connection, and may take the answer with it, RFC 9112 section 9.6. */
+function discard(request: IncomingMessage): Promise<void> {
+  return new Promise((resolve) => {
+    let left = DISCARDED_BYTES;
+    const done = () => {
+      clearTimeout(timer);
+      request.off("data", onData).off("close", done).off("end", done).pause();
+      resolve();
+    };
+    const onData = (chunk: Buffer) => {
+      left -= chunk.length;
+      if (left < 0) done();
+    };
+    const timer = setTimeout(done, DISCARD_MS);
+    request.on("data", onData).once("close", done).once("end", done).resume();
+  });
+}
+
+function collect(request: IncomingMessage, limit: number, operation: string): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
