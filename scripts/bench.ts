@@ -1,53 +1,72 @@
 /**
  * Measures what docs/design.md promises, each figure beside what it is held against, in one run.
  *
- *   npm run bench [-- --json] [--quick] [--save] [create|running|url|sleeping|checkpoints|lifecycle …]
+ *   npm run bench [-- --json] [--quick] [--save] [--states DIR] [PART …]
  *
- * --json prints the report as JSON; --quick takes few rounds; --save also writes docs/benchmarks.md.
+ * Without names of parts all are run; `--help` names them. --quick takes few rounds and little data. --json prints the report
+ * as JSON. --save puts it into docs/benchmarks.md, in place of what the page had of the same parts. --states keeps what
+ * `amplification` has measured in a folder, for `chunks`, which then needs no sprite.
  */
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { benchCheckpoints } from "./bench/checkpoints.ts";
-import { benchCreate } from "./bench/create.ts";
-import { describeMachine, type Report, toMarkdown } from "./bench/report.ts";
-import { benchLifecycle, benchRunning } from "./bench/running.ts";
-import { benchSleeping } from "./bench/sleeping.ts";
-import type { Row } from "./bench/stats.ts";
-import { benchUrl } from "./bench/url.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Part, PartFailed, runPart } from "./bench/part.ts";
+import { PARTS } from "./bench/parts.ts";
+import { describeMachine, type Section, sectionToMarkdown, updatePage } from "./bench/report.ts";
 import { scriptArguments } from "./lib/arguments.ts";
 import { PROJECT } from "./lib/steps.ts";
 
-const BENCHES: Record<string, (quick: boolean) => Promise<Row[]>> = {
-  create: (quick) => benchCreate(quick ? 3 : 20),
-  running: (quick) => benchRunning(quick ? 10 : 100),
-  url: (quick) => benchUrl(quick ? 200 : 2_000),
-  sleeping: () => benchSleeping(),
-  checkpoints: (quick) => benchCheckpoints(quick ? 3 : 10),
-  lifecycle: (quick) => benchLifecycle(quick ? 2 : 10),
-};
+const PAGE = join(PROJECT, "docs/benchmarks.md");
 
-const options = { json: { type: "boolean" }, quick: { type: "boolean" }, save: { type: "boolean" } } as const;
-const { values, positionals } = scriptArguments(`npm run bench [-- --json] [--quick] [--save] [${Object.keys(BENCHES).join("|")} …]`, {
-  options,
+const names = PARTS.map(({ name }) => name);
+const usage = [
+  "npm run bench [-- --json] [--quick] [--save] [--states DIR] [PART …]",
+  "parts, and the minutes that each may take, quick and in full:",
+  ...PARTS.map(
+    ({ name, title, boundMinutes: { quick, full } }) =>
+      `  ${name.padEnd(14)} ${String(quick).padStart(3)} ${String(full).padStart(4)}  ${title}`,
+  ),
+].join("\n");
+const { values, positionals } = scriptArguments(usage, {
+  options: { json: { type: "boolean" }, quick: { type: "boolean" }, save: { type: "boolean" }, states: { type: "string" } },
   allowPositionals: true,
-});
-const unknown = positionals.filter((name) => !Object.hasOwn(BENCHES, name));
+} as const);
+const unknown = positionals.filter((name) => !names.includes(name));
 if (unknown.length > 0) {
-  console.error(`bench: no such part: ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}`);
+  console.error(`bench: no such part: ${unknown.join(", ")}; there are ${names.join(", ")}`);
   process.exit(2);
 }
 
-const rows: Row[] = [];
-for (const [name, bench] of Object.entries(BENCHES)) {
-  if (positionals.length > 0 && !positionals.includes(name)) continue;
-  console.error(`measuring: ${name}`);
-  rows.push(...(await bench(values.quick === true)));
+const interrupted = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupted.abort());
+
+async function measure(part: Part): Promise<Section> {
+  const start = performance.now();
+  const progress = (text: string): void =>
+    console.error(`${part.name} ${((performance.now() - start) / 1000).toFixed(0).padStart(4)} s: ${text}`);
+  const quick = values.quick === true;
+  const circumstances = describeMachine(quick);
+  const states = values.states === undefined ? undefined : resolve(values.states);
+  const result = await runPart(part, { quick, states, progress, signal: interrupted.signal });
+  progress("done");
+  return { name: part.name, circumstances, ...result };
 }
-const report: Report = { date: new Date().toISOString().slice(0, 10), machine: describeMachine(), rows };
-console.log(values.json === true ? JSON.stringify(report, null, 2) : toMarkdown(report));
-if (values.save === true) {
-  const head =
-    "# Benchmarks\n\nThe last figures of `npm run bench -- --save`. Times are of the machine named; ratios carry over better.\n\n";
-  writeFileSync(join(PROJECT, "docs/benchmarks.md"), `${head}${toMarkdown(report)}\n`);
+
+const sections: Section[] = [];
+let failed = false;
+for (const part of PARTS) {
+  if (positionals.length > 0 && !positionals.includes(part.name)) continue;
+  if (interrupted.signal.aborted) break;
+  try {
+    const section = await measure(part);
+    sections.push(section);
+    if (values.json !== true) console.log(sectionToMarkdown(section));
+    // After each: what follows may fail.
+    if (values.save === true) writeFileSync(PAGE, updatePage(readFileSync(PAGE, "utf8"), [section], names));
+  } catch (error) {
+    if (!(error instanceof PartFailed)) throw error;
+    console.error(`bench: ${error.message}`);
+    failed = true;
+  }
 }
-process.exit(0);
+if (values.json === true) console.log(JSON.stringify(sections, null, 2));
+process.exit(failed || interrupted.signal.aborted ? 1 : 0);

@@ -73,3 +73,20 @@ test("the yardsticks of npm run bench: crun in the VM, and plain bytes out of it
   for (const bytes of ["-1", "x", String(2 ** 31)])
     assert.equal((await suite.daemon.fetch(`${at}/stream?bytes=${bytes}`)).status, 400, bytes);
 });
+
+test("the yardstick of file access: a file on the disk below the volume", LIMIT, async () => {
+  covers("POST /v1/sprites/{name}/diagnostics/disk");
+  const meter = (body: object) =>
+    suite.daemon.fetch("/v1/sprites/box/diagnostics/disk", { method: "POST", body: JSON.stringify({ size_mb: 4, ...body }) });
+  const run = async (pattern: string, operations: number) => {
+    const answer = (await (await meter({ pattern, operations })).json()) as { bytes: number; operations: number; ms: number };
+    assert.ok(answer.ms > 0, pattern);
+    return answer;
+  };
+  assert.equal((await run("fill", 1)).bytes, 4 * 1024 * 1024);
+  assert.equal((await run("sequential-read", 1)).operations, 4);
+  for (const pattern of ["random-read", "random-write", "random-fsync"]) assert.equal((await run(pattern, 5)).bytes, 5 * 4096, pattern);
+  assert.equal((await meter({ pattern: "remove" })).status, 200);
+  for (const wrong of [{ pattern: "x" }, { pattern: "fill", size_mb: 0 }, { pattern: "fill", size_mb: 1e6 }])
+    assert.equal((await meter(wrong)).status, 400);
+});

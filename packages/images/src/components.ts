@@ -138,6 +138,7 @@ const pilot: Component = {
       join(tree, "bufferutil.node"),
     );
     await compile(context, "hob-helper", join(tree, "hob-helper"));
+    await compile(context, "hob-disk-meter", join(tree, "hob-disk-meter"));
     // Under the name that it has in the sprite; container/spec.ts.
     await mkdir(join(tree, "inside"));
     await compile(context, "hob-idle", join(tree, "inside/tail"));

@@ -48,6 +48,7 @@ export const PATHS = {
   state: "/run/state",
   // In a folder of its own that the container's mapped ids enter.
   apiSocket: "/run/sprite-api/api.sock",
+  diskMeter: { program: "/pilot/hob-disk-meter", file: "/run/state/disk-meter" },
   layers: { base: "/layers/base", platform: "/layers/platform", languages: "/layers/languages" },
 } as const;
 

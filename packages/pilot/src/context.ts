@@ -192,7 +192,7 @@ export class PilotContext {
       outsideAndInside(checkpointRoutes(this.checkpoints)),
       ...this.storage.endpoints,
       { routes: networkLogRoutes(this.#audit) },
-      { routes: diagnostics(this.#runner, PATHS.crunState, this.volume) },
+      { routes: diagnostics(this.#runner, PATHS.crunState, this.volume, PATHS.diskMeter) },
     ];
   }
 

@@ -1,0 +1,121 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { BenchContext, Part } from "../part.ts";
+import { type Row, Series } from "../stats.ts";
+import { BenchDaemon } from "../subjects/daemon.ts";
+import { timeMs } from "../subjects/machine.ts";
+
+const NAME = "checkpoints";
+const PATH = `/v1/sprites/${NAME}`;
+/** written anew before each checkpoint: what is dirty when it is taken */
+const DIRTY_MB = 10;
+const DURABLE_TIMEOUT_MS = 40 * 60_000;
+
+/** What a checkpoint costs those who write, how long until the store has it, and how long a restore and a fork take. */
+export const checkpointsPart: Part = {
+  name: "checkpoints",
+  title: "checkpoint, restore, fork by size",
+  boundMinutes: { quick: 10, full: 110 },
+  async run(context) {
+    const [n, sizes] = context.quick ? [1, [10, 1_000]] : [5, [10, 1_000, 8_000]];
+    const daemon = await BenchDaemon.start(context);
+    await daemon.create(NAME);
+    const measured: Measured[] = [];
+    for (const mb of sizes) {
+      const written = measured.at(-1)?.mb ?? 0;
+      context.progress(`writing ${mb - written} MB`);
+      await fill(daemon, written, mb);
+      measured.push(await measure(context, daemon, mb, n));
+    }
+    const [smallest] = measured;
+    return measured.flatMap((one) => rowsOf(one, n, one === smallest ? undefined : smallest));
+  },
+};
+
+/** Data that does not compress, in files of 10 MB; a program each, so that no request takes long. */
+async function fill(daemon: BenchDaemon, from: number, to: number): Promise<void> {
+  const shell = (script: string) => daemon.sprite(NAME).execFile("sh", ["-c", script]);
+  await shell("mkdir -p ~/data");
+  for (let at = from; at < to; at += 100) {
+    const files = Array.from({ length: Math.min(100, to - at) / DIRTY_MB }, (_, i) => at / DIRTY_MB + i + 1).join(" ");
+    await shell(`for i in ${files}; do head -c ${DIRTY_MB}000000 /dev/urandom > ~/data/$i; done`);
+  }
+  await shell("sync");
+}
+
+type Series5 = Record<"pause" | "taken" | "durable" | "restore" | "fork", Series>;
+type Measured = Series5 & { mb: number; firstDurableMs: number };
+
+async function measure(context: BenchContext, daemon: BenchDaemon, mb: number, n: number): Promise<Measured> {
+  const series: Series5 = { pause: new Series(), taken: new Series(), durable: new Series(), restore: new Series(), fork: new Series() };
+  const sprite = daemon.sprite(NAME);
+  context.progress(`at ${mb} MB: the first checkpoint, until it is durable`);
+  const firstDurableMs = await timeMs(async () => {
+    const { id } = await daemon.lastLine(`${PATH}/checkpoint`);
+    await durable(daemon, id);
+  });
+  for (let round = 0; round < n; round++) {
+    context.progress(`at ${mb} MB, ${round + 1} of ${n}`);
+    await sprite.execFile("sh", ["-c", `head -c ${DIRTY_MB}000000 /dev/urandom > ~/data/1`]);
+    const start = performance.now();
+    const { id, pauseMs = Number.NaN } = await daemon.lastLine(`${PATH}/checkpoint`);
+    series.taken.add(performance.now() - start);
+    series.pause.add(pauseMs);
+    await durable(daemon, id);
+    series.durable.add(performance.now() - start);
+    series.restore.add(
+      await timeMs(async () => {
+        await daemon.lastLine(`${PATH}/checkpoints/${id}/restore`);
+        await sprite.execFile("true");
+      }),
+    );
+    series.fork.add(
+      await timeMs(async () => {
+        await daemon.request("POST", `${PATH}/fork`, { name: `fork-${round}`, checkpoint: id });
+        const { stdout } = await daemon.sprite(`fork-${round}`).execFile("sh", ["-c", "ls ~/data | wc -l"]);
+        if (Number(stdout) !== mb / DIRTY_MB) throw new Error(`the fork has ${stdout} files`);
+      }),
+    );
+    await daemon.client.deleteSprite(`fork-${round}`);
+  }
+  return { mb, firstDurableMs, ...series };
+}
+
+async function durable(daemon: BenchDaemon, id: string | undefined): Promise<void> {
+  const deadline = performance.now() + DURABLE_TIMEOUT_MS;
+  while (performance.now() < deadline) {
+    const checkpoint = await daemon.request<{ durable?: boolean }>("GET", `${PATH}/checkpoints/${id}`);
+    if (checkpoint.durable === true) return;
+    await sleep(100);
+  }
+  throw new Error(`checkpoint ${id} is not durable after ${DURABLE_TIMEOUT_MS / 60_000} minutes`);
+}
+
+function rowsOf({ mb, firstDurableMs, pause, taken, durable, restore, fork }: Measured, n: number, smallest: Measured | undefined): Row[] {
+  const held = (row: Row, of: (measured: Measured) => Series): Row =>
+    smallest === undefined ? row : { ...row, beside: { what: `at ${smallest.mb} MB`, value: of(smallest).p50 } };
+  const at = `at ${mb} MB`;
+  const dirty = `${DIRTY_MB} MB of it new`;
+  const ms = { unit: "ms", n } as const;
+  const rows: Row[] = [
+    held({ what: `checkpoint ${at}, pause, p50`, value: pause.p50, ...ms, budget: { kind: "value", limit: 150 } }, (one) => one.pause),
+  ];
+  if (smallest !== undefined)
+    rows.push(held({ what: `the same as a ratio`, value: pause.p50, ...ms, budget: { kind: "ratio", limit: 1.2 } }, (one) => one.pause));
+  return [
+    ...rows,
+    held({ what: `checkpoint ${at}, until it is taken, p50`, value: taken.p50, ...ms, note: dirty }, (one) => one.taken),
+    held({ what: `checkpoint ${at}, until it is durable, p50`, value: durable.p50, ...ms, note: dirty }, (one) => one.durable),
+    {
+      what: `first checkpoint ${at}, until it is durable`,
+      value: firstDurableMs / 1000,
+      unit: "s",
+      n: 1,
+      note: "what was not uploaded while it was written",
+    },
+    held(
+      { what: `restore ${at} → first exec output, p50`, value: restore.p50, ...ms, budget: { kind: "value", limit: 1500 } },
+      (one) => one.restore,
+    ),
+    held({ what: `fork ${at} → first exec output, p50`, value: fork.p50, ...ms }, (one) => one.fork),
+  ];
+}

@@ -1,0 +1,142 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import type { Sprite } from "@fly/sprites";
+import type { DiskMeterAnswer, DiskMeterRequest } from "@hob/protocol/api/daemon.ts";
+import { PROJECT } from "../../lib/steps.ts";
+import type { BenchContext, Part } from "../part.ts";
+import { megabytesPerSecond, type Row, Series } from "../stats.ts";
+import { BenchDaemon } from "../subjects/daemon.ts";
+
+const NAME = "disk";
+const METER = "/home/sprite/hob-disk-meter";
+const FILE = "/home/sprite/meter-file";
+
+interface Step {
+  pattern: DiskMeterRequest["pattern"];
+  what: string;
+  /** least ratio to raw ext4 */
+  limit?: number;
+}
+
+/** In this order: each finds the file as the one before left it. */
+const STEPS: readonly Step[] = [
+  { pattern: "fill", what: "1 MiB sequential write of a new file, through the page cache" },
+  { pattern: "sequential-read", what: "1 MiB sequential read", limit: 0.9 },
+  { pattern: "sequential-write", what: "1 MiB sequential overwrite", limit: 0.9 },
+  { pattern: "random-read", what: "4 KiB random read", limit: 0.9 },
+  { pattern: "random-write", what: "4 KiB random overwrite, one sync at the end" },
+  { pattern: "random-fsync", what: "4 KiB random overwrite + fsync, steady state", limit: 0.8 },
+];
+const FIRST_TOUCH: Step = { pattern: "random-fsync", what: "4 KiB random write + fsync, first touch", limit: 0.45 };
+const AFTER_CHECKPOINT: Step = { pattern: "random-fsync", what: "4 KiB random overwrite + fsync, right after a checkpoint", limit: 0.35 };
+
+/**
+ * File access in a sprite (overlay, ext4, thin volume) beside an ext4 file system that lies on the same virtual disk of the
+ * same VM without the volume's layers, by one program with the access patterns of fio. The two take turns.
+ */
+export const diskPart: Part = {
+  name: "disk",
+  title: "file access beside raw ext4 on the same disk",
+  boundMinutes: { quick: 6, full: 20 },
+  async run(context) {
+    const [rounds, size_mb, operations] = context.quick ? [2, 64, 500] : [5, 256, 3_000];
+    const daemon = await BenchDaemon.start(context);
+    const sprite = await daemon.create(NAME);
+    await installMeter(context, sprite);
+    const meters = new Meters(daemon, sprite, size_mb, operations);
+    const rows: Row[] = [];
+    for (const step of STEPS) rows.push(await measure(context, meters, step, rounds));
+    rows.push(await firstTouch(context, meters, rounds));
+    rows.push(await afterCheckpoint(context, daemon, meters, rounds));
+    await meters.remove();
+    return rows;
+  },
+};
+
+/** The program is built as that of the pilot is, and copied into the sprite. */
+async function installMeter(context: BenchContext, sprite: Sprite): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), "hob-meter-"));
+  context.defer(() => rm(directory, { recursive: true, force: true }));
+  const program = join(directory, "meter");
+  await promisify(execFile)("sh", [join(PROJECT, "native/build.sh"), program, "hob-disk-meter"]);
+  await sprite.filesystem().writeFile(METER, await readFile(program), { mode: 0o755 });
+}
+
+class Meters {
+  readonly #daemon: BenchDaemon;
+  readonly #sprite: Sprite;
+  readonly #sizeMb: number;
+  readonly #operations: number;
+
+  constructor(daemon: BenchDaemon, sprite: Sprite, sizeMb: number, operations: number) {
+    this.#daemon = daemon;
+    this.#sprite = sprite;
+    this.#sizeMb = sizeMb;
+    this.#operations = operations;
+  }
+
+  async inSprite(pattern: DiskMeterRequest["pattern"]): Promise<number> {
+    const { stdout } = await this.#sprite.execFile(METER, [FILE, pattern, String(this.#sizeMb), String(this.#operations)]);
+    return speedOf(JSON.parse(String(stdout)) as DiskMeterAnswer);
+  }
+
+  async raw(pattern: DiskMeterRequest["pattern"]): Promise<number> {
+    const body: DiskMeterRequest = { pattern, size_mb: this.#sizeMb, operations: this.#operations };
+    return speedOf(await this.#daemon.request<DiskMeterAnswer>("POST", `/v1/sprites/${NAME}/diagnostics/disk`, body));
+  }
+
+  async remove(): Promise<void> {
+    await this.raw("remove");
+  }
+}
+
+const speedOf = ({ bytes, ms }: DiskMeterAnswer): number => megabytesPerSecond(bytes, ms);
+
+async function measure(context: BenchContext, meters: Meters, step: Step, rounds: number): Promise<Row> {
+  context.progress(step.what);
+  const [inSprite, raw] = [new Series(), new Series()];
+  for (let round = 0; round < rounds; round++) {
+    // Each goes first as often as the other.
+    if (round % 2 === 0) inSprite.add(await meters.inSprite(step.pattern));
+    raw.add(await meters.raw(step.pattern));
+    if (round % 2 === 1) inSprite.add(await meters.inSprite(step.pattern));
+  }
+  return rowOf(step, inSprite, raw);
+}
+
+/** The file has its place, but the volume has no blocks for it yet. */
+async function firstTouch(context: BenchContext, meters: Meters, rounds: number): Promise<Row> {
+  context.progress(FIRST_TOUCH.what);
+  const [inSprite, raw] = [new Series(), new Series()];
+  for (let round = 0; round < rounds; round++) {
+    await Promise.all([meters.inSprite("reserve"), meters.raw("reserve")]);
+    inSprite.add(await meters.inSprite(FIRST_TOUCH.pattern));
+    raw.add(await meters.raw(FIRST_TOUCH.pattern));
+  }
+  await Promise.all([meters.inSprite("fill"), meters.raw("fill")]);
+  return rowOf(FIRST_TOUCH, inSprite, raw);
+}
+
+/** Every block that is written is shared with the checkpoint, and copied first. */
+async function afterCheckpoint(context: BenchContext, daemon: BenchDaemon, meters: Meters, rounds: number): Promise<Row> {
+  context.progress(AFTER_CHECKPOINT.what);
+  const [inSprite, raw] = [new Series(), new Series()];
+  for (let round = 0; round < rounds; round++) {
+    await daemon.lastLine(`/v1/sprites/${NAME}/checkpoint`);
+    inSprite.add(await meters.inSprite(AFTER_CHECKPOINT.pattern));
+    raw.add(await meters.raw(AFTER_CHECKPOINT.pattern));
+  }
+  return rowOf(AFTER_CHECKPOINT, inSprite, raw);
+}
+
+const rowOf = ({ what, limit }: Step, inSprite: Series, raw: Series): Row => ({
+  what,
+  value: inSprite.p50,
+  unit: "MB/s",
+  n: inSprite.count,
+  beside: { what: "raw ext4", value: raw.p50 },
+  ...(limit === undefined ? {} : { budget: { kind: "ratio", limit } }),
+});
