@@ -37,7 +37,10 @@ if (unknown.length > 0) {
 }
 
 const interrupted = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupted.abort());
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupted.abort(new Error("interrupted")));
+// Of a connection that nobody listens to any more, for one: the part fails, and still gives back what it has taken.
+let present = new AbortController();
+process.on("uncaughtException", (error) => present.abort(error));
 
 async function measure(part: Part): Promise<Section> {
   const start = performance.now();
@@ -46,7 +49,9 @@ async function measure(part: Part): Promise<Section> {
   const quick = values.quick === true;
   const circumstances = describeMachine(quick);
   const states = values.states === undefined ? undefined : resolve(values.states);
-  const result = await runPart(part, { quick, states, progress, signal: interrupted.signal });
+  present = new AbortController();
+  const signal = AbortSignal.any([interrupted.signal, present.signal]);
+  const result = await runPart(part, { quick, states, progress, signal });
   progress("done");
   return { name: part.name, circumstances, ...result };
 }

@@ -33,7 +33,7 @@ export interface RunOptions {
   quick: boolean;
   states?: string | undefined;
   progress: (text: string) => void;
-  /** when aborted, the part is given up and cleaned up after */
+  /** when aborted, the part is given up with this reason, and cleaned up after */
   signal: AbortSignal;
 }
 
@@ -42,7 +42,7 @@ export async function runPart(part: Part, { quick, states, progress, signal }: R
   const minutes = quick ? part.boundMinutes.quick : part.boundMinutes.full;
   const given = Promise.withResolvers<never>();
   const timer = setTimeout(() => given.reject(new Error(`not done after ${minutes} minutes`)), minutes * 60_000);
-  const giveUp = () => given.reject(new Error("interrupted"));
+  const giveUp = () => given.reject(signal.reason);
   signal.addEventListener("abort", giveUp, { once: true });
   if (signal.aborted) giveUp();
   try {

@@ -10,6 +10,7 @@ import { findDebianMirror } from "@hob/images/mirror.ts";
 import { SystemCommandRunner } from "@hob/linux";
 import { PROJECT } from "../lib/steps.ts";
 import type { BenchContext } from "./part.ts";
+import { pipeIn } from "./subjects/pipe-in.ts";
 
 const run = promisify(execFile);
 const FETCH_TIMEOUT_MS = 180_000;
@@ -30,10 +31,8 @@ const shell = async (sprite: Sprite, script: string): Promise<string> => String(
 /** Puts a folder of this machine into the sprite. */
 async function copyIn(sprite: Sprite, directory: string, to: string): Promise<void> {
   const tar = spawn("tar", ["-C", directory, "-c", "."], { stdio: ["ignore", "pipe", "inherit"] });
-  const command = sprite.spawn("sh", ["-c", `mkdir -p ${to} && tar -C ${to} -x`]);
-  tar.stdout.pipe(command.stdin);
-  const [[tarCode], code] = await Promise.all([once(tar, "exit"), command.wait()]);
-  if (code !== 0 || tarCode !== 0) throw new Error(`tar ended with ${tarCode} here and ${code} in the sprite`);
+  const [[code]] = await Promise.all([once(tar, "exit"), pipeIn(sprite, `mkdir -p ${to} && tar -C ${to} -x`, tar.stdout)]);
+  if (code !== 0) throw new Error(`tar of ${directory} ended with ${code}`);
 }
 
 async function temporary(context: BenchContext): Promise<string> {

@@ -82,7 +82,7 @@ test("a part that takes too long or is interrupted is given up, and cleaned up a
   await assert.rejects(runPart(part(endless, 1 / 60_000), options), /it: not done after/);
   const interrupted = new AbortController();
   const running = runPart(part(endless), { ...options, signal: interrupted.signal });
-  interrupted.abort();
+  interrupted.abort(new Error("interrupted"));
   await assert.rejects(running, /it: interrupted/);
   assert.equal(cleaned, 2);
 });

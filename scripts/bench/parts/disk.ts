@@ -42,7 +42,7 @@ export const diskPart: Part = {
   title: "file access beside raw ext4 on the same disk",
   boundMinutes: { quick: 6, full: 20 },
   async run(context) {
-    const [rounds, size_mb, operations] = context.quick ? [2, 64, 500] : [5, 256, 3_000];
+    const [rounds, size_mb, operations] = context.quick ? [3, 64, 300] : [5, 256, 3_000];
     const daemon = await BenchDaemon.start(context);
     const sprite = await daemon.create(NAME);
     await installMeter(context, sprite);

@@ -69,6 +69,7 @@ async function benchParallel(context: BenchContext, sprite: Sprite): Promise<Row
   const all = Promise.withResolvers<void>();
   const opened = () => {
     if (++open === SESSIONS) all.resolve();
+    if (open % 10 === 0) context.progress(`${open} are open`);
   };
   const answered = new Series();
   const start = performance.now();
@@ -93,8 +94,8 @@ async function converse(sprite: Sprite, text: string, go: Promise<void>, opened 
     if (output === "") opened();
     output += chunk;
   });
-  // A session that fails must not hold up the others for ever.
-  command.once("error", opened);
+  // A session that fails must not hold up the others for ever; it fails below.
+  command.on("error", opened);
   await go;
   command.stdin.end(`${text}\n`);
   const code = await command.wait();

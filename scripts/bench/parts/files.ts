@@ -1,8 +1,10 @@
+import { Readable } from "node:stream";
 import type { Sprite, SpriteFilesystem } from "@fly/sprites";
 import type { BenchContext, Part } from "../part.ts";
 import { megabytesPerSecond, type Row, Series } from "../stats.ts";
 import { BenchDaemon } from "../subjects/daemon.ts";
 import { timeMs } from "../subjects/machine.ts";
+import { pipeIn } from "../subjects/pipe-in.ts";
 
 const PATH = "/home/sprite/file";
 const SMALL = Buffer.alloc(1024, "x");
@@ -35,7 +37,7 @@ async function benchLarge(context: BenchContext, daemon: BenchDaemon, sprite: Sp
     });
     if (back?.equals(data) !== true) throw new Error("a file is not what was written");
     read.add(megabytesPerSecond(bytes, readMs));
-    throughExec.add(megabytesPerSecond(bytes, await timeMs(() => pipeIn(sprite, data))));
+    throughExec.add(megabytesPerSecond(bytes, await timeMs(() => pipeIn(sprite, `cat > ${PATH}.piped`, Readable.from([data])))));
     plain.add(megabytesPerSecond(bytes, await timeMs(() => daemon.drain(`/v1/sprites/files/diagnostics/stream?bytes=${bytes}`))));
   }
   const besideExec = { what: "through the standard input of an exec of cat", value: throughExec.p50 };
@@ -44,13 +46,6 @@ async function benchLarge(context: BenchContext, daemon: BenchDaemon, sprite: Sp
     { what: `file of ${mb} MiB, write, p50`, value: write.p50, unit: "MB/s", n, beside: besideExec },
     { what: `file of ${mb} MiB, read, p50`, value: read.p50, unit: "MB/s", n, beside: besidePlain },
   ];
-}
-
-async function pipeIn(sprite: Sprite, data: Buffer): Promise<void> {
-  const command = sprite.spawn("sh", ["-c", `cat > ${PATH}.piped`]);
-  command.stdin.end(data);
-  const code = await command.wait();
-  if (code !== 0) throw new Error(`cat ended with ${code}`);
 }
 
 async function benchSmall(context: BenchContext, sprite: Sprite, files: SpriteFilesystem): Promise<Row[]> {

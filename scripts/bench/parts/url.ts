@@ -8,12 +8,13 @@ import { createRuntime, type Daemon, loadConfig, type PilotEndpoint, startDaemon
 import { buildImages } from "@hob/images";
 import type { LoadOptions, LoadResult } from "../load.ts";
 import type { BenchContext, Part } from "../part.ts";
-import { notMeasured, type Row } from "../stats.ts";
+import { notMeasured, type Row, Series } from "../stats.ts";
 import { MACHINE } from "../subjects/machine.ts";
 import { Nginx } from "../subjects/nginx.ts";
 import { TunnelPort } from "../subjects/tunnel-port.ts";
 
 const CONNECTIONS = 8;
+const ROUNDS = 3;
 
 /** The lightest web server that keeps its connections: what is measured is the way to it. */
 const SERVER = `
@@ -33,26 +34,28 @@ asyncio.run(main())
 export const urlPart: Part = {
   name: "url",
   title: "requests to a sprite's URL",
-  boundMinutes: { quick: 4, full: 12 },
+  boundMinutes: { quick: 4, full: 15 },
   async run(context) {
-    const n = context.quick ? 300 : 3_000;
+    const n = context.quick ? 150 : 1_500;
     const { daemon, pilot } = await startWithSite(context);
     const headers = { host: "url.sprites.localhost", authorization: `Bearer ${daemon.token}` };
     const common: LoadOptions = { port: portOf(daemon.url), headers, requests: n, connections: CONNECTIONS, method: "GET" };
-    const tunnel = { authorization: `Bearer ${pilot.token}` };
-    context.progress(`${n} requests through the VM's network`);
-    const direct = await load({ ...common, port: pilot.port, headers: { host: "x" }, tunnel });
-    context.progress(`${n} requests through the front door`);
-    const url = await load(common);
-    const nginx = await throughNginx(context, pilot, common);
+    const nginx = await startNginx(context, pilot);
+    const ways: Record<"direct" | "url" | "nginx", LoadOptions | undefined> = {
+      direct: { ...common, port: pilot.port, headers: { host: "x" }, tunnel: { authorization: `Bearer ${pilot.token}` } },
+      url: common,
+      nginx: nginx === undefined ? undefined : { ...common, port: nginx.port },
+    };
+    const results = await inTurns(context, ways);
     context.progress("requests with a body");
     const posts = Math.ceil(n / 10);
     const post = await load({ ...common, method: "POST", requests: posts });
-    const rows = rowsOf(n, url, direct, "the same server through the VM's network");
+    const all = n * ROUNDS;
+    const rows = rowsOf(all, results.url, results.direct, "the same server through the VM's network");
     const besideNginx =
       nginx === undefined
         ? [notMeasured("URL beside nginx in the front door's place", "/s", "nginx is not installed")]
-        : rowsOf(n, url, nginx, "nginx in the front door's place");
+        : rowsOf(all, results.url, results.nginx, "nginx in the front door's place");
     const each = `URL, ${CONNECTIONS} connections: POST (a new connection inside for each)`;
     return [...rows, ...besideNginx, { what: `${each}, p50`, value: post.p50, unit: "ms", n: posts, note: `${post.perSecond}/s` }];
   },
@@ -90,12 +93,32 @@ async function startWithSite(context: BenchContext): Promise<{ daemon: Daemon; p
   return { daemon, pilot };
 }
 
-async function throughNginx(context: BenchContext, pilot: PilotEndpoint, common: LoadOptions): Promise<LoadResult | undefined> {
+async function startNginx(context: BenchContext, pilot: PilotEndpoint): Promise<Nginx | undefined> {
   const tunnels = await TunnelPort.start(context, pilot);
-  const nginx = await Nginx.start(context, tunnels.port);
-  if (nginx === undefined) return undefined;
-  context.progress(`${common.requests} requests through nginx`);
-  return load({ ...common, port: nginx.port });
+  return Nginx.start(context, tunnels.port);
+}
+
+/** The ways take turns, so that all see the same machine; of each the median of its rounds. The first round warms up. */
+async function inTurns<K extends string>(context: BenchContext, ways: Record<K, LoadOptions | undefined>): Promise<Record<K, LoadResult>> {
+  const names = Object.keys(ways) as K[];
+  const series = new Map(names.map((name) => [name, { p50: new Series(), p99: new Series(), perSecond: new Series() }]));
+  for (let round = -1; round < ROUNDS; round++) {
+    for (const name of names) {
+      const options = ways[name];
+      if (options === undefined) continue;
+      context.progress(round < 0 ? `warming up: ${name}` : `${options.requests} requests, ${name}, ${round + 1} of ${ROUNDS}`);
+      const { p50, p99, perSecond } = await load(round < 0 ? { ...options, requests: CONNECTIONS } : options);
+      const of = series.get(name);
+      if (round < 0 || of === undefined) continue;
+      of.p50.add(p50);
+      of.p99.add(p99);
+      of.perSecond.add(perSecond);
+    }
+  }
+  const median = (of = { p50: new Series(), p99: new Series(), perSecond: new Series() }): LoadResult => {
+    return { p50: of.p50.p50, p99: of.p99.p50, perSecond: of.perSecond.p50 };
+  };
+  return Object.fromEntries(names.map((name) => [name, median(series.get(name))])) as Record<K, LoadResult>;
 }
 
 function rowsOf(n: number, url: LoadResult, other: LoadResult, what: string): Row[] {
