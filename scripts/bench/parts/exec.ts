@@ -89,13 +89,15 @@ async function benchParallel(context: BenchContext, sprite: Sprite): Promise<Row
 
 async function converse(sprite: Sprite, text: string, go: Promise<void>, opened = () => {}): Promise<void> {
   const command = sprite.spawn("sh", ["-c", 'echo ready; read line; echo "$line"']);
+  const ready = Promise.withResolvers<void>();
   let output = "";
   command.stdout.on("data", (chunk: Buffer) => {
-    if (output === "") opened();
     output += chunk;
+    ready.resolve();
   });
-  // A session that fails must not hold up the others for ever; it fails below.
-  command.on("error", opened);
+  command.on("error", (error) => ready.reject(error));
+  // One that fails counts as well: it must not hold up the others for ever.
+  await ready.promise.finally(opened);
   await go;
   command.stdin.end(`${text}\n`);
   const code = await command.wait();
