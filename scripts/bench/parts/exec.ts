@@ -4,7 +4,7 @@ import { megabytesPerSecond, type Row, Series } from "../stats.ts";
 import { BenchDaemon } from "../subjects/daemon.ts";
 import { timeMs } from "../subjects/machine.ts";
 
-const STREAM_BYTES = 64 * 1024 * 1024;
+const MIB = 1024 * 1024;
 const SESSIONS = 50;
 /** Of the small execs every so many has a `crun exec` beside it, which takes longer. */
 const CRUN_EVERY = 10;
@@ -19,7 +19,7 @@ export const execPart: Part = {
     const sprite = await daemon.create("exec");
     const small = await benchSmall(context, daemon, sprite, context.quick ? 100 : 1000);
     const parallel = await benchParallel(context, sprite);
-    const streams = await benchStreams(context, daemon, sprite, context.quick ? 2 : 5);
+    const streams = await benchStreams(context, daemon, sprite);
     const resident: Row = { what: "hobd, resident, after this run", value: await daemon.residentMb(), unit: "MB", n: 1 };
     return [...small, ...parallel, ...streams, resident];
   },
@@ -104,23 +104,25 @@ async function converse(sprite: Sprite, text: string, go: Promise<void>, opened 
   if (code !== 0 || output !== `ready\n${text}\n`) throw new Error(`exit ${code}, output ${JSON.stringify(output.slice(0, 100))}`);
 }
 
-async function benchStreams(context: BenchContext, daemon: BenchDaemon, sprite: Sprite, n: number): Promise<Row[]> {
+async function benchStreams(context: BenchContext, daemon: BenchDaemon, sprite: Sprite): Promise<Row[]> {
+  const [n, mib] = context.quick ? [2, 16] : [5, 64];
+  const bytes = mib * MIB;
   context.progress("output of one exec");
   const [exec, plain] = [new Series(), new Series()];
   for (let round = 0; round < n; round++) {
     let received = 0;
     const execMs = await timeMs(async () => {
-      const command = sprite.spawn("head", ["-c", String(STREAM_BYTES), "/dev/zero"]);
+      const command = sprite.spawn("head", ["-c", String(bytes), "/dev/zero"]);
       command.stdout.on("data", (chunk: Buffer) => {
         received += chunk.length;
       });
       await command.wait();
     });
-    if (received !== STREAM_BYTES) throw new Error(`exec lost output: ${received} of ${STREAM_BYTES} bytes`);
-    exec.add(megabytesPerSecond(STREAM_BYTES, execMs));
-    const plainMs = await timeMs(() => daemon.drain(`/v1/sprites/exec/diagnostics/stream?bytes=${STREAM_BYTES}`));
-    plain.add(megabytesPerSecond(STREAM_BYTES, plainMs));
+    if (received !== bytes) throw new Error(`exec lost output: ${received} of ${bytes} bytes`);
+    exec.add(megabytesPerSecond(bytes, execMs));
+    const plainMs = await timeMs(() => daemon.drain(`/v1/sprites/exec/diagnostics/stream?bytes=${bytes}`));
+    plain.add(megabytesPerSecond(bytes, plainMs));
   }
   const beside = { what: "plain HTTP body from the pilot", value: plain.p50 };
-  return [{ what: "exec stdout, 64 MiB, p50", value: exec.p50, unit: "MB/s", n, beside }];
+  return [{ what: `exec stdout, ${mib} MiB, p50`, value: exec.p50, unit: "MB/s", n, beside }];
 }
