@@ -28,6 +28,7 @@ test("only requests that read history are a reader's", () => {
     "/checkpoints/diff",
     "/checkpoints/diff?from=",
     "/checkpoints//files",
+    "/checkpoints/%E0%A4/files",
     `/checkpoints/${"v".repeat(99)}/files`,
   ])
     assert.equal(read(rest), undefined, rest);

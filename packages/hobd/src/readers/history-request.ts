@@ -14,10 +14,19 @@ export function statesRead(method: string | undefined, rest: string): ReadonlySe
   const path = queryAt < 0 ? rest : rest.slice(0, queryAt);
   const [, checkpoints, id, view, ...more] = path.split("/");
   if (checkpoints !== "checkpoints" || more.length > 0) return undefined;
-  if (view === "files" || view === "content") return idsOf(decodeURIComponent(id ?? ""));
+  if (view === "files" || view === "content") return idsOf(decoded(id ?? ""));
   if (id !== "diff" || view !== undefined) return undefined;
   const parameters = new URLSearchParams(queryAt < 0 ? "" : rest.slice(queryAt + 1));
   return idsOf(parameters.get("from") ?? "", parameters.get("to") ?? CURRENT);
+}
+
+/** Empty for what is not well formed. */
+function decoded(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return "";
+  }
 }
 
 function idsOf(...ids: readonly string[]): ReadonlySet<string> | undefined {
