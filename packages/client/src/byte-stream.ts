@@ -3,6 +3,7 @@ import type { Readable } from "node:stream";
 import { HobError } from "@hob/protocol/errors.ts";
 import { connectionError, errorFromAnswer } from "./errors.ts";
 import { addressOf, authorization, type CallOptions, type Endpoint, type Method, requester, requestTarget } from "./http.ts";
+import { refuseUnaskedUpgrade } from "./unasked-upgrade.ts";
 
 const REFUSAL_BYTES_MAX = 64 * 1024;
 
@@ -37,6 +38,7 @@ export async function exchangeBytes(
     });
     const fail = (error: Error) => reject(signal?.aborted ? signal.reason : connectionError(what, endpoint.url.origin, error));
     outgoing.setTimeout(silenceMs, () => outgoing.destroy(new Error(`silence of ${silenceMs / 1000} s`)));
+    refuseUnaskedUpgrade(outgoing);
     outgoing.once("response", resolve).on("error", fail);
     send(outgoing, body, reject);
   });

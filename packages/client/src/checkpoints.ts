@@ -89,7 +89,11 @@ export class SpriteCheckpoints {
   /** What is in a folder of a checkpoint; a file gives itself. */
   async files(id: string, path: string, options: { recursive?: boolean | undefined } = {}): Promise<FileEntry[]> {
     const query = { path, recursive: options.recursive === true ? "true" : undefined };
-    const answer = await callJson<FileList>(this.#endpoint, "GET", `${this.#one(id)}/files`, { query, timeoutMs: TIMEOUT_MS.stream });
+    const answer = await callJson<FileList | null>(this.#endpoint, "GET", `${this.#one(id)}/files`, {
+      query,
+      timeoutMs: TIMEOUT_MS.stream,
+    });
+    if (!Array.isArray(answer?.entries)) throw new HobError("bad_answer", "list files of a checkpoint: the answer has no list");
     return answer.entries;
   }
 

@@ -1,6 +1,7 @@
 import type { IncomingMessage, RequestOptions } from "node:http";
 import { HobError } from "@hob/protocol/errors.ts";
 import { connectionError, errorFromAnswer } from "./errors.ts";
+import { refuseUnaskedUpgrade } from "./unasked-upgrade.ts";
 
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
 
@@ -98,6 +99,7 @@ async function exchange(endpoint: Endpoint, method: Method, path: string, option
   try {
     return await new Promise<Answer>((resolve, reject) => {
       const outgoing = request(requestOptions, (incoming) => void readAnswer(incoming).then(resolve, reject));
+      refuseUnaskedUpgrade(outgoing);
       outgoing.once("error", reject);
       outgoing.end(body);
     });

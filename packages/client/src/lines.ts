@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { HobError } from "@hob/protocol/errors.ts";
 import { connectionError, errorFromAnswer } from "./errors.ts";
 import { authorization, type Endpoint, requestTarget } from "./http.ts";
+import { refuseUnaskedUpgrade } from "./unasked-upgrade.ts";
 
 /** Longest line of a stream; a server that sends a longer one is not ours. */
 const LINE_CHARACTERS_MAX = 1024 * 1024;
@@ -49,6 +50,7 @@ async function open(endpoint: Endpoint, path: string, signal: AbortSignal | unde
       },
       resolve,
     );
+    refuseUnaskedUpgrade(outgoing);
     outgoing.once("error", reject);
     outgoing.end();
   });

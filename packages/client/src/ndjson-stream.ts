@@ -2,6 +2,8 @@ import type { IncomingMessage } from "node:http";
 import { HobError } from "@hob/protocol/errors.ts";
 import { connectionError, errorFromAnswer } from "./errors.ts";
 import { authorization, type CallOptions, type Endpoint, type Method, requestTarget } from "./http.ts";
+import { parseLine } from "./json-line.ts";
+import { refuseUnaskedUpgrade } from "./unasked-upgrade.ts";
 
 /** One line; a server that sends more without a line break is not ours. */
 const LINE_CHARACTERS_MAX = 1024 * 1024;
@@ -57,6 +59,7 @@ async function open(
         "content-length": String(Buffer.byteLength(body)),
       },
     });
+    refuseUnaskedUpgrade(outgoing);
     outgoing.once("response", resolve).once("error", reject).end(body);
   });
 }
@@ -71,14 +74,6 @@ async function* linesOf<T>(incoming: IncomingMessage, what: string): AsyncGenera
     for (const line of lines) if (line.trim() !== "") yield parseLine<T>(line, what);
   }
   if (rest.trim() !== "") yield parseLine<T>(rest, what);
-}
-
-function parseLine<T>(line: string, what: string): T {
-  try {
-    return JSON.parse(line) as T;
-  } catch (cause) {
-    throw new HobError("bad_answer", `${what}: a line of the answer is not JSON`, { cause });
-  }
 }
 
 async function readError(incoming: IncomingMessage): Promise<string> {

@@ -2,6 +2,8 @@ import type { IncomingMessage } from "node:http";
 import { HobError } from "@hob/protocol/errors.ts";
 import { connectionError, errorFromAnswer } from "./errors.ts";
 import { authorization, type Endpoint, type Method, requestTarget } from "./http.ts";
+import { parseLine } from "./json-line.ts";
+import { refuseUnaskedUpgrade } from "./unasked-upgrade.ts";
 
 export interface LinesOptions {
   /** JSON request body */
@@ -32,7 +34,7 @@ export async function* callLines<T>(
   try {
     const status = answer.statusCode ?? 0;
     if (status < 200 || status > 299) throw errorFromAnswer(what, status, await shortText(answer));
-    for await (const line of linesOf(answer, what)) yield parse<T>(line, what);
+    for await (const line of linesOf(answer, what)) yield parseLine<T>(line, what);
   } catch (thrown) {
     if (options.signal?.aborted) throw options.signal.reason;
     throw connectionError(what, endpoint.url.origin, thrown);
@@ -63,6 +65,7 @@ async function open(endpoint: Endpoint, method: Method, path: string, options: L
       },
     });
     const timer = setTimeout(() => outgoing.destroy(late), options.answerTimeoutMs);
+    refuseUnaskedUpgrade(outgoing);
     outgoing.once("response", (answer) => {
       clearTimeout(timer);
       resolve(answer);
@@ -86,14 +89,6 @@ async function* linesOf(answer: IncomingMessage, what: string): AsyncGenerator<s
     for (const line of lines) if (line.trim() !== "") yield line;
   }
   if (rest.trim() !== "") yield rest;
-}
-
-function parse<T>(line: string, what: string): T {
-  try {
-    return JSON.parse(line) as T;
-  } catch (cause) {
-    throw new HobError("bad_answer", `${what}: a line of the answer is not JSON`, { cause });
-  }
 }
 
 async function shortText(answer: IncomingMessage): Promise<string> {

@@ -1,6 +1,6 @@
 import type { NetworkLogEntry, NetworkPolicy, PrivilegesPolicy, ResourcesPolicy } from "@hob/protocol/api/policies.ts";
-import { HobError } from "@hob/protocol/errors.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
+import { parseLine } from "./json-line.ts";
 import { getLines } from "./lines.ts";
 
 /** Milliseconds; a running sprite exchanges its resolver for a network policy, under emulation perhaps. */
@@ -38,11 +38,7 @@ export class SpritePoliciesClient {
   async *networkLog({ tail, follow, signal }: NetworkLogOptions = {}): AsyncGenerator<NetworkLogEntry, void, undefined> {
     const query = { tail: tail?.toString(), follow: follow === true ? "true" : undefined };
     for await (const line of getLines(this.#endpoint, `${this.#path}/network/log`, { query, signal })) {
-      try {
-        yield JSON.parse(line) as NetworkLogEntry;
-      } catch (cause) {
-        throw new HobError("bad_answer", "read the network log: a line is not JSON", { cause });
-      }
+      yield parseLine<NetworkLogEntry>(line, "read the network log");
     }
   }
 

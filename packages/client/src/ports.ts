@@ -39,15 +39,15 @@ export async function watchPorts(endpoint: Endpoint, path: string, listener: Por
 
 /** Frames of a newer server that this client does not know are passed over. */
 function tell(listener: PortListener, text: string): void {
-  let frame: { type?: string; ports?: PortNotification[] };
+  let frame: { type?: string; ports?: PortNotification[] } | null;
   try {
     frame = JSON.parse(text);
   } catch {
     return;
   }
-  if (frame.type === "port_list" && Array.isArray(frame.ports)) listener.list?.(frame.ports);
-  else if (frame.type === "port_opened") listener.opened?.(frame as PortNotification);
-  else if (frame.type === "port_closed") listener.closed?.(frame as PortNotification);
+  if (frame?.type === "port_list" && Array.isArray(frame.ports)) listener.list?.(frame.ports);
+  else if (frame?.type === "port_opened") listener.opened?.(frame as PortNotification);
+  else if (frame?.type === "port_closed") listener.closed?.(frame as PortNotification);
 }
 
 /** A link that signs a browser in at the sprite's URL; it works once. @param path of the sprite */

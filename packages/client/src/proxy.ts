@@ -30,38 +30,54 @@ export async function openProxy(endpoint: Endpoint, path: string, target: ProxyT
   const socket = await dial(endpoint, `${path}/proxy`, new URLSearchParams(), CONNECT_TIMEOUT_MS, "proxy");
   const first: ProxyRequest = { host: target.host ?? "localhost", port: target.port, half_close: true };
   try {
-    const answer = await ask(socket, JSON.stringify(first));
-    if (answer.status === "connected") return new ProxyStream(socket, endpoint.url.origin);
-    throw new HobError(isErrorCode(answer.error) ? answer.error : "bad_answer", answer.message);
+    return await ask(socket, JSON.stringify(first), endpoint.url.origin);
   } catch (error) {
     socket.on("error", () => {}).terminate();
     throw error instanceof HobError ? error : connectionError("proxy", endpoint.url.origin, error);
   }
 }
 
-function ask(socket: WebSocket, first: string): Promise<ProxyAnswer> {
-  return new Promise((resolve, reject) => {
+/**
+ * Sends the request, and makes the stream while the answer is being delivered: frames that came in the same segment follow
+ * it at once, paused or not, and whatever nobody listens to is lost.
+ */
+function ask(socket: WebSocket, first: string, origin: string): Promise<ProxyStream> {
+  return new Promise<ProxyStream>((resolve, reject) => {
     const timer = setTimeout(
       () => reject(new HobError("timeout", `proxy: no answer within ${ANSWER_TIMEOUT_MS / 1000} s`)),
       ANSWER_TIMEOUT_MS,
     );
-    socket.once("error", reject);
-    socket.once("close", () => reject(new HobError("connection_lost", "proxy: the connection ended without an answer")));
-    socket.once("message", (data, isBinary) => {
+    const settle = (end: () => void) => {
       clearTimeout(timer);
-      socket.pause();
-      socket.removeAllListeners();
-      try {
-        if (isBinary) throw new Error("a binary frame");
-        resolve(JSON.parse(String(data)) as ProxyAnswer);
-      } catch (cause) {
-        reject(new HobError("bad_answer", "proxy: the first frame is not the answer", { cause }));
-      }
-    });
+      socket.removeAllListeners().on("error", () => {});
+      end();
+    };
+    socket.on("error", (error) => settle(() => reject(error)));
+    socket.on("close", () => settle(() => reject(new HobError("connection_lost", "proxy: the connection ended without an answer"))));
+    socket.on("message", (data, isBinary) =>
+      settle(() => {
+        const answer = isBinary ? undefined : parseAnswer(String(data));
+        if (answer?.status === "connected") resolve(new ProxyStream(socket, origin));
+        else reject(refusal(answer));
+      }),
+    );
     socket.resume();
     socket.send(first);
   });
 }
+
+function parseAnswer(text: string): ProxyAnswer | undefined {
+  try {
+    return JSON.parse(text) as ProxyAnswer;
+  } catch {
+    return undefined;
+  }
+}
+
+const refusal = (answer: ProxyAnswer | undefined): HobError =>
+  answer?.status === "error"
+    ? new HobError(isErrorCode(answer.error) ? answer.error : "bad_answer", String(answer.message))
+    : new HobError("bad_answer", "proxy: the first frame is not the answer");
 
 /** Bytes of the connection; a side that stops reading stops the other side's writing. */
 class ProxyStream extends Duplex {
@@ -71,6 +87,8 @@ class ProxyStream extends Duplex {
   constructor(socket: WebSocket, origin: string) {
     super({ allowHalfOpen: true, highWaterMark: 256 * 1024 });
     this.#socket = socket;
+    // The connection may break before whoever asked for it can listen; what is destroyed shows that to a late reader too.
+    this.on("error", () => {});
     socket.on("message", (data, isBinary) => this.#onMessage(data, isBinary));
     socket.on("error", (error) => this.destroy(connectionError("proxy", origin, error)));
     socket.once("close", (code) => this.#onClose(code));

@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { HobError } from "@hob/protocol/errors.ts";
 import { connectionError } from "./errors.ts";
 import { authorization, type Endpoint, requestTarget } from "./http.ts";
+import { refuseUnaskedUpgrade } from "./unasked-upgrade.ts";
 
 /** Milliseconds until the server has begun to answer. A sleeping sprite may have to be booted for it. */
 const ANSWER_TIMEOUT_MS = 180_000;
@@ -38,6 +39,7 @@ export async function openStream(endpoint: Endpoint, method: string, path: strin
     });
     const late = () => outgoing.destroy(new HobError("timeout", `${what}: no answer within ${ANSWER_TIMEOUT_MS / 1_000} s`));
     const timer = setTimeout(late, ANSWER_TIMEOUT_MS);
+    refuseUnaskedUpgrade(outgoing);
     outgoing.once("close", () => clearTimeout(timer));
     outgoing.once("error", (error) => reject(connectionError(what, endpoint.url.origin, error)));
     outgoing.once("response", (answer) => {

@@ -73,6 +73,12 @@ describe("the socket inside", () => {
     assert.equal(outside, 0);
   });
 
+  test("a body is read whatever host the request names", async () => {
+    for (const host of ["999.1.1.1", "a..b", "[::1", "localhost:99999", ""]) {
+      assert.equal((await ask("POST", "/v1/thing", '{"a":1}', { host })).status, 200, host);
+    }
+  });
+
   test("a fault says nothing of what is behind", async () => {
     const { status, body } = await ask("GET", "/v1/broken");
     assert.equal(status, 500);

@@ -245,6 +245,15 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
       await one.closed;
     });
 
+    test("a body without a length is not read without an end", async () => {
+      const body = new ReadableStream({ pull: (controller) => controller.enqueue(Buffer.alloc(64 * 1024, " ")) });
+      const status = await kill("1", "", { body, duplex: "half" } as RequestInit).then(
+        (answer) => answer.status,
+        () => 413,
+      );
+      assert.equal(status, 413);
+    });
+
     test("timeout=0s only delivers the signal", async () => {
       const one = await begin(script("trap 'echo caught' USR1; echo ready; while :; do sleep 0.05; done"));
       await waitFor(() => one.bytes() > 0, "the trap");

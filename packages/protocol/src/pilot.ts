@@ -167,18 +167,19 @@ export const repairRequest = z.object({
 });
 export type RepairRequest = z.infer<typeof repairRequest>;
 
-export interface ReadyResponse {
-  protocol: number;
-  version: string;
+export const readyResponse = z.object({
+  protocol: z.number(),
+  version: z.string(),
   /** CLOCK_BOOTTIME of the microVM's kernel, milliseconds */
-  uptimeMs: number;
-  pilotPid: number;
-  bounces: number;
+  uptimeMs: z.number(),
+  pilotPid: z.number(),
+  bounces: z.number(),
   /** id of the sprite this pilot serves; empty in a template */
-  spriteId: string;
+  spriteId: z.string(),
   /** why the inner container does not run; it is tried again and again */
-  containerFailure?: string;
-}
+  containerFailure: z.string().optional(),
+});
+export type ReadyResponse = z.infer<typeof readyResponse>;
 
 export interface BounceResponse {
   totalMs: number;

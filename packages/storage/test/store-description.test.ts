@@ -158,6 +158,8 @@ describe("S3's XML", () => {
 
   it("is refused when it is none", () => {
     assert.throws(() => parseListAnswer("<html></html>"), rejectsWith("store_failed"));
+    const cut = "<ListBucketResult><Contents><Key>a</Key>";
+    assert.deepEqual(parseListAnswer(cut), { objects: [], truncated: false });
     assert.throws(
       () => parseListAnswer("<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>"),
       rejectsWith("store_failed"),

@@ -36,9 +36,14 @@ export const createPilotRequester =
     const { host, port, token } = await withSignal(locate(record), signal);
     return await new Promise((resolve, reject) => {
       const outgoing = request({ host, port, path, method, signal, agent: false, headers: { Authorization: `Bearer ${token}` } });
-      outgoing.once("error", (error) =>
-        reject(new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, { cause: error })),
-      );
+      const fail = (what: string, cause?: Error) =>
+        reject(new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: ${what}`, { cause }));
+      outgoing.once("error", (error) => fail("no answer", error));
+      // Node.js then only closes the connection: there is neither an answer nor an error.
+      outgoing.once("upgrade", (_answer, socket) => {
+        socket.destroy();
+        fail("it changed the protocol unasked");
+      });
       outgoing.once("response", (response) => {
         response.once("error", () => {}).resume();
         resolve(response.statusCode ?? 0);

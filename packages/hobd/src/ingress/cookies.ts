@@ -4,12 +4,13 @@
  */
 export const cookieName = (isSecure: boolean): string => (isSecure ? "__Host-hob_url" : "hob_url");
 
-const OWN_COOKIE = /^\s*(?:__Host-)?hob_url\s*=\s*(.*?)\s*$/;
+/** Only the beginning of a pair is matched: a pattern that also looked for the end of the value would try every space in it. */
+const OWN_COOKIE = /^\s*(?:__Host-)?hob_url\s*=/;
 
 /** Values of our cookie in a Cookie header, of which there may be several: a page below the same domain can add one. */
 export function ownCookies(header: string | undefined): string[] {
-  const pairs = (header ?? "").split(";").map((pair) => OWN_COOKIE.exec(pair)?.[1]);
-  return pairs.filter((value) => value !== undefined);
+  const own = (header ?? "").split(";").filter((pair) => OWN_COOKIE.test(pair));
+  return own.map((pair) => pair.slice(pair.indexOf("=") + 1).trim());
 }
 
 /** A Cookie header without ours, the rest as it was; undefined when nothing is left. */

@@ -24,6 +24,11 @@ export async function pullLogs({ host, port, token }: PilotEndpoint, cursor: Log
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json", "content-length": Buffer.byteLength(body) },
     });
     outgoing.once("error", reject);
+    // Node.js then only closes the connection: there is neither an answer nor an error, and the shipper would wait for ever.
+    outgoing.once("upgrade", (_answer, socket) => {
+      socket.destroy();
+      reject(new Error("the pilot changed the protocol unasked"));
+    });
     outgoing.once("response", (answer) => {
       const chunks: Buffer[] = [];
       let bytes = 0;

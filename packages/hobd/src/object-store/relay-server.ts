@@ -45,13 +45,19 @@ interface Parts extends RelayServerParts {
 async function answer({ store, onHead, takeBody, takeShare }: Parts, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const gone = new AbortController();
   response.once("close", () => gone.abort());
-  const url = new URL(request.url ?? "/", "http://relay");
+  const url = urlOf(request);
   if (url.pathname === RELAY.list && request.method === "GET") return sendList(store, url.searchParams, response, gone.signal);
   if (!url.pathname.startsWith(RELAY.objects)) throw new HobError("not_found", "relay: no such route");
   const key = decodeKey(url.pathname.slice(RELAY.objects.length));
   const handler = HANDLERS[request.method ?? ""];
   if (handler === undefined) throw new HobError("method_not_allowed", `relay: no method ${request.method}`);
   await handler({ store, key, request, response, signal: gone.signal, onHead, takeBody, takeShare });
+}
+
+function urlOf({ url = "/" }: IncomingMessage): URL {
+  const parsed = url.startsWith("/") ? URL.parse(url, "http://relay") : null;
+  if (parsed === null) throw new HobError("invalid_request", "relay: the target is malformed");
+  return parsed;
 }
 
 interface Exchange {

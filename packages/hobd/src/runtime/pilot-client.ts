@@ -11,8 +11,8 @@ import {
   type PrepareSleepResponse,
   pilotActivity,
   prepareSleepResponse,
-  type ReadyResponse,
   type ResumedRequest,
+  readyResponse,
   type SettleRequest,
   type SettleResponse,
   type SpritePolicies,
@@ -32,6 +32,10 @@ const ANSWER_BYTES_MAX = 1024 * 1024;
 /** This version and the one before. */
 const SPOKEN_PROTOCOLS: readonly number[] = [PILOT_PROTOCOL_VERSION, PILOT_PROTOCOL_VERSION - 1];
 
+/** All that is used of the answer: older pilots may say less than this one. */
+const ready = readyResponse.pick({ protocol: true, containerFailure: true });
+type Ready = z.infer<typeof ready>;
+
 /** What `resumed` says of the object store. */
 export type ResumedStorage = Pick<ResumedRequest, "storage" | "start" | "history">;
 
@@ -46,10 +50,9 @@ export class PilotClient {
   }
 
   /** Waits until the pilot answers and its inner container runs. `alive` ends the wait early when the VM is gone. */
-  async waitUntilReady(timeoutMs: number, alive: () => boolean): Promise<ReadyResponse> {
+  async waitUntilReady(timeoutMs: number, alive: () => boolean): Promise<Ready> {
     return this.#retry(timeoutMs, alive, "wait for the pilot", async () => {
-      const response = await this.#request("GET", PILOT_ROUTES.ready, undefined, 5_000);
-      const answer = (await response.json()) as ReadyResponse;
+      const answer = readAnswer(await this.#request("GET", PILOT_ROUTES.ready, undefined, 5_000), ready, "wait for the pilot");
       if (!SPOKEN_PROTOCOLS.includes(answer.protocol)) {
         throw new HobError(
           "pilot_unreachable",
@@ -100,15 +103,15 @@ export class PilotClient {
 
   /** What keeps the sprite awake from inside. A pilot of protocol 1 does not know: nothing does, as far as it can tell. */
   async activity(): Promise<PilotActivity> {
-    const response = await this.#request("GET", PILOT_ROUTES.activity, undefined, ACTIVITY_TIMEOUT_MS, [404]);
-    if (response.status === 404) return { holders: [], idleMs: 0 };
-    return readAnswer(response, pilotActivity, "ask what keeps the sprite awake");
+    const answer = await this.#request("GET", PILOT_ROUTES.activity, undefined, ACTIVITY_TIMEOUT_MS, [404]);
+    if (answer.status === 404) return { holders: [], idleMs: 0 };
+    return readAnswer(answer, pilotActivity, "ask what keeps the sprite awake");
   }
 
   /** Asks once more whether the sprite may sleep; when it may, all is on its disk. */
   async prepareSleep(request: PrepareSleepRequest): Promise<PrepareSleepResponse> {
-    const response = await this.#request("POST", PILOT_ROUTES.prepareSleep, request, REQUEST_TIMEOUT_MS, [404]);
-    if (response.status !== 404) return readAnswer(response, prepareSleepResponse, "ask whether the sprite may sleep");
+    const answer = await this.#request("POST", PILOT_ROUTES.prepareSleep, request, REQUEST_TIMEOUT_MS, [404]);
+    if (answer.status !== 404) return readAnswer(answer, prepareSleepResponse, "ask whether the sprite may sleep");
     await this.prepareSave();
     return { ready: true, holders: [], idleMs: request.idleMs };
   }
@@ -125,16 +128,24 @@ export class PilotClient {
     await this.#request("POST", PILOT_ROUTES.shutdown, {}, ACTIVITY_TIMEOUT_MS);
   }
 
-  async #request(method: string, path: string, body: unknown, timeoutMs: number, accepted: readonly number[] = []): Promise<Response> {
-    const response = await fetch(this.#base + path, {
-      method,
-      headers: { authorization: `Bearer ${this.#token}`, "content-type": "application/json", connection: "close" },
-      signal: AbortSignal.timeout(timeoutMs),
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    });
-    if (!response.ok && !accepted.includes(response.status))
-      throw new HobError("pilot_unreachable", `${method} ${path}: the pilot answered ${response.status}`);
-    return response;
+  /** The whole exchange, so that no answer keeps its connection. @throws HobError `pilot_unreachable` */
+  async #request(method: string, path: string, body: unknown, timeoutMs: number, accepted: readonly number[] = []): Promise<Answer> {
+    const what = `${method} ${path}`;
+    try {
+      const response = await fetch(this.#base + path, {
+        method,
+        headers: { authorization: `Bearer ${this.#token}`, "content-type": "application/json", connection: "close" },
+        signal: AbortSignal.timeout(timeoutMs),
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      const { status } = response;
+      const text = await boundedText(response, what);
+      if (response.ok || accepted.includes(status)) return { status, text };
+      throw new HobError("pilot_unreachable", `${what}: the pilot answered ${status}`);
+    } catch (cause) {
+      if (cause instanceof HobError) throw cause;
+      throw new HobError("pilot_unreachable", `${what}: no good answer of the pilot`, { cause });
+    }
   }
 
   async #retry<T>(timeoutMs: number, alive: () => boolean, what: string, attempt: () => Promise<T>): Promise<T> {
@@ -153,8 +164,13 @@ export class PilotClient {
   }
 }
 
-/** Reads an answer as what is expected and nothing else: it comes out of a guest. @throws HobError `pilot_unreachable` */
-async function readAnswer<T>(response: Response, schema: z.ZodType<T>, what: string): Promise<T> {
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/** @throws HobError `pilot_unreachable` for one that is too long */
+async function boundedText(response: Response, what: string): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
@@ -162,8 +178,13 @@ async function readAnswer<T>(response: Response, schema: z.ZodType<T>, what: str
     if (bytes > ANSWER_BYTES_MAX) throw new HobError("pilot_unreachable", `${what}: the answer is too long`);
     chunks.push(chunk);
   }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+/** Reads an answer as what is expected and nothing else: it comes out of a guest. @throws HobError `pilot_unreachable` */
+function readAnswer<T>({ text }: Answer, schema: z.ZodType<T>, what: string): T {
   try {
-    return schema.parse(JSON.parse(Buffer.concat(chunks).toString("utf8")));
+    return schema.parse(JSON.parse(text));
   } catch (cause) {
     throw new HobError("pilot_unreachable", `${what}: the answer is not understood`, { cause });
   }

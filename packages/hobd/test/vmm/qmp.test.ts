@@ -98,6 +98,14 @@ describe("a command", () => {
     assert.equal(await qmp.execute("query-status"), 1, "the connection goes on");
   });
 
+  test("that is refused without words fails all the same", async () => {
+    const qmp = await connect();
+    for (const error of [null, {}, "no"]) {
+      vmm.onRequest = (_, socket) => send(socket, { error });
+      await assert.rejects(qmp.execute("migrate"), { code: "vm_failed", message: "migrate: it failed" });
+    }
+  });
+
   test("gets its own answer when several are under way, between events, in pieces of any size", async () => {
     const qmp = await connect();
     const expected = 20;

@@ -32,12 +32,13 @@ function checkShape<T>(value: unknown, schema: z.ZodType<T>, operation: string):
   throw new HobError("invalid_request", `${operation}: ${what}`);
 }
 
-async function readBytes(c: Context, operation: string): Promise<Uint8Array> {
+/** A request's body, whole, up to what JSON may have. @throws HobError `invalid_request` | `payload_too_large` | `timeout` */
+export async function readBytes(c: Context, operation: string): Promise<Buffer> {
   const limit = LIMITS.jsonBodyBytes;
   const tooLarge = new HobError("payload_too_large", `${operation}: the body exceeds ${limit} bytes`);
   if (Number(c.req.header("content-length") ?? 0) > limit) throw tooLarge;
   const { body } = c.req.raw;
-  if (body === null) return new Uint8Array();
+  if (body === null) return Buffer.alloc(0);
   const late = new HobError("timeout", `${operation}: the body did not arrive within ${BODY_TIMEOUT_MS / 1000} s`);
   const reader = body.getReader();
   const timer = setTimeout(() => void reader.cancel(late).catch(() => {}), BODY_TIMEOUT_MS);

@@ -1,10 +1,11 @@
 import { timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { HobError, LIMITS, SPRITE_VERSION, toHobError } from "@hob/protocol";
-import { getRequestListener, type HttpBindings } from "@hono/node-server";
+import type { HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Endpoint } from "./endpoint.ts";
+import { requestListener } from "./listener.ts";
 import { refuseRequest, refuseUpgrade } from "./refuse.ts";
 import { SeenRequests } from "./seen-requests.ts";
 
@@ -24,7 +25,7 @@ export interface ApiServerParts {
  * request without the host's token, and a request that the host had to send twice is taken once.
  */
 export function createApiServer({ hostRoutes, endpoints, token, log, isUp = () => true }: ApiServerParts): Server {
-  const listener = getRequestListener(createApp(hostRoutes, endpoints, log).fetch);
+  const listener = requestListener(createApp(hostRoutes, endpoints, log));
   const seen = new SeenRequests();
   // Commands and environments travel in request targets of up to LIMITS.requestTargetBytes; uploads may take any time.
   const server = createServer({ requestTimeout: 0, maxHeaderSize: LIMITS.requestTargetBytes + 64 * 1024 }, (request, response) => {

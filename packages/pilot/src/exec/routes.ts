@@ -1,7 +1,8 @@
 import { readFile } from "node:fs/promises";
-import { HobError, type KillEvent, killRequest, LIMITS, type SessionItem, type SessionList } from "@hob/protocol";
+import { HobError, type KillEvent, killRequest, type SessionItem, type SessionList } from "@hob/protocol";
 import { type Context, Hono } from "hono";
 import { stream } from "hono/streaming";
+import { readBytes } from "../api/json-body.ts";
 import { killSession } from "./kill.ts";
 import type { Session } from "./session.ts";
 import type { SessionRegistry } from "./sessions.ts";
@@ -36,19 +37,12 @@ export function sessionRoutes(sessions: SessionRegistry): Hono {
 
 /** @throws HobError `invalid_request` | `payload_too_large` */
 async function readKillRequest(c: Context) {
-  const text = await readBody(c);
+  const text = (await readBytes(c, "kill")).toString("utf8");
   const query = Object.fromEntries(["signal", "timeout"].map((name) => [name, c.req.query(name)]).filter(([, value]) => value));
   const parsed = killRequest.safeParse({ ...parseObject(text), ...query });
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   throw new HobError("invalid_request", `kill: parameter ${String(issue?.path[0] ?? "")}: ${issue?.message ?? "malformed"}`);
-}
-
-async function readBody(c: Context): Promise<string> {
-  if (Number(c.req.header("content-length") ?? 0) > LIMITS.jsonBodyBytes) {
-    throw new HobError("payload_too_large", `kill: a body of at most ${LIMITS.jsonBodyBytes} bytes is possible`);
-  }
-  return c.req.text();
 }
 
 function parseObject(text: string): object {

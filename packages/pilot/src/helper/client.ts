@@ -49,7 +49,7 @@ export class HelperClient {
     const request = encodeExec(spec);
     const socket = await connectHelper(this.#socketPath);
     const { frame, decoder } = await firstAnswer(socket, request, ANSWER_TIMEOUT_MS);
-    if (frame.type !== SERVER_FRAME.started) throw unexpected(socket, frame.type);
+    if (frame.type !== SERVER_FRAME.started || frame.payload.length < 4) throw unexpected(socket, frame.type);
     return new HelperProcess(socket, decoder, frame.payload.readUInt32LE(0));
   }
 

@@ -64,7 +64,7 @@ export function nextFrame(socket: Socket, decoder: FrameDecoder, timeoutMs: numb
     const finish = (result: Frame | HobError) => {
       clearTimeout(timer);
       socket.pause();
-      socket.off("data", onData).off("error", onError).off("close", onClose);
+      socket.off("data", onData).off("error", onError).off("end", onClose).off("close", onClose);
       if (result instanceof HobError) reject(result);
       else resolve(result);
     };
@@ -79,7 +79,8 @@ export function nextFrame(socket: Socket, decoder: FrameDecoder, timeoutMs: numb
     };
     const onError = (error: Error) => finish(new HobError("helper_unreachable", `helper: ${error.message}`, { cause: error }));
     const onClose = () => finish(new HobError("helper_unreachable", "helper: the connection ended without an answer"));
-    if (socket.destroyed) return onClose();
-    socket.on("data", onData).once("error", onError).once("close", onClose).resume();
+    if (socket.destroyed || socket.readableEnded) return onClose();
+    // The end of a helper that died: a socket that may stay half open is not closed by it.
+    socket.on("data", onData).once("error", onError).once("end", onClose).once("close", onClose).resume();
   });
 }

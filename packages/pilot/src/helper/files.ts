@@ -123,16 +123,7 @@ export class FileStream {
 
   /** @throws FileError | HobError */
   async info(): Promise<FileInfo> {
-    const payload = await this.#expect(SERVER_FRAME.fileInfo);
-    const modifiedNs = payload.readBigInt64LE(24) * 1_000_000_000n + BigInt(payload.readUInt32LE(32));
-    return {
-      sizeBytes: Number(payload.readBigUInt64LE(0)),
-      startByte: Number(payload.readBigUInt64LE(8)),
-      lengthBytes: Number(payload.readBigUInt64LE(16)),
-      modifiedMs: Number(modifiedNs / 1_000_000n),
-      modifiedNs,
-      inode: payload.readBigUInt64LE(36),
-    };
+    return decoded(decodeInfo, await this.#expect(SERVER_FRAME.fileInfo));
   }
 
   /**
@@ -174,15 +165,15 @@ export class FileStream {
   async *entries(): AsyncGenerator<EntryRecord[], FilesDone, undefined> {
     for (;;) {
       const { type, payload } = await this.#next();
-      if (type === SERVER_FRAME.done) return decodeDone(payload);
+      if (type === SERVER_FRAME.done) return decoded(decodeDone, payload);
       if (type !== SERVER_FRAME.entries) throw unexpected(type);
-      yield decodeEntries(payload);
+      yield decoded(decodeEntries, payload);
     }
   }
 
   /** @throws FileError | HobError */
   async done(): Promise<FilesDone> {
-    return decodeDone(await this.#expect(SERVER_FRAME.done));
+    return decoded(decodeDone, await this.#expect(SERVER_FRAME.done));
   }
 
   /** Events as they come, until the stream is closed or its top is gone. */
@@ -190,7 +181,7 @@ export class FileStream {
     for (;;) {
       const { type, payload } = await this.#next();
       if (type !== SERVER_FRAME.events) throw unexpected(type);
-      yield decodeEvents(payload);
+      yield decoded(decodeEvents, payload);
     }
   }
 
@@ -207,7 +198,7 @@ export class FileStream {
         this.#decoder.push(await this.#nextChunk());
       } else {
         if (frame.type === SERVER_FRAME.error) throw helperError(frame.payload);
-        if (frame.type === SERVER_FRAME.fileError) throw new FileError(frame.payload.readUInt32LE(0), frame.payload.toString("utf8", 4));
+        if (frame.type === SERVER_FRAME.fileError) throw decoded(decodeFileError, frame.payload);
         return frame;
       }
     }
@@ -222,6 +213,29 @@ export class FileStream {
     }
     return next.value;
   }
+}
+
+/** What is too short is an error of the helper: the process that sent it runs as the sprite's user. */
+function decoded<T>(decode: (payload: Buffer) => T, payload: Buffer): T {
+  try {
+    return decode(payload);
+  } catch (cause) {
+    throw new HobError("helper_failed", "files: the helper sent a record that is not whole", { cause });
+  }
+}
+
+const decodeFileError = (payload: Buffer): FileError => new FileError(payload.readUInt32LE(0), payload.toString("utf8", 4));
+
+function decodeInfo(payload: Buffer): FileInfo {
+  const modifiedNs = payload.readBigInt64LE(24) * 1_000_000_000n + BigInt(payload.readUInt32LE(32));
+  return {
+    sizeBytes: Number(payload.readBigUInt64LE(0)),
+    startByte: Number(payload.readBigUInt64LE(8)),
+    lengthBytes: Number(payload.readBigUInt64LE(16)),
+    modifiedMs: Number(modifiedNs / 1_000_000n),
+    modifiedNs,
+    inode: payload.readBigUInt64LE(36),
+  };
 }
 
 function decodeDone(payload: Buffer): FilesDone {

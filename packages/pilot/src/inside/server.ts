@@ -2,10 +2,10 @@ import { chmod, chown, mkdir, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { dirname } from "node:path";
 import { SPRITE_VERSION } from "@hob/protocol";
-import { getRequestListener } from "@hono/node-server";
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
+import { requestListener } from "../api/listener.ts";
 import { withErrorAnswers } from "../api/server.ts";
 import { ID_MAP, SPRITE_USER } from "../container/ids.ts";
 
@@ -51,7 +51,7 @@ export function createInsideServer(endpoints: readonly Endpoint[], log: Logger, 
       keepAliveTimeout: limits.idleConnectionMs,
       connectionsCheckingInterval: limits.checkIntervalMs,
     },
-    getRequestListener(withErrorAnswers(app, log).fetch),
+    requestListener(withErrorAnswers(app, log)),
   );
   server.maxConnections = limits.connections;
   return server;

@@ -11,7 +11,7 @@ export interface S3ListAnswer {
 /** An answer of ListObjectsV2 that was asked for with `encoding-type=url`. @throws HobError `store_failed` */
 export function parseListAnswer(xml: string): S3ListAnswer {
   if (!/<ListBucketResult[\s>]/.test(xml)) throw new HobError("store_failed", "the object store answered a list with something else");
-  const objects = [...xml.matchAll(/<Contents>(.*?)<\/Contents>/gs)].map(([, content = ""]): ListedObject => {
+  const objects = contentsOf(xml).map((content): ListedObject => {
     const key = decodeKey(element(content, "Key") ?? "");
     const sizeBytes = Number(element(content, "Size"));
     const modifiedAt = new Date(element(content, "LastModified") ?? "");
@@ -20,6 +20,17 @@ export function parseListAnswer(xml: string): S3ListAnswer {
     return { key, sizeBytes, modifiedAt };
   });
   return { objects, truncated: element(xml, "IsTruncated") === "true" };
+}
+
+/** What is between each `<Contents>` and its end, found in one pass: a pattern would look for the end anew from every beginning. */
+function contentsOf(xml: string): string[] {
+  return xml
+    .split("<Contents>")
+    .slice(1)
+    .flatMap((part) => {
+      const end = part.indexOf("</Contents>");
+      return end < 0 ? [] : [part.slice(0, end)];
+    });
 }
 
 /** Code and message of an error answer; empty when it is none. */

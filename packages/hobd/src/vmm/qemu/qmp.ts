@@ -66,7 +66,7 @@ export class QmpClient {
         resolve();
       };
     });
-    await this.execute("qmp_capabilities");
+    await this.execute("qmp_capabilities", {}, Math.max(1, deadline - performance.now()));
   }
 
   #receive(text: string): void {
@@ -81,11 +81,11 @@ export class QmpClient {
 
   #handle(message: QmpMessage): void {
     if (message.QMP !== undefined) this.#greeted();
-    if (message.event !== undefined) this.onEvent(message.event);
+    if (message.event !== undefined) this.onEvent(String(message.event));
     if (message.QMP !== undefined || message.event !== undefined) return;
     const waiting = this.#waiting.shift();
     if (message.error === undefined) waiting?.resolve(message.return);
-    else waiting?.reject(new HobError("vm_failed", `${waiting.command}: ${message.error.desc}`));
+    else waiting?.reject(new HobError("vm_failed", `${waiting.command}: ${message.error?.desc ?? "it failed"}`));
   }
 
   #failAll(): void {
@@ -97,7 +97,7 @@ interface QmpMessage {
   QMP?: unknown;
   event?: string;
   return?: unknown;
-  error?: { desc: string };
+  error?: { desc?: string } | null;
 }
 
 /** undefined for what is no QMP message: the peer is then not, or no longer, to be trusted. */
