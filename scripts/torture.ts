@@ -1,20 +1,41 @@
 /**
- * Does to sprites what nobody should, and reads back whatever was acknowledged.
+ * Does to sprites what nobody should, and reads back whatever was acknowledged; and sends every parser what nobody should send.
  *
- *   npm run torture [-- --seed N] [--operations N] [--storage N] [--no-vms]
+ *   npm run torture [-- --seed N] [--fuzz N] [--storage N] [--operations N] [--no-vms]
+ *   npm run torture -- --seed N --target NAME [--fuzz N] [--only INDEX]
  *
- * First the storage alone, on a store that fails (--storage operations, default 400); then a real sprite (--operations,
- * default 40): writes, checkpoints, restores, forks, deletions and gc, with kill -9 of the VMM and of the daemon between
- * and during them. The same seed makes the same choices. Ends with 1 when anything was lost.
+ * First every parser of bytes from outside (--fuzz inputs in all, default 120,000; 0 leaves it out): valid inputs and
+ * mutations of them; none may make it crash, hang, leak, or fail with a 5xx. Then the storage alone, on a store that fails
+ * (--storage operations, default 400). Then a real sprite (--operations, default 40): writes, checkpoints, restores, forks,
+ * deletions and gc, with kill -9 of the VMM and of the daemon between and during them. The same seed makes the same choices.
+ * Ends with 1 when anything was lost or a fault was found.
  */
 import { MemoryStore } from "../packages/storage/test/support/memory-store.ts";
 import { torture } from "../packages/storage/test/support/torture.ts";
 import { countArgument, scriptArguments } from "./lib/arguments.ts";
+import { fuzz, targetNames } from "./torture/fuzz/run.ts";
 import { MachineTorture } from "./torture/machine.ts";
 
-const { values } = scriptArguments("npm run torture [-- --seed N] [--operations N] [--storage N] [--no-vms]", {
+const USAGE = `npm run torture [-- --seed N] [--fuzz N] [--storage N] [--operations N] [--no-vms]
+       npm run torture -- --seed N --target NAME [--fuzz N] [--only INDEX]
+
+  --seed N        the same seed makes the same choices
+  --fuzz N        inputs for the parsers of bytes from outside, in all; default 120000, 0 leaves them out
+  --storage N     operations on the storage alone; default 400
+  --operations N  operations on a real sprite; default 40
+  --no-vms        no real sprite
+  --target NAME   this parser, and nothing else
+  --only INDEX    this input of it, and no other
+
+targets:
+${targetNames()}`;
+
+const { values } = scriptArguments(USAGE, {
   options: {
     seed: { type: "string" },
+    fuzz: { type: "string", default: "120000" },
+    target: { type: "string" },
+    only: { type: "string" },
     operations: { type: "string", default: "40" },
     storage: { type: "string", default: "400" },
     "no-vms": { type: "boolean", default: false },
@@ -34,9 +55,16 @@ async function tortureStorage(): Promise<void> {
   console.log("storage:", JSON.stringify({ ...operations, ...report }), "losses: 0");
 }
 
+async function tortureParsers(): Promise<void> {
+  const inputs = countArgument("fuzz", values.fuzz);
+  const only = values.only === undefined ? undefined : countArgument("only", values.only);
+  if (inputs > 0 && !(await fuzz({ seed, inputs, target: values.target, only }))) process.exitCode = 1;
+}
+
 try {
-  await tortureStorage();
-  if (!values["no-vms"]) {
+  await tortureParsers();
+  if (values.target === undefined) await tortureStorage();
+  if (values.target === undefined && !values["no-vms"]) {
     await using machine = await MachineTorture.start(seed);
     const report = await machine.run(countArgument("operations", values.operations));
     console.log("sprite:", JSON.stringify(report), "losses: 0");
