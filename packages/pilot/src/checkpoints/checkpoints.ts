@@ -8,6 +8,9 @@ import { superfluous } from "./retention.ts";
 /** Why an automatic checkpoint is taken. */
 export type AutomaticReason = "hourly" | "restore" | "sleep";
 
+/** For how long after a restore uploads stay paused: what its user starts first shall not have to share the processor. */
+const UPLOADS_PAUSED_AFTER_MS = 2_000;
+
 /** Ancestors that a checkpoint names. */
 const HISTORY_MAX = 100;
 
@@ -97,7 +100,12 @@ export class Checkpoints {
    */
   async restore(id: string, onProgress: OnProgress): Promise<Restored> {
     this.requireRestorable(id);
-    return this.exclusively(() => this.#restore(this.#require(id), onProgress));
+    const goOn = this.#parts.pauseUploads?.();
+    try {
+      return await this.exclusively(() => this.#restore(this.#require(id), onProgress));
+    } finally {
+      if (goOn !== undefined) setTimeout(goOn, UPLOADS_PAUSED_AFTER_MS).unref();
+    }
   }
 
   /** @throws HobError `not_found` | `conflict` */

@@ -28,6 +28,8 @@ export interface CheckpointParts {
   shown: number;
   /** those that the object store has; undefined while that is not known */
   durableIds?: () => ReadonlySet<string> | undefined;
+  /** keeps uploads from going on until the function that it returns is called */
+  pauseUploads?: () => () => void;
   now: () => Date;
   onError: (what: string, error: unknown) => void;
 }

@@ -4,12 +4,22 @@ import { BLOCK_BYTES, type BlockChange, type BlockRange } from "@hob/storage";
 /** Blocks that are read at once. */
 const READ_BLOCKS = 16;
 
+export interface ReadOptions {
+  /** waited for before each read */
+  mayRead: () => Promise<void>;
+}
+
 /** The blocks of the ranges as a device has them. The last block of a volume may be short of bytes: the rest are zeros. */
-export async function* readChanges(device: string, ranges: AsyncIterable<BlockRange>): AsyncGenerator<BlockChange, void, undefined> {
+export async function* readChanges(
+  device: string,
+  ranges: AsyncIterable<BlockRange>,
+  { mayRead }: ReadOptions,
+): AsyncGenerator<BlockChange, void, undefined> {
   const file = await open(device, "r");
   try {
     for await (const { first, count } of ranges) {
       for (let at = first; at < first + count; at += READ_BLOCKS) {
+        await mayRead();
         yield* readBlocks(file, at, Math.min(READ_BLOCKS, first + count - at));
       }
     }

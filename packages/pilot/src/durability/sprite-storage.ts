@@ -33,6 +33,7 @@ export interface SpriteStorageParts {
 interface Assembled {
   volume: ThinVolume;
   treeSwitch: TreeSwitch;
+  upload: VolumeUpload;
   durability: Durability;
 }
 
@@ -69,7 +70,7 @@ export class SpriteStorage {
     // An upload begins with pages that the start has read already.
     const upload = new VolumeUpload(volume, (org) => new Uploader({ store, org, pages: this.#reads().pages }));
     const durability = new Durability({ store, upload, log });
-    this.#mayBeAssembled = { volume, treeSwitch, durability };
+    this.#mayBeAssembled = { volume, treeSwitch, upload, durability };
   }
 
   get durability(): Durability {
@@ -79,6 +80,11 @@ export class SpriteStorage {
   /** In a reader: what there is to show. Undefined in the VM of a sprite. */
   get stored(): StoredStates | undefined {
     return this.#stored;
+  }
+
+  /** Keeps uploads from going on until the function that it returns is called. */
+  pauseUploads(): () => void {
+    return this.#assembled.upload.pause();
   }
 
   get endpoints(): Endpoint[] {

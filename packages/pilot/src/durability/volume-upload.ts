@@ -4,6 +4,7 @@ import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
 import { readChanges } from "./changes.ts";
+import { Gate } from "./gate.ts";
 import { originOf, rootOf } from "./origin-name.ts";
 
 /** An upload that is in the store, but not named by a head. Disposed of without `keep`, it is forgotten. */
@@ -26,6 +27,7 @@ export interface UploadedLive extends Uploaded, LiveState {}
 export class VolumeUpload {
   readonly #volume: ThinVolume;
   readonly #uploaderOf: (org: string) => Uploader;
+  readonly #gate = new Gate();
   #uploader: Uploader | undefined;
 
   constructor(volume: ThinVolume, uploaderOf: (org: string) => Uploader) {
@@ -50,9 +52,18 @@ export class VolumeUpload {
     return base === undefined || this.#volume.ledger.state.basis === originOf(base.root);
   }
 
+  /**
+   * Takes no snapshot and reads nothing for an upload until the function that it returns is called: the processor and the
+   * disk are needed for something that somebody waits for.
+   */
+  pause(): () => void {
+    return this.#gate.close();
+  }
+
   /** The live volume as it is now. */
   async live(options: UploadOptions): Promise<UploadedLive> {
     const { ledger } = this.#volume;
+    await this.#gate.pass();
     const thin = await this.#reserve();
     try {
       const { history, origin } = ledger.state.live;
@@ -82,6 +93,7 @@ export class VolumeUpload {
 
   /** A checkpoint, by a snapshot of its own: it may be deleted at any time. */
   async checkpoint(record: CheckpointRecord, options: UploadOptions): Promise<Uploaded> {
+    await this.#gate.pass();
     const thin = await this.#reserve();
     try {
       await this.#volume.pool.snapshot(thin, record.thin);
@@ -105,7 +117,7 @@ export class VolumeUpload {
     await using reader = await pool.activateReadOnly(thin, device);
     const ranges = blockRanges(pool.changedBlocks(before?.thin, thin));
     if (this.#uploader === undefined) throw new Error("an upload before the organization is known");
-    return await this.#uploader.upload(root, readChanges(reader.device, ranges), options);
+    return await this.#uploader.upload(root, readChanges(reader.device, ranges, { mayRead: () => this.#gate.pass() }), options);
   }
 
   #uploaded(thin: number, origin: string | null, result: UploadResult): Uploaded {

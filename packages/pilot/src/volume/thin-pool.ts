@@ -53,6 +53,7 @@ export class ThinPool {
   readonly #runner: CommandRunner;
   readonly #changes: ChangedBlocks;
   readonly #readers = new Map<number, number>();
+  #snapshots: Promise<unknown> = Promise.resolve();
   #volumeBytes = 0;
 
   constructor(helper: PoolHelper, runner: CommandRunner) {
@@ -108,9 +109,16 @@ export class ThinPool {
     await this.#helper.dmMessage(POOL, `create_snap ${id} ${origin}`);
   }
 
-  /** A snapshot of an active volume. @param mountPoint of its file system @returns how long that stood still, milliseconds */
+  /**
+   * A snapshot of an active volume. One after the other: what is frozen for one cannot be frozen for the next.
+   * @param mountPoint of its file system
+   * @returns how long that stood still, milliseconds
+   */
   snapshotMounted(id: number, origin: number, mountPoint: string): Promise<number> {
-    return this.#helper.dmSnapshot(POOL, `create_snap ${id} ${origin}`, nameOf(origin), mountPoint);
+    const take = () => this.#helper.dmSnapshot(POOL, `create_snap ${id} ${origin}`, nameOf(origin), mountPoint);
+    const taken = this.#snapshots.then(take);
+    this.#snapshots = taken.catch(() => {});
+    return taken;
   }
 
   /**
