@@ -36,7 +36,7 @@ export const PATHS = {
   policyMirror: "/run/sprite-policy",
   crunState: "/run/crun",
   volume: "/volume",
-  /** where another volume is put together before it takes the place of the one in use; and where that goes meanwhile */
+  /** where another volume is put together before it takes the place of the one in use; and folders where those go then */
   staged: { volume: "/run/hob/staged", rootfs: "/run/staged-rootfs" },
   previous: { volume: "/run/hob/previous", rootfs: "/run/previous-rootfs" },
   /** roots of the newest checkpoints, seen in the sprite as /.sprite/checkpoints; and the file systems that they lie on */

@@ -1,4 +1,6 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { HobError } from "@hob/protocol";
 import { PATHS } from "../config.ts";
 import type { ContainerTarget, InnerContainer, Step } from "../container/container.ts";
@@ -9,6 +11,12 @@ import { isMounted, mountPoints } from "./mounts.ts";
 import type { StagedVolume, ThinVolume, TreeSource } from "./thin-volume.ts";
 
 const CHECK_TIMEOUT_MS = 15_000;
+
+/**
+ * For how long a tree that is not used any more stays mounted: the kernel lets go of all that it has cached of it, a second
+ * of processor time for each GiB under emulation, and somebody waits for the first command on the new one.
+ */
+const CLEAR_DELAY_MS = 3_000;
 
 export interface SwitchOptions {
   /** checkpoints that the new tree derives from, nearest first: the one that it shows, and those before */
@@ -33,8 +41,9 @@ export interface TreeSwitchParts {
  */
 export class TreeSwitch {
   readonly #parts: TreeSwitchParts;
-  /** what was in use before the last switch is being cleared away */
-  #clearing: Promise<unknown> = Promise.resolve();
+  /** what was in use before the last switches is to be cleared away, or is being */
+  readonly #clearing = new Set<Promise<void>>();
+  readonly #hurry = new AbortController();
 
   constructor(parts: TreeSwitchParts) {
     this.#parts = parts;
@@ -47,7 +56,6 @@ export class TreeSwitch {
 
   /** The first phase, which nobody in the sprite notices. What it gives must be switched to or discarded. */
   async stage(source: TreeSource): Promise<StagedVolume> {
-    await this.#clearing;
     const staged = await this.#parts.volume.stage(source);
     try {
       await this.#parts.rootfs.mount(staged.tree, PATHS.staged.rootfs);
@@ -67,7 +75,8 @@ export class TreeSwitch {
   async switchToStaged(staged: StagedVolume, { history, undo }: SwitchOptions): Promise<Step[]> {
     const { volume, container, helper, abandon } = this.#parts;
     const before = volume.ledger.state.live.thin;
-    const exchange = new MountExchange(helper);
+    const previous = previousPlaces(before);
+    const exchange = new MountExchange(helper, previous);
     const accept = async () => {
       await this.#check(container.target());
       await volume.commit(staged, history, undo);
@@ -78,7 +87,9 @@ export class TreeSwitch {
         revert: () => exchange.back().catch(abandon),
         accept,
       });
-      this.#clearing = this.#dropPrevious(before);
+      const clearing = this.#dropPrevious(before, previous);
+      this.#clearing.add(clearing);
+      void clearing.finally(() => this.#clearing.delete(clearing));
       return steps;
     } catch (error) {
       await this.discard(staged);
@@ -86,13 +97,16 @@ export class TreeSwitch {
     }
   }
 
-  /** Resolves when nothing of earlier switches is left to be cleared away. */
+  /** Clears away what is left of earlier switches, without any further delay, also of those to come. */
   settled(): Promise<unknown> {
-    return this.#clearing;
+    this.#hurry.abort();
+    return Promise.all(this.#clearing);
   }
 
-  async #dropPrevious(thin: number): Promise<void> {
-    await this.#unmount(PATHS.previous.rootfs, PATHS.previous.volume);
+  async #dropPrevious(thin: number, { rootfs, volume }: Places): Promise<void> {
+    await sleep(CLEAR_DELAY_MS, undefined, { signal: this.#hurry.signal, ref: false }).catch(() => {});
+    await this.#unmount(rootfs, volume);
+    for (const path of [rootfs, volume]) await rmdir(path).catch(() => {});
     this.#parts.volume.drop(thin);
   }
 
@@ -121,17 +135,32 @@ export class TreeSwitch {
   }
 }
 
+/** Where a volume and the root on it are mounted. */
+interface Places {
+  readonly rootfs: string;
+  readonly volume: string;
+}
+
+/** Where a volume goes when another takes its place. Each has its own: several may wait to be cleared away. */
+const previousPlaces = (thin: number): Places => ({
+  rootfs: join(PATHS.previous.rootfs, String(thin)),
+  volume: join(PATHS.previous.volume, String(thin)),
+});
+
 /** Moves mounts, and knows how far it came. */
 class MountExchange {
   readonly #helper: HelperClient;
+  readonly #previous: Places;
   readonly #done: [from: string, to: string][] = [];
 
-  constructor(helper: HelperClient) {
+  constructor(helper: HelperClient, previous: Places) {
     this.#helper = helper;
+    this.#previous = previous;
   }
 
   async forward(): Promise<void> {
-    const { staged, previous, rootfs, volume } = PATHS;
+    const { staged, rootfs, volume } = PATHS;
+    const previous = this.#previous;
     // A container that could not be started may have no root.
     if (await isMounted(rootfs)) await this.#move(rootfs, previous.rootfs);
     await this.#move(volume, previous.volume);
@@ -155,9 +184,9 @@ export async function clearMounts(helper: Pick<HelperClient, "unmount" | "thaw">
   // The helper undoes its freezes, unless it was killed too. What is not frozen cannot be thawed.
   await helper.thaw(PATHS.volume).catch(() => {});
   const { staged, previous, rootfs, volume, checkpoints, checkpointVolumes } = PATHS;
-  const single: string[] = [staged.rootfs, staged.volume, previous.rootfs, previous.volume, rootfs, volume];
-  const isOurs = (point: string) =>
-    single.includes(point) || [checkpoints, checkpointVolumes].some((folder) => point.startsWith(`${folder}/`));
+  const single: string[] = [staged.rootfs, staged.volume, rootfs, volume];
+  const folders = [previous.rootfs, previous.volume, checkpoints, checkpointVolumes];
+  const isOurs = (point: string) => single.includes(point) || folders.some((folder) => point.startsWith(`${folder}/`));
   for (const point of (await mountPoints()).reverse()) if (isOurs(point)) await helper.unmount(point, { lazy: true });
 }
 
