@@ -111,6 +111,9 @@ function kernelCommandLine(host: QemuHost): string {
     "loglevel=4",
     "mitigations=off",
     "random.trust_cpu=on",
+    // Huge pages only for programs that ask for them: otherwise each touch of 4 KiB may take 2 MiB of the host, and a kernel
+    // thread goes on merging pages of an idle guest. admin-guide/mm/transhuge.rst
+    "transparent_hugepage=madvise",
     // Under TCG the calibration against the emulated timer now and then never ends; the guest's TSC is the host's.
     ...(host.accelerator === "tcg" && host.tscKhz > 0 ? [`tsc_early_khz=${host.tscKhz}`, "no_timer_check"] : []),
     // Timer ticks get lost under TCG. The kernel would blame the TSC for it, and go on with the ticks as its clock.
