@@ -16,9 +16,10 @@ export async function formatVolume(runner: CommandRunner, device: string): Promi
   await runner.run({ argv: ["mkfs.ext4", "-q", "-F", ...options, device], timeoutMs: MKFS_TIMEOUT_MS });
 }
 
-/** The file system for what stays on this machine. */
+/** The file system for what stays on this machine; without an orphan file as well. */
 export async function formatState(runner: CommandRunner, device: string): Promise<void> {
-  const options = ["-E", "lazy_itable_init=1,lazy_journal_init=0,nodiscard", "-J", "size=8", "-m", "0", "-L", "state"];
+  const extended = "lazy_itable_init=1,lazy_journal_init=0,nodiscard";
+  const options = ["-O", "^orphan_file", "-E", extended, "-J", "size=8", "-m", "0", "-L", "state"];
   await runner.run({ argv: ["mkfs.ext4", "-q", "-F", ...options, device], timeoutMs: MKFS_TIMEOUT_MS });
 }
 
