@@ -10,6 +10,7 @@ import { SpriteUses } from "../src/activity/use.ts";
 import { createPilotRequester } from "../src/front-door/pilot-locator.ts";
 import { isOwnPage } from "../src/ingress/access.ts";
 import { foreignCookies, ownCookies } from "../src/ingress/cookies.ts";
+import { SignIn } from "../src/ingress/sign-in.ts";
 import { pullLogs } from "../src/log-shipping/pull.ts";
 import { createRelayServer } from "../src/object-store/relay-server.ts";
 import type { SpriteRecord } from "../src/registry/registry.ts";
@@ -119,6 +120,16 @@ test("an Origin that is no URL is nobody's, however long it is", () => {
   assert.equal(from("http://box.sprites.localhost"), true);
   for (const origin of ["null", "http://", `http://${"X.cpr".repeat(20_000)}`, `http://${"é.".repeat(50_000)}`])
     assert.equal(from(origin), false);
+});
+
+test("a cookie has one form only", () => {
+  const signIn = new SignIn(Buffer.alloc(32, 7), () => 1_000_000);
+  const { value } = signIn.redeem(signIn.issue("s", "0123456789abcdef").ticket, "s");
+  const forms = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"].map((last) => value.slice(0, -1) + last);
+  assert.deepEqual(
+    forms.filter((form) => signIn.verify(form, "s") !== undefined),
+    [value],
+  );
 });
 
 test("cookies of any length are read in one pass", () => {

@@ -45,7 +45,7 @@ export class ThinXmlReader {
 function rangeOf(tag: string): ChangedRange | undefined {
   const [, element, rest = ""] = ELEMENT.exec(tag) ?? [];
   if (element === undefined) return undefined;
-  const attributes = new Map([...rest.matchAll(/(\w+)="(\d+)"/g)].map(([, name = "", value]) => [name, Number(value)]));
+  const attributes = new Map([...rest.matchAll(/\b(\w+)="(\d+)"/g)].map(([, name = "", value]) => [name, Number(value)]));
   const begin = attributes.get("begin") ?? attributes.get("origin_begin") ?? attributes.get("origin_block");
   const length = attributes.get("length") ?? (element === "single_mapping" ? 1 : undefined);
   if (begin === undefined || length === undefined || length === 0) throw malformed(`<${tag.slice(0, 100)}>`);
