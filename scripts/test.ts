@@ -16,6 +16,10 @@ const testFiles = (glob: string): string[] =>
     .filter((file) => file.includes(pattern))
     .sort();
 
+/** So that a hang is a failure that has a name. Each end-to-end test has a shorter limit of its own. */
+const UNIT_TIMEOUT_MS = 25 * 60_000;
+const FILE_TIMEOUT_MS = 15 * 60_000;
+
 const run = (concurrency: number, files: readonly string[]): string[] => [
   process.execPath,
   "--test",
@@ -32,7 +36,7 @@ const run = (concurrency: number, files: readonly string[]): string[] => [
 const endToEnd = (): ScriptStep[] =>
   [...testFiles("test/e2e/**/*.test.ts")]
     .sort((a, b) => Number(a === SDK_COVERAGE) - Number(b === SDK_COVERAGE))
-    .map((file) => ({ title: `end-to-end: ${file}`, argv: run(1, [file]), attempts: 2 }));
+    .map((file) => ({ title: `end-to-end: ${file}`, argv: run(1, [file]), attempts: 2, timeoutMs: FILE_TIMEOUT_MS }));
 
 /** A run of all suites notes which methods of the SDK they call; the last file looks at that. */
 function recordSdkCalls(): void {
@@ -46,7 +50,7 @@ function recordSdkCalls(): void {
 const steps = {
   tools: toolSteps(),
   images: [{ title: "images", argv: [process.execPath, "bin/hob", "image", "build"] }],
-  unit: [{ title: "unit tests", argv: run(2, testFiles("{packages/*,scripts}/test/**/*.test.ts")) }],
+  unit: [{ title: "unit tests", argv: run(2, testFiles("{packages/*,scripts}/test/**/*.test.ts")), timeoutMs: UNIT_TIMEOUT_MS }],
   e2e: endToEnd(),
 };
 

@@ -9,6 +9,8 @@ export interface ScriptStep {
   argv: readonly string[];
   /** how often it may be tried in all; default 1 */
   attempts?: number;
+  /** it is ended after this long, and has failed; default: no limit */
+  timeoutMs?: number;
 }
 
 /** Format, lint, types, and documents that are made from code. */
@@ -21,11 +23,11 @@ export const toolSteps = (): ScriptStep[] => [
 /** Runs the steps in order and stops at the first that fails; steps that needed another try are named at the end. @returns its exit code, else 0 */
 export async function runSteps(steps: readonly ScriptStep[]): Promise<number> {
   const unstable: string[] = [];
-  for (const { title, argv, attempts = 1 } of steps) {
+  for (const { title, argv, attempts = 1, timeoutMs } of steps) {
     let code = -1;
     for (let attempt = 1; attempt <= attempts && code !== 0; attempt++) {
       console.log(`\n== ${title}${attempt === 1 ? "" : `, try ${attempt}`}`);
-      code = await run(argv);
+      code = await run(argv, timeoutMs);
       if (code !== 0) console.error(`\n${title}: failed with exit code ${code}`);
       else if (attempt > 1) unstable.push(title);
     }
@@ -35,11 +37,14 @@ export async function runSteps(steps: readonly ScriptStep[]): Promise<number> {
   return 0;
 }
 
-function run(argv: readonly string[]): Promise<number> {
+function run(argv: readonly string[], timeoutMs: number | undefined): Promise<number> {
   const [program = "", ...args] = argv;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd: PROJECT, stdio: "inherit" });
+    const child = spawn(program, args, { cwd: PROJECT, stdio: "inherit", timeout: timeoutMs });
     child.once("error", reject);
-    child.once("exit", (code, signal) => resolve(code ?? (signal === null ? 1 : 128)));
+    child.once("exit", (code, signal) => {
+      if (signal !== null) console.error(`\n${argv.join(" ").slice(0, 200)}: ended by ${signal}`);
+      resolve(code ?? (signal === null ? 1 : 128));
+    });
   });
 }

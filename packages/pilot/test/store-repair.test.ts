@@ -81,7 +81,7 @@ describe("whoever writes the head beside the uploads", () => {
     const upload = {
       checkpoints: [],
       isFor: () => true,
-      writtenSectors: async () => uploads,
+      writtenMark: async () => String(uploads),
       live: async () => {
         const number = uploads++;
         events.push(`upload ${number} begins`);
@@ -89,7 +89,7 @@ describe("whoever writes the head beside the uploads", () => {
         await uploading[number]?.promise;
         events.push(`upload ${number} ends`);
         const result = { root: null, storedBlocks: 0, stats: {}, startedAt: Date.now() };
-        return { result, history: [], written: number, keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
+        return { result, history: [], written: String(number), keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
       },
     } as unknown as DurabilityParts["upload"];
     await using durability = new Durability({ store, upload, log: { info: () => {}, warn: () => {}, error: () => {} } });
