@@ -102,11 +102,11 @@ describe("standard input", () => {
     assert.equal(cat.stdout().toString(), "hello world");
   });
 
-  test("5 MB arrive whole", LIMIT, async () => {
+  test("5 MB arrive whole, written piece by piece and at once", LIMIT, async () => {
     const counter = await start(box(), "sh", ["-c", "tee /dev/stderr | sha256sum >&1 2>/dev/null"]);
     const digest = createHash("sha256");
-    for (let i = 0; i < 80; i++) {
-      const chunk = Buffer.alloc(64 * 1024, i);
+    for (const bytes of [...Array(16).fill(64 * 1024), 4 * MEGABYTE]) {
+      const chunk = Buffer.alloc(bytes, bytes >> 16);
       digest.update(chunk);
       counter.command.stdin.write(chunk);
     }

@@ -4,6 +4,7 @@ import { request } from "node:http";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { LIMITS } from "@hob/protocol";
 import { WebSocket } from "ws";
 import { containerUnavailable } from "./support/container.ts";
 import { useContainer } from "./support/container-suite.ts";
@@ -99,7 +100,7 @@ describe("exec on the wire", { skip: containerUnavailable() ?? false }, () => {
     const { socket, closed } = open(`${script("sleep 60")}&stdin=true&max_run_after_disconnect=10ms`);
     await once(socket, "open");
     await waitFor(() => suite.server.endpoint.sessions.size === 1, "session");
-    socket.send(Buffer.alloc(2 * 1024 * 1024));
+    socket.send(Buffer.alloc(LIMITS.webSocketMessageBytes + 1));
     assert.equal((await closed).closeCode, 1009);
     await waitFor(() => suite.server.endpoint.sessions.size === 0, "end of the session");
   });

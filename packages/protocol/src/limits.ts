@@ -2,8 +2,8 @@
 export const LIMITS = {
   /** JSON request bodies of the public API */
   jsonBodyBytes: 1024 * 1024,
-  /** one WebSocket message, either way */
-  webSocketMessageBytes: 1024 * 1024,
+  /** one WebSocket message, either way: the SDKs send as one what their user writes to a standard input at once */
+  webSocketMessageBytes: 16 * 1024 * 1024,
   /** one data frame that the server sends */
   outputFrameBytes: 64 * 1024,
   /** unsent bytes on one exec connection before reading from the process pauses */
