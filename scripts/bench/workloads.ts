@@ -88,7 +88,8 @@ const aptInstall = (quick: boolean): Workload => {
 
 /** Exactly the packages that the sprite lacks, from the archive of its own suite, by an apt with folders of its own. */
 async function downloadDebs(root: string, packages: readonly string[]): Promise<void> {
-  const mirror = (await findDebianMirror(new SystemCommandRunner())) || "http://deb.debian.org/debian";
+  const mirror = await findDebianMirror(new SystemCommandRunner());
+  if (mirror === "") throw new Error("prepare Debian packages: this machine's apt has no mirror of the Debian archive");
   const signed = "/usr/share/keyrings/debian-archive-keyring.gpg";
   for (const folder of ["lists/partial", "archives/partial", "parts"]) await mkdir(join(root, folder), { recursive: true });
   await writeFile(join(root, "sources.list"), `deb [signed-by=${signed}] ${mirror} ${DEFAULT_RECIPE.suite} main\n`);
