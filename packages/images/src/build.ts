@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { HobError } from "@hob/protocol";
 import { type CachedComponent, ImageCache } from "./cache.ts";
@@ -12,6 +12,8 @@ import { DEFAULT_RECIPE, type ImageRecipe, imageRecipe } from "./recipe.ts";
 export interface ImageSet {
   /** identifies the set: equal hash, equal contents */
   hash: string;
+  /** names of the folders in the cache that the files are in */
+  components: string[];
   kernel: string;
   initramfs: string;
   /** erofs images in the order in which the microVM gets them */
@@ -133,7 +135,7 @@ const SET_FILES = {
   platform: ["platform", "platform.erofs"],
   languages: ["system", "languages.erofs"],
   tscMeter: ["pilot", "hob-tsc"],
-} as const satisfies Record<Exclude<keyof ImageSet, "hash">, readonly [component: string, file: string]>;
+} as const satisfies Record<Exclude<keyof ImageSet, "hash" | "components">, readonly [component: string, file: string]>;
 
 function toImageSet(built: Map<string, CachedComponent>): ImageSet {
   const hash = createHash("sha256");
@@ -144,5 +146,6 @@ function toImageSet(built: Map<string, CachedComponent>): ImageSet {
     hash.update(`${role} ${sha256}\n`);
     return [role, join(component.directory, file)];
   });
-  return { ...(Object.fromEntries(paths) as Omit<ImageSet, "hash">), hash: hash.digest("hex") };
+  const components = [...built.values()].map(({ directory }) => basename(directory));
+  return { ...(Object.fromEntries(paths) as Omit<ImageSet, "hash" | "components">), hash: hash.digest("hex"), components };
 }

@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { chmod, mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { HobError } from "@hob/protocol";
 import { hashFile } from "./content-hash.ts";
+import { markUsed } from "./use.ts";
 
 /** What `manifest.json` of a cached component says. */
 export interface ComponentManifest {
@@ -33,11 +34,12 @@ export class ImageCache {
   }
 
   /**
-   * The component, or undefined when it is not cached.
+   * The component, marked as used, or undefined when it is not cached.
    * @throws HobError `image_corrupt` when a file differs from its recorded checksum; it is removed, so that building again helps
    */
   async find(component: string, inputHash: string): Promise<CachedComponent | undefined> {
     const directory = this.#path(component, inputHash);
+    if (!markUsed(this.root, basename(directory))) return undefined;
     const manifest = await readManifest(join(directory, MANIFEST));
     if (manifest === undefined) return undefined;
     for (const [name, expected] of Object.entries(manifest.files)) {
@@ -72,8 +74,7 @@ export class ImageCache {
   /** Removes what killed builds left. */
   async removeLeftovers(): Promise<void> {
     for (const name of await readdir(this.root).catch(() => [])) {
-      const pid = /^\.building-(\d+)-/.exec(name)?.[1];
-      if (pid !== undefined && !isAlive(Number(pid))) await rm(join(this.root, name), { recursive: true, force: true });
+      if (await isLeftover(this.root, name)) await rm(join(this.root, name), { recursive: true, force: true });
     }
   }
 
@@ -98,6 +99,18 @@ export class ImageCache {
       hint: "free some space, or choose another folder with HOB_CACHE",
     });
   }
+}
+
+/** No build takes that long: what is older was left by a process whose id another one has now. */
+const BUILD_MS_MAX = 24 * 60 * 60_000;
+
+/** Whether an entry of a folder of the cache was left by a killed build or a killed removal. */
+export async function isLeftover(root: string, name: string): Promise<boolean> {
+  const pid = /^\.(?:building|removed)-(\d+)-/.exec(name)?.[1];
+  if (pid === undefined) return false;
+  if (!isAlive(Number(pid))) return true;
+  const found = await stat(join(root, name)).catch(() => undefined);
+  return found !== undefined && Date.now() - found.mtimeMs > BUILD_MS_MAX;
 }
 
 /** The finished images take 1.5 GB; a build has the tree and its image at the same time. */

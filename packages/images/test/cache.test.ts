@@ -11,13 +11,15 @@ const CONTENTS = "an image";
 /** Above every process id that Linux gives, proc_sys_kernel(5). */
 const NO_PID = 4_194_305;
 
+let base: string;
 let root: string;
 let cache: ImageCache;
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), "hob-cache-"));
+  base = await mkdtemp(join(tmpdir(), "hob-cache-"));
+  root = join(base, "images");
   cache = new ImageCache(root);
 });
-afterEach(() => rm(root, { recursive: true, force: true }));
+afterEach(() => rm(base, { recursive: true, force: true }));
 
 const build = async (directory: string) => {
   await writeFile(join(directory, "base.img"), CONTENTS);
@@ -109,7 +111,7 @@ describe("what killed builds leave", () => {
     const left = join(root, `.building-${NO_PID}-system-00000000`);
     const underWay = join(root, `.building-${process.pid}-root-00000000`);
     for (const directory of [left, underWay]) {
-      await mkdir(directory);
+      await mkdir(directory, { recursive: true });
       await writeFile(join(directory, "half.img"), "half");
     }
     const { directory } = await cache.add("system", HASH, build);
