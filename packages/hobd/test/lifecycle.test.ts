@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
@@ -59,6 +59,7 @@ class FakeVm implements Vm {
 
 class FakeDriver implements VmmDriver {
   readonly vms: FakeVm[] = [];
+  adoptable: FakeVm | undefined;
   failing = false;
   readonly #port: () => number;
 
@@ -80,7 +81,7 @@ class FakeDriver implements VmmDriver {
   }
 
   async adopt(): Promise<Vm | undefined> {
-    return undefined;
+    return this.adoptable;
   }
 
   async #start(config: VmConfig): Promise<Vm> {
@@ -92,11 +93,12 @@ class FakeDriver implements VmmDriver {
   }
 }
 
-describe("the folder of sockets of a VM", () => {
+describe("a VM of this machine", () => {
   let cleanUp: AsyncDisposableStack;
   let paths: RuntimePaths;
   let entries: SpriteEntries;
   let lifecycle: VmLifecycle;
+  let lifecycleWith: (images: string) => VmLifecycle;
   let driver: FakeDriver;
   let refusing = false;
   const run = () => paths.sprite(ID).run;
@@ -124,8 +126,11 @@ describe("the folder of sockets of a VM", () => {
     const log = pino({ level: "silent" });
     const store = await DirectoryStore.open(join(home.path, "store"));
     const links = new StorageLinks(new SpriteStorage({ store, organization: "hob", owner: "test", log }));
-    const images = { hash: "images" } as ImageSet;
-    lifecycle = new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log });
+    lifecycleWith = (hash) => {
+      const images = { hash, components: [`pilot-${hash}`] } as ImageSet;
+      return new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log });
+    };
+    lifecycle = lifecycleWith("images");
     await mkdir(paths.sprite(ID).directory, { recursive: true });
     await writeFile(paths.sprite(ID).volume, "");
     cleanUp.defer(async () => {
@@ -210,5 +215,59 @@ describe("the folder of sockets of a VM", () => {
     });
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(entries.get(ID), undefined);
+  });
+
+  test("of an earlier daemon with other images is saved as what it is, and not restored with those of this one", async () => {
+    await wake();
+    driver.adoptable = newest();
+    const sleepsUnder = async (images: string) => {
+      entries.remove(ID);
+      const later = lifecycleWith(images);
+      await inOrder((entry) => later.adopt(entry, IDENTITY, MACHINE));
+      assert.equal(entries.get(ID)?.status, "running");
+      await inOrder((entry) => later.sleep(entry));
+      return later;
+    };
+    const later = await sleepsUnder("newer");
+    const { images, components, vmm } = JSON.parse(await readFile(paths.sprite(ID).stateInfo, "utf8")) as Record<string, unknown>;
+    assert.deepEqual([images, components, vmm], ["images", ["pilot-images"], "fake"]);
+    assert.deepEqual(
+      [await later.saved.isRestorable(paths.sprite(ID)), await lifecycle.saved.isRestorable(paths.sprite(ID))],
+      [false, true],
+    );
+  });
+
+  test("that was started by an earlier version is saved as of images that nobody knows the place of", async () => {
+    for (const [noted, components] of [
+      ["images", ["pilot-images"]],
+      ["others", undefined],
+    ] as const) {
+      await wake();
+      driver.adoptable = newest();
+      await writeFile(paths.sprite(ID).images, JSON.stringify({ images: noted }));
+      await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
+      await inOrder((entry) => lifecycle.sleep(entry));
+      const save = JSON.parse(await readFile(paths.sprite(ID).stateInfo, "utf8")) as Record<string, unknown>;
+      assert.deepEqual([save.images, save.components], [noted, components]);
+    }
+  });
+
+  test("a save that nobody can restore goes when a daemon starts, one of other images stays for the daemon that has them", async () => {
+    const { ram, state, stateInfo } = paths.sprite(ID);
+    const adopted = async () => {
+      await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
+      assert.equal(entries.get(ID)?.status, "cold");
+      return [ram, state, stateInfo].map((path) => existsSync(path));
+    };
+    await wake();
+    await inOrder((entry) => lifecycle.sleep(entry));
+    await writeFile(ram, "memory");
+    lifecycle = lifecycleWith("newer");
+    assert.deepEqual(await adopted(), [true, true, true]);
+    await writeFile(stateInfo, JSON.stringify({ images: "newer", vmm: "fake", hostBoot: "another" }));
+    assert.deepEqual(await adopted(), [false, false, false]);
+    await writeFile(ram, "memory of a VM that was killed");
+    assert.deepEqual(await adopted(), [false, false, false]);
+    assert.ok(existsSync(paths.sprite(ID).volume));
   });
 });

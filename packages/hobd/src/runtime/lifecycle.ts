@@ -127,6 +127,7 @@ export class VmLifecycle {
     if (vm === undefined) {
       await this.#leftovers.clear(entry);
       entry.status = (await this.saved.isRestorable(files)) ? "warm" : "cold";
+      if (entry.status === "cold") await this.saved.dropWorthless(files);
       return;
     }
     const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);

@@ -3,10 +3,16 @@ import { readJson, writeJson } from "../vmm/qemu/processes.ts";
 import type { VmFactory } from "./machine.ts";
 import type { SpriteFiles } from "./paths.ts";
 
-/** What a saved VM fits; anything else is started from its disk. */
-interface StateInfo {
+/** What a VM was started with. */
+interface StartInfo {
   images: string;
+  /** folders of the image cache that these images are in */
+  components: string[];
   vmm: string;
+}
+
+/** What a saved VM fits; anything else is started from its disk. */
+interface StateInfo extends StartInfo {
   /** memory saved before a crash of the host may be incomplete on disk */
   hostBoot: string;
 }
@@ -25,9 +31,15 @@ export class SavedStates {
     return found?.images === wanted.images && found.vmm === wanted.vmm && found.hostBoot === wanted.hostBoot;
   }
 
-  /** To be called when memory and devices are on disk. */
+  /**
+   * To be called when memory and devices are on disk. They fit what the VM was started with, which is not what this daemon has when an
+   * earlier one has started it.
+   */
   async complete(files: SpriteFiles): Promise<void> {
-    await writeJson(files.stateInfo, await this.#present());
+    const [started, present] = [await readJson<Partial<StartInfo>>(files.images), await this.#present()];
+    // Notes of earlier versions lack the components: of other images it is then not known where they are.
+    const components = started === undefined || started.images === present.images ? present.components : undefined;
+    await writeJson(files.stateInfo, { ...present, components, ...started });
   }
 
   /** Removes the save; the memory as well, which without its devices is worth nothing. */
@@ -35,9 +47,15 @@ export class SavedStates {
     await Promise.all([files.state, files.stateInfo, files.ram].map((path) => rm(path, { force: true })));
   }
 
+  /** Removes a save that nobody can restore any more: it is not complete, or the host has booted since. */
+  async dropWorthless(files: SpriteFiles): Promise<void> {
+    if ((await readJson<StateInfo>(files.stateInfo))?.hostBoot !== (await bootOfHost())) await this.drop(files);
+  }
+
   /** Notes that the sprite runs with the present images. */
   async noteImages(files: SpriteFiles): Promise<void> {
-    await writeJson(files.images, { images: this.#factory.images.hash });
+    const { hostBoot: _, ...started } = await this.#present();
+    await writeJson(files.images, started);
   }
 
   /** Whether the sprite was last started with the present images. */
@@ -47,7 +65,7 @@ export class SavedStates {
 
   async #present(): Promise<StateInfo> {
     const { images, driver } = this.#factory;
-    return { images: images.hash, vmm: await driver.fingerprint(), hostBoot: await bootOfHost() };
+    return { images: images.hash, components: images.components, vmm: await driver.fingerprint(), hostBoot: await bootOfHost() };
   }
 }
 
