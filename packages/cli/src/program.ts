@@ -43,6 +43,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register: Register }>>> 
   config: () => import("./commands/config.ts"),
   token: () => import("./commands/token.ts"),
   image: () => import("./commands/image.ts"),
+  cache: () => import("./commands/cache.ts"),
   doctor: () => import("./commands/doctor.ts"),
   completion: () => import("./commands/completion.ts"),
   version: () => import("./commands/version.ts"),

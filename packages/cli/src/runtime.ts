@@ -18,6 +18,7 @@ export async function createRuntime(cli: Cli, context: RuntimeContext): Promise<
   return hobd.createRuntime({
     home: context.home.directory,
     images,
+    cacheKeepMs: context.cacheKeepMs,
     log: context.log,
     storage: context.storage,
     prepare: true,

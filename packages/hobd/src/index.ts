@@ -1,7 +1,10 @@
 export { defaultMaxRunning } from "./api/capacity.ts";
+export { CACHE_KEEP_MS_MIN, type PruneReport, pruneCache } from "./cache/prune.ts";
+export { type CacheEntry, surveyCache } from "./cache/survey.ts";
 export {
   CONFIG_DEFAULTS,
   CONFIG_VARIABLES,
+  cacheKeepMs,
   type DaemonConfig,
   daemonConfig,
   defaultHome,

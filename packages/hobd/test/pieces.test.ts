@@ -11,7 +11,7 @@ import { CapacityGate, defaultMaxRunning } from "../src/api/capacity.ts";
 import { decodeContinuation, encodeContinuation } from "../src/api/continuation.ts";
 import { createLogger, RotatingFile } from "../src/daemon/log.ts";
 import { parseTarget } from "../src/front-door/target.ts";
-import { loadConfig } from "../src/index.ts";
+import { cacheKeepMs, loadConfig } from "../src/index.ts";
 
 const nameArbitrary = fc.stringMatching(SPRITE_NAME_PATTERN);
 
@@ -206,15 +206,18 @@ describe("configuration", () => {
       maxRunning: 3,
       idleTimeoutSeconds: 30,
       coldAfterSeconds: 86_400,
+      cacheKeepSeconds: 14 * 86_400,
       createRate: 0,
       logLevel: "info",
       store: "dir:/home/x/.local/share/hob/store",
     });
-    const { idleTimeoutSeconds, coldAfterSeconds, createRate } = loadConfig(
-      { HOB_IDLE_TIMEOUT: "5m", HOB_COLD_AFTER: "0" },
+    const { idleTimeoutSeconds, coldAfterSeconds, cacheKeepSeconds, createRate } = loadConfig(
+      { HOB_IDLE_TIMEOUT: "5m", HOB_COLD_AFTER: "0", HOB_CACHE_KEEP: "2d" },
       { idleTimeout: "1.5s", createRate: "10/min" },
     );
-    assert.deepEqual([idleTimeoutSeconds, coldAfterSeconds, createRate], [1.5, 0, 10]);
+    assert.deepEqual([idleTimeoutSeconds, coldAfterSeconds, cacheKeepSeconds, createRate], [1.5, 0, 172_800, 10]);
+    assert.equal(cacheKeepMs({ cacheKeepSeconds }), 172_800_000);
+    assert.equal(cacheKeepMs(loadConfig({ HOB_CACHE_KEEP: "0" })), Number.POSITIVE_INFINITY);
     assert.deepEqual(loadConfig({ HOB_HOME: "/h" }, { listen: "9000" }).listen, { host: "127.0.0.1", port: 9000 });
   });
 
@@ -231,6 +234,8 @@ describe("configuration", () => {
       { idleTimeout: "soon" },
       { idleTimeout: "31d" },
       { coldAfter: "-1" },
+      { cacheKeep: "59m" },
+      { cacheKeep: "often" },
       { createRate: "10/hour" },
     ];
     for (const flags of bad) {

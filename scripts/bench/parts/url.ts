@@ -70,9 +70,9 @@ async function startWithSite(context: BenchContext): Promise<{ daemon: Daemon; p
   let endpoint: (() => Promise<PilotEndpoint>) | undefined;
   const config = loadConfig({}, { home, listen: "127.0.0.1:0", logLevel: "error", idleTimeout: "0" });
   const daemon = await startDaemon(config, {
-    async createRuntime({ home: layout, storage, log }) {
+    async createRuntime({ home: layout, storage, cacheKeepMs, log }) {
       const events = { building() {}, built() {} };
-      const runtime = await createRuntime({ home: layout.directory, images, storage, log, prepare: true, events });
+      const runtime = await createRuntime({ home: layout.directory, images, cacheKeepMs, storage, log, prepare: true, events });
       const create = runtime.create.bind(runtime);
       runtime.create = async (identity, machine) => {
         await create(identity, machine);

@@ -44,7 +44,7 @@ async function open(home: string): Promise<SpriteRuntime> {
   const log = pino({ level: "silent" });
   const store = await openStore(`dir:${join(home, "store")}`, {});
   const storage = new SpriteStorage({ store, organization: "hob", owner: "bench", log });
-  return createRuntime({ home, images, events, storage, log, prepare: false });
+  return createRuntime({ home, images, cacheKeepMs: Number.POSITIVE_INFINITY, events, storage, log, prepare: false });
 }
 
 /** One request to a pilot, past the daemon. */

@@ -32,8 +32,22 @@ async function buildAll(cli: Cli, flags: ImageFlags): Promise<void> {
     force: flags.force === true,
     onProgress: (progress) => cli.note(progressLine(cli, progress, performance.now() - start)),
   });
+  await freeUnused(cli);
   if (flags.json) return cli.printJson(set);
   cli.print(`Images ready in ${formatDuration(performance.now() - start)} (${set.hash.slice(0, 12)})`);
+}
+
+/** Whoever builds makes old versions older. A build that succeeded stays one, whatever comes of this. */
+async function freeUnused(cli: Cli): Promise<void> {
+  const { cacheKeepMs, loadConfig, pruneCache } = await import("@hob/hobd");
+  const { defaultCacheDir } = await import("@hob/images");
+  try {
+    const { removed } = await pruneCache(defaultCacheDir(), { keepMs: cacheKeepMs(loadConfig(cli.env)) });
+    const bytes = removed.reduce((sum, entry) => sum + entry.bytes, 0);
+    if (removed.length > 0) cli.note(`Removed ${formatBytes(bytes)} from the cache that nobody needs.`);
+  } catch (error) {
+    cli.note(`The cache was not pruned: ${(error as Error).message}`);
+  }
 }
 
 async function listAll(cli: Cli, flags: ImageFlags): Promise<void> {

@@ -15,6 +15,7 @@ interface ServeFlags extends GlobalFlags {
   store?: string;
   idleTimeout?: string;
   coldAfter?: string;
+  cacheKeep?: string;
   createRate?: string;
   logSink?: string;
   json?: boolean;
@@ -33,6 +34,7 @@ export const register: Register = (program, cli) => {
     .option("--store <store>", "where sprites' data is kept for good: dir:PATH or s3://BUCKET/PREFIX?… (default: HOB_STORE, else the home)")
     .option("--idle-timeout <time>", "time without use after which a sprite sleeps; 0: never (default: HOB_IDLE_TIMEOUT, else 30s)")
     .option("--cold-after <time>", "time after which a sleeping sprite's memory is dropped; 0: never (default: HOB_COLD_AFTER, else 24h)")
+    .option("--cache-keep <time>", "time after which images that nobody uses leave the cache; 0: never (default: HOB_CACHE_KEEP, else 14d)")
     .option("--create-rate <n>", "sprites that one token may create a minute; 0: no limit (default: HOB_CREATE_RATE, else 0)")
     .option("--log-sink <sink>", "ship logs of services: file:PATH or otlp+http://HOST:PORT (default: HOB_LOG_SINK, else nowhere)")
     .option("--json", 'when ready, print one line {"url","token"}');
@@ -42,7 +44,8 @@ export const register: Register = (program, cli) => {
 
 async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
   const { loadConfig } = await import("@hob/hobd");
-  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, createRate, store, logSink, tlsCert, tlsKey, tlsListen } = flags;
+  const { home, listen, domain, maxRunning, idleTimeout, coldAfter, cacheKeep, createRate, store, logSink, tlsCert, tlsKey, tlsListen } =
+    flags;
   const config = loadConfig(cli.env, {
     home,
     listen,
@@ -50,6 +53,7 @@ async function serve(cli: Cli, flags: ServeFlags): Promise<void> {
     maxRunning,
     idleTimeout,
     coldAfter,
+    cacheKeep,
     createRate,
     store,
     logSink,

@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { HobError, LIMITS } from "@hob/protocol";
 import { z } from "zod";
+import { CACHE_KEEP_MS_MIN } from "../cache/prune.ts";
 import { homeLayout } from "./home.ts";
 
 const DAY_SECONDS = 24 * 60 * 60;
@@ -36,6 +37,12 @@ export const daemonConfig = z.object({
     .number()
     .min(0)
     .max(10 * 365 * DAY_SECONDS),
+  /** seconds after which images in the cache that nobody used are removed, at least an hour; 0: never */
+  cacheKeepSeconds: z
+    .number()
+    .min(0)
+    .max(10 * 365 * DAY_SECONDS)
+    .refine((seconds) => seconds === 0 || seconds * 1000 >= CACHE_KEEP_MS_MIN, "0, or at least 1h"),
   /** sprites that may be created a minute with one token; 0: no limit */
   createRate: z.number().int().min(0).max(1_000_000),
   logLevel: z.enum(LOG_LEVELS),
@@ -59,6 +66,7 @@ export interface RawConfig {
   maxRunning?: string | undefined;
   idleTimeout?: string | undefined;
   coldAfter?: string | undefined;
+  cacheKeep?: string | undefined;
   createRate?: string | undefined;
   logLevel?: string | undefined;
   store?: string | undefined;
@@ -76,6 +84,7 @@ export const CONFIG_VARIABLES = {
   maxRunning: "HOB_MAX_RUNNING",
   idleTimeout: "HOB_IDLE_TIMEOUT",
   coldAfter: "HOB_COLD_AFTER",
+  cacheKeep: "HOB_CACHE_KEEP",
   createRate: "HOB_CREATE_RATE",
   logLevel: "HOB_LOG",
   store: "HOB_STORE",
@@ -88,12 +97,17 @@ export const CONFIG_DEFAULTS = {
   domain: "sprites.localhost",
   idleTimeout: "30s",
   coldAfter: "24h",
+  cacheKeep: "14d",
   createRate: "0",
   logLevel: "info",
 } as const;
 
 /** The setting that a field of the configuration comes from, where the names differ. */
-const SETTING_OF: Readonly<Record<string, keyof RawConfig>> = { idleTimeoutSeconds: "idleTimeout", coldAfterSeconds: "coldAfter" };
+const SETTING_OF: Readonly<Record<string, keyof RawConfig>> = {
+  idleTimeoutSeconds: "idleTimeout",
+  coldAfterSeconds: "coldAfter",
+  cacheKeepSeconds: "cacheKeep",
+};
 
 /** State directory when none is configured: `~/.local/share/hob`. */
 export const defaultHome = (env: Readonly<Record<string, string | undefined>>): string =>
@@ -117,6 +131,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, fl
     maxRunning: maxRunning === undefined ? undefined : /^\d+$/.test(maxRunning) ? Number(maxRunning) : Number.NaN,
     idleTimeoutSeconds: parseSeconds("idleTimeout", raw("idleTimeout") ?? CONFIG_DEFAULTS.idleTimeout),
     coldAfterSeconds: parseSeconds("coldAfter", raw("coldAfter") ?? CONFIG_DEFAULTS.coldAfter),
+    cacheKeepSeconds: parseSeconds("cacheKeep", raw("cacheKeep") ?? CONFIG_DEFAULTS.cacheKeep),
     createRate: parseRate(raw("createRate") ?? CONFIG_DEFAULTS.createRate),
     logLevel: raw("logLevel") ?? CONFIG_DEFAULTS.logLevel,
     store: raw("store") ?? `dir:${homeLayout(home).store}`,
@@ -134,7 +149,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, fl
 const UNIT_SECONDS = { ms: 0.001, s: 1, m: 60, h: 60 * 60, d: DAY_SECONDS } as const;
 
 /** Reads a time such as `30s`, `1.5m`, `24h`, `7d`, or seconds without a unit. @throws HobError `invalid_config` */
-function parseSeconds(setting: "idleTimeout" | "coldAfter", text: string): number {
+function parseSeconds(setting: "idleTimeout" | "coldAfter" | "cacheKeep", text: string): number {
   const [, number, unit = "s"] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)?$/.exec(text.trim()) ?? [];
   if (number !== undefined) return Number(number) * UNIT_SECONDS[unit as keyof typeof UNIT_SECONDS];
   throw new HobError("invalid_config", `read setting ${setting}: ${JSON.stringify(text)} is not a time`, {
@@ -167,6 +182,10 @@ export function parseListen(text: string): DaemonConfig["listen"] {
   }
   return { host: v6 ?? (v4 || "127.0.0.1"), port: Number(port) };
 }
+
+/** How long images in the cache stay that nobody uses, milliseconds; Infinity: for ever. */
+export const cacheKeepMs = ({ cacheKeepSeconds }: Pick<DaemonConfig, "cacheKeepSeconds">): number =>
+  cacheKeepSeconds === 0 ? Number.POSITIVE_INFINITY : cacheKeepSeconds * 1000;
 
 /** Where a client on this machine reaches a daemon that listens there. */
 export function localUrl({ host, port }: DaemonConfig["listen"]): string {

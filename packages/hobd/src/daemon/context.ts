@@ -33,7 +33,7 @@ import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
 import { Authenticator } from "../tokens/authenticator.ts";
 import { ORGANIZATION } from "../tokens/token-format.ts";
-import { type DaemonConfig, localUrl } from "./config.ts";
+import { cacheKeepMs, type DaemonConfig, localUrl } from "./config.ts";
 import { ensureFirstToken } from "./first-token.ts";
 import { ensureHostId, ensureUrlKey, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
 import { lockHome } from "./home-lock.ts";
@@ -56,6 +56,8 @@ export interface RuntimeContext {
   home: HomeLayout;
   /** where sprites' data is kept for good */
   storage: SpriteStorage;
+  /** images in the cache that nobody used for this long are removed; Infinity: never */
+  cacheKeepMs: number;
   log: Logger;
 }
 
@@ -104,7 +106,7 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   // From here on the CLI finds this daemon; what it asks is held until the sprites are recovered.
   writeDaemonInfo(home, { pid: process.pid, url, version: HOB_VERSION, started_at: new Date(now()).toISOString() });
   const storage = await openStorage(home, config, overrides, log);
-  const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, storage, log });
+  const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, storage, cacheKeepMs: cacheKeepMs(config), log });
   const urlOf = spriteUrlOf(config.domain, tls?.address.port ?? listening.port, tls === undefined ? "http" : "https");
   const limit = runningLimit(config, overrides);
   const catalogue = new SpriteCatalogue(storage, log);

@@ -4,6 +4,7 @@ import { defaultCacheDir, type ImageSet } from "@hob/images";
 import { type CommandRunner, SystemCommandRunner } from "@hob/linux";
 import { MACHINE_LIMITS } from "@hob/protocol";
 import type { Logger } from "pino";
+import { CacheKeeper } from "../cache/keeper.ts";
 import { chooseAccelerator } from "../machine/accelerator.ts";
 import { chooseTcgThreads } from "../machine/tcg-threads.ts";
 import { measureTscKhz } from "../machine/tsc.ts";
@@ -20,6 +21,8 @@ export interface RuntimeOptions {
   /** default: that of the images */
   cacheDir?: string;
   images: ImageSet;
+  /** images in the cache that nobody used for this long are removed, milliseconds; Infinity: never */
+  cacheKeepMs: number;
   log: Logger;
   /** what a user may want to see: a template takes half a minute */
   events: TemplateEvents;
@@ -41,7 +44,8 @@ export async function createRuntime(options: RuntimeOptions): Promise<VmRuntime>
   const { home, images, log } = options;
   const runner = options.runner ?? new SystemCommandRunner();
   mkdirSync(home, { recursive: true, mode: 0o711 });
-  const paths = new RuntimePaths(home, options.cacheDir ?? defaultCacheDir());
+  const cacheDir = options.cacheDir ?? defaultCacheDir();
+  const paths = new RuntimePaths(home, cacheDir);
   const probe = { runner, kernel: images.kernel, initramfs: images.initramfs, cacheFile: join(home, "accelerator.json") };
   const { accelerator, reason } = await chooseAccelerator(probe);
   log.info({ accelerator, reason }, "accelerator chosen");
@@ -51,5 +55,7 @@ export async function createRuntime(options: RuntimeOptions): Promise<VmRuntime>
   const factory = { driver, images };
   const templates = new TemplateStore(paths, factory, runner, options.events);
   if (options.prepare) templates.ensure(DEFAULT_MACHINE).catch((error: unknown) => log.error({ err: error }, "template not built"));
-  return new VmRuntime({ paths, factory, templates, links: new StorageLinks(options.storage), log });
+  const beforeRound = () => templates.releaseUnused();
+  const cache = new CacheKeeper({ cacheDir, home, images, keepMs: options.cacheKeepMs, beforeRound, log });
+  return new VmRuntime({ paths, factory, templates, cache, links: new StorageLinks(options.storage), log });
 }

@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
-import { join } from "node:path";
+import { closeSync, openSync } from "node:fs";
+import { mkdir, rename, rm } from "node:fs/promises";
+import { markUsed } from "@hob/images";
 import type { CommandRunner } from "@hob/linux";
 import { HobError, type Identity } from "@hob/protocol";
 import type { Vm } from "../vmm/driver.ts";
-import { identify, readJson, writeJson } from "../vmm/qemu/processes.ts";
+import { readJson, writeJson } from "../vmm/qemu/processes.ts";
 import { pilotAnnounced } from "./announcement.ts";
 import { writeBootConfig } from "./boot-config.ts";
 import { bootVm, createVolume, type VmFactory } from "./machine.ts";
@@ -15,8 +16,8 @@ import { warmUp } from "./warm-up.ts";
 
 const BOOT_TIMEOUT_MS = 120_000;
 const COPY_TIMEOUT_MS = 60_000;
-/** Other images, other sizes and killed builds all end up unused. */
-const STALE_AFTER_MS = 24 * 60 * 60_000;
+/** A template that this daemon did not clone for so long is no longer held against removal. */
+const HELD_MS = 24 * 60 * 60_000;
 
 /** A saved VM of an empty sprite: booted once, cloned for every create of its size. */
 export interface Template {
@@ -50,6 +51,8 @@ export class TemplateStore {
   readonly #pending = new Map<string, Promise<Template>>();
   /** VMs that are to become templates */
   readonly #booting = new Set<Vm>();
+  /** by key; see #hold */
+  readonly #held = new Map<string, { descriptor: number; usedAtMs: number }>();
   #stopped = false;
 
   constructor(paths: RuntimePaths, factory: VmFactory, runner: CommandRunner, events: TemplateEvents) {
@@ -83,16 +86,9 @@ export class TemplateStore {
     });
   }
 
-  /** Removes templates that nobody has cloned for a while, and what a killed build left. */
-  async removeStale(): Promise<void> {
-    for (const name of await readdir(this.#paths.templates)) {
-      const path = join(this.#paths.templates, name);
-      const found = await stat(path).catch(() => undefined);
-      if (found === undefined) continue;
-      const builder = /^\.building-(\d+)-/.exec(name)?.[1];
-      const abandoned = builder !== undefined && (await identify(Number(builder))) === undefined;
-      if (abandoned || Date.now() - found.mtimeMs > STALE_AFTER_MS) await rm(path, { recursive: true, force: true });
-    }
+  /** Lets go of the templates that were not used for a day: then whoever prunes the cache may remove them. */
+  releaseUnused(nowMs = Date.now()): void {
+    for (const [key, { usedAtMs }] of this.#held) if (nowMs - usedAtMs > HELD_MS) this.#release(key);
   }
 
   /** Ends the builds that are under way, and leaves nothing of them. */
@@ -101,19 +97,34 @@ export class TemplateStore {
     const builds = [...this.#pending.values()];
     await Promise.all([...this.#booting].map((vm) => vm.kill()));
     await Promise.allSettled(builds);
+    for (const key of [...this.#held.keys()]) this.#release(key);
+  }
+
+  /** An open file of a template shows other processes that it is in use. */
+  #hold(key: string): void {
+    const descriptor = openSync(this.#paths.template(key).stateInfo, "r");
+    this.#release(key);
+    this.#held.set(key, { descriptor, usedAtMs: Date.now() });
+  }
+
+  #release(key: string): void {
+    const held = this.#held.get(key);
+    if (held !== undefined) closeSync(held.descriptor);
+    this.#held.delete(key);
   }
 
   /** Looked up each time: another daemon of this user may have removed it as unused. */
   async #findOrBuild(key: string, machine: MachineSpec): Promise<Template> {
     const files = this.#paths.template(key);
-    const found = await readJson<{ pilotToken: string }>(files.stateInfo);
+    const found = markUsed(this.#paths.templates, key) ? await readJson<{ pilotToken: string }>(files.stateInfo) : undefined;
     if (found !== undefined) {
-      await utimes(files.directory, new Date(), new Date());
+      this.#hold(key);
       return { files, pilotToken: found.pilotToken };
     }
     const start = performance.now();
     this.#events.building(machine);
     const template = await this.#build(key, machine);
+    this.#hold(key);
     this.#events.built(machine, performance.now() - start);
     return template;
   }

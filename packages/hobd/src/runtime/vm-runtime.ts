@@ -2,6 +2,7 @@ import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { HobError, type Identity, type PilotActivity, type SettleResponse, type SpriteStatus, type StoredHistory } from "@hob/protocol";
 import type { Logger } from "pino";
+import type { CacheKeeper } from "../cache/keeper.ts";
 import { bounded } from "./bounded.ts";
 import { SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { VmLifecycle } from "./lifecycle.ts";
@@ -22,6 +23,7 @@ export interface VmRuntimeParts {
   paths: RuntimePaths;
   factory: VmFactory;
   templates: TemplateStore;
+  cache: CacheKeeper;
   links: StorageLinks;
   log: Logger;
 }
@@ -190,12 +192,13 @@ export class VmRuntime implements SpriteRuntime {
       known.map(({ identity, machine }) => this.#entries.inOrder(identity.id, (entry) => this.#lifecycle.adopt(entry, identity, machine))),
     );
     await this.#removeUnknown(ids);
-    await this.#parts.templates.removeStale();
+    await this.#parts.cache.start();
   }
 
   async stopAll(): Promise<void> {
     this.#entries.stop();
     const templatesStopped = bounded(this.#parts.templates.stop(), STOP_TIMEOUT_MS);
+    const cacheStopped = bounded(this.#parts.cache.stop(), STOP_TIMEOUT_MS);
     // One whose pilot has not answered yet has nothing that could be saved.
     await Promise.all(this.#entries.starting().map((vm) => vm.kill()));
     const all = this.#entries.running().map(({ id, vm }) => ({ id, vm }));
@@ -209,7 +212,7 @@ export class VmRuntime implements SpriteRuntime {
     );
     // What could not be saved in time must not be left running.
     await Promise.all(all.map(({ vm }) => vm?.kill()));
-    await templatesStopped;
+    await Promise.all([templatesStopped, cacheStopped]);
     await rmdir(this.#parts.paths.run).catch(() => {});
   }
 

@@ -18,6 +18,7 @@ export const testConfig = (home: string, more: Partial<DaemonConfig> = {}): Daem
   maxRunning: 100,
   idleTimeoutSeconds: 0,
   coldAfterSeconds: 0,
+  cacheKeepSeconds: 0,
   createRate: 0,
   logLevel: "debug",
   store: `dir:${join(home, "store")}`,

@@ -1,0 +1,57 @@
+import { dirname } from "node:path";
+import { removeUnused } from "@hob/images";
+import { type CacheEntry, surveyCache } from "./survey.ts";
+
+const HOUR_MS = 60 * 60_000;
+/** What was used this recently stays: a build that is under way has found it, and needs it to the end. */
+export const CACHE_KEEP_MS_MIN = HOUR_MS;
+/** Templates are large and quickly made again. Other images, other sizes and other versions all end up unused. */
+const TEMPLATE_KEEP_MS = 24 * HOUR_MS;
+/** Of those that nobody uses this many stay for their time: who changes the sources makes a new one with each change. */
+const TEMPLATES_KEPT = 8;
+
+export interface PruneOptions {
+  /** images that nobody used for this long go, templates after a day at most; Infinity: images never. At least CACHE_KEEP_MS_MIN */
+  keepMs: number;
+  /** only say what would be removed */
+  dryRun?: boolean;
+  /** asked between two removals: whether to stop */
+  stopped?: () => boolean;
+  /** Unix milliseconds */
+  now?: () => number;
+}
+
+export interface PruneReport {
+  removed: CacheEntry[];
+  kept: CacheEntry[];
+}
+
+/** Removes from the cache what nobody needs. Safe beside daemons, builds and sprites, also those of other homes. */
+export async function pruneCache(cacheDir: string, options: PruneOptions): Promise<PruneReport> {
+  const { dryRun = false, stopped = () => false } = options;
+  const nowMs = (options.now ?? Date.now)();
+  const entries = await surveyCache(cacheDir);
+  const limits = unusedSince(entries, Math.max(options.keepMs, CACHE_KEEP_MS_MIN), nowMs);
+  const removed: CacheEntry[] = [];
+  for (const entry of entries) {
+    if (stopped()) break;
+    const limitMs = limits.get(entry) ?? Number.NEGATIVE_INFINITY;
+    // The last word has the time of its mark, under the lock: somebody may have begun to use it since the survey.
+    if (entry.lastUsedMs <= limitMs && (dryRun || (await removeUnused(dirname(entry.directory), entry.name, limitMs)))) removed.push(entry);
+  }
+  return { removed, kept: entries.filter((entry) => !removed.includes(entry)) };
+}
+
+/** When an entry must have been used last to go, Unix milliseconds; those that are needed have no such time. */
+function unusedSince(entries: readonly CacheEntry[], keepMs: number, nowMs: number): Map<CacheEntry, number> {
+  const free = entries.filter(({ neededBy }) => neededBy.length === 0);
+  const templates = free.filter(({ kind }) => kind === "template").sort((left, right) => right.lastUsedMs - left.lastUsedMs);
+  const surplus = new Set(templates.slice(TEMPLATES_KEPT));
+  return new Map(
+    free.map((entry) => {
+      if (entry.kind === "leftover") return [entry, Number.POSITIVE_INFINITY];
+      if (entry.kind === "image") return [entry, nowMs - keepMs];
+      return [entry, nowMs - (surplus.has(entry) ? CACHE_KEEP_MS_MIN : Math.min(keepMs, TEMPLATE_KEEP_MS))];
+    }),
+  );
+}

@@ -1,0 +1,54 @@
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { bytesOnDisk, entriesInUse, isLeftover } from "@hob/images";
+import { needsOfSleepers, type SleepersNeeds } from "./homes.ts";
+
+/** One thing in the cache that can be there or not. */
+export interface CacheEntry {
+  /** `leftover`: what a killed build or removal left */
+  kind: "image" | "template" | "leftover";
+  name: string;
+  directory: string;
+  /** on the disk */
+  bytes: number;
+  /** Unix milliseconds of the last use that was noted */
+  lastUsedMs: number;
+  /** why it is not removed, however long ago that was */
+  neededBy: string[];
+}
+
+/** Everything in the cache that takes space, but compiled code, which is small. What is used longest ago comes first. */
+export async function surveyCache(cacheDir: string): Promise<CacheEntry[]> {
+  const [images, templates] = [join(cacheDir, "images"), join(cacheDir, "templates")];
+  const needs = await needsOfSleepers(cacheDir);
+  const entries = [
+    ...(await entriesOf(images, "image", (name) => reasons(needs, name))),
+    ...(await entriesOf(templates, "template", () => [])),
+  ];
+  return entries.sort((left, right) => left.lastUsedMs - right.lastUsedMs);
+}
+
+/** Builds under way are none of anybody's business. */
+async function entriesOf(root: string, kind: "image" | "template", needs: (name: string) => string[]): Promise<CacheEntry[]> {
+  const entries: CacheEntry[] = [];
+  const names = await readdir(root).catch(() => []);
+  const inUse = await entriesInUse(root);
+  for (const name of names) {
+    const directory = join(root, name);
+    const leftover = await isLeftover(root, name);
+    const found = await stat(directory).catch(() => undefined);
+    if (found === undefined || (name.startsWith(".") && !leftover)) continue;
+    const common = { name, directory, bytes: await bytesOnDisk(directory), lastUsedMs: found.mtimeMs };
+    const running = inUse.has(name) ? ["a running program"] : [];
+    entries.push(leftover ? { ...common, kind: "leftover", neededBy: [] } : { ...common, kind, neededBy: [...running, ...needs(name)] });
+  }
+  return entries;
+}
+
+function reasons({ components, unknown }: SleepersNeeds, name: string): string[] {
+  const sprites = components.get(name) ?? 0;
+  return [
+    ...(sprites === 0 ? [] : [`${sprites} sleeping ${sprites === 1 ? "sprite" : "sprites"}`]),
+    ...(unknown.length === 0 ? [] : ["perhaps a sleeping sprite"]),
+  ];
+}
