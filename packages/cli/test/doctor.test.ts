@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { SystemCommandRunner } from "@hob/linux";
 import type { Finding, Machine } from "../src/doctor/check.ts";
 import { examine } from "../src/doctor/examine.ts";
+import { checkFolders } from "../src/doctor/folders.ts";
 import { checkKvm } from "../src/doctor/kvm.ts";
 import { checkMemory } from "../src/doctor/memory.ts";
 import { checkPort } from "../src/doctor/port.ts";
@@ -108,6 +109,15 @@ test("a check that cannot run is a finding, and hides no other", async () => {
   assert.equal(findings.memory, "fail");
   assert.equal(findings.home, "ok");
   assert.equal(findings.node, "ok");
+});
+
+test("folders: how much they take on the disk", async () => {
+  const [folder, cacheDir] = [join(home.path, "sized"), join(home.path, "sized/cache")];
+  mkdirSync(cacheDir, { recursive: true });
+  writeFileSync(join(cacheDir, "image"), Buffer.alloc(1024 * 1024, 1));
+  const findings = await checkFolders(machine({ home: folder, cacheDir }));
+  for (const name of ["home", "cache"]) assert.match(findings.find(({ check }) => check === name)?.found ?? "", /, 1\.\d MiB$/);
+  assert.match((await checkFolders(machine()))[0]?.found ?? "", /yet \(will be made\)$/);
 });
 
 test("a home that cannot be one is found out", async () => {

@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { access, stat, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
+import { bytesOnDisk } from "@hob/images";
 import { formatBytes } from "../output/format.ts";
 import type { Check, Finding } from "./check.ts";
 
@@ -28,14 +29,16 @@ async function checkWritable(check: string, folder: string, setting: string): Pr
     const why = (thrown as NodeJS.ErrnoException).code ?? "unknown";
     return { check, level: "fail", found: `${base} cannot be written to (${why})`, advice: `choose another folder with ${setting}` };
   }
-  return { check, level: "ok", found: base === folder ? folder : `${folder} (will be made)` };
+  if (base !== folder) return { check, level: "ok", found: `${folder} (will be made)` };
+  return { check, level: "ok", found: `${folder}, ${formatBytes(await bytesOnDisk(folder))}` };
 }
 
 async function checkSpace(check: string, folder: string): Promise<Finding> {
   const { bavail, bsize } = await statfs(folder);
   const free = bavail * bsize;
   const found = `${formatBytes(free)} free in ${folder}`;
-  const advice = `free some space: ${formatBytes(FREE_BYTES_MIN)} are needed, ${formatBytes(FREE_BYTES_COMFORTABLE)} are comfortable`;
+  const amounts = `${formatBytes(FREE_BYTES_MIN)} are needed, ${formatBytes(FREE_BYTES_COMFORTABLE)} are comfortable`;
+  const advice = `free some space: ${amounts}; 'hob cache prune' removes old images, 'hob gc' what no sprite has any more`;
   if (free >= FREE_BYTES_COMFORTABLE) return { check, level: "ok", found };
   return { check, level: free >= FREE_BYTES_MIN ? "warn" : "fail", found, advice };
 }
