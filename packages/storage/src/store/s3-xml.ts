@@ -27,8 +27,11 @@ export function parseListAnswer(xml: string): S3ListAnswer {
       throw new HobError("store_failed", "the object store listed an object without key, size or time");
     return { key, sizeBytes, modifiedAt };
   });
+  const truncated = element(xml, "IsTruncated");
+  if (truncated !== "true" && truncated !== "false")
+    throw new HobError("store_failed", "the object store does not say whether there is more to list");
   const continuation = element(xml, "NextContinuationToken");
-  return { objects, truncated: element(xml, "IsTruncated") === "true", ...(continuation === undefined ? {} : { continuation }) };
+  return { objects, truncated: truncated === "true", ...(continuation === undefined ? {} : { continuation }) };
 }
 
 /** What is between each `<Contents>` and its end, found in one pass: a pattern would look for the end anew from every beginning. */
