@@ -107,6 +107,7 @@ describe("S3 settings", () => {
       credentials: { accessKeyId: "id", secretAccessKey: "secret", sessionToken: "token" },
       region: "r",
       endpoint: "http://e",
+      ca: undefined,
     });
   });
 
@@ -126,8 +127,9 @@ describe("S3 settings", () => {
       credentials: { accessKeyId: "d", secretAccessKey: "ds" },
       region: "eu-1",
       endpoint: undefined,
+      ca: undefined,
     });
-    const work = { credentials: { accessKeyId: "w", secretAccessKey: "w/s+=" }, region: "eu-2", endpoint: "https://w" };
+    const work = { credentials: { accessKeyId: "w", secretAccessKey: "w/s+=" }, region: "eu-2", endpoint: "https://w", ca: undefined };
     assert.deepEqual(await loadS3Settings({ ...environment, AWS_PROFILE: "work" }), work);
     // A profile that was asked for is used, whatever the environment holds.
     assert.deepEqual(await loadS3Settings({ ...environment, AWS_ACCESS_KEY_ID: "e", AWS_SECRET_ACCESS_KEY: "e" }, "work"), work);
@@ -152,14 +154,15 @@ describe("S3's XML", () => {
     assert.deepEqual(parseErrorAnswer("<Error><Code>NoSuchKey</Code><Message>a &#x26; b</Message></Error>"), {
       code: "NoSuchKey",
       message: "a & b",
+      region: "",
     });
-    assert.deepEqual(parseErrorAnswer("<html>"), { code: "", message: "" });
+    assert.deepEqual(parseErrorAnswer("<html>"), { code: "", message: "", region: "" });
   });
 
   it("is refused when it is none", () => {
     assert.throws(() => parseListAnswer("<html></html>"), rejectsWith("store_failed"));
     const cut = "<ListBucketResult><Contents><Key>a</Key>";
-    assert.deepEqual(parseListAnswer(cut), { objects: [], truncated: false });
+    assert.throws(() => parseListAnswer(cut), rejectsWith("store_unavailable"));
     assert.throws(
       () => parseListAnswer("<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>"),
       rejectsWith("store_failed"),

@@ -18,6 +18,10 @@ export async function probeConditionalWrites(store: ObjectStore, options: ProbeO
     const { etag } = await put("3");
     return await succeeds(() => put("4", { ifMatch: etag }));
   };
+  const createAnew = async (): Promise<boolean> => {
+    await store.delete(key, options);
+    return await succeeds(() => put("6", { ifNoneMatch: "*" }));
+  };
   try {
     const first = await patient(() => put("1"));
     if (await patient(() => succeeds(() => put("2", { ifNoneMatch: "*" }))))
@@ -25,6 +29,7 @@ export async function probeConditionalWrites(store: ObjectStore, options: ProbeO
     if (!(await patient(replaceNew))) return lacks("If-Match with the right etag is refused");
     if (await patient(() => succeeds(() => put("5", { ifMatch: first.etag }))))
       return lacks("If-Match with an old etag replaces the object");
+    if (!(await patient(createAnew))) return lacks("If-None-Match: * is refused where there is no object");
     return { conditionalWrites: true };
   } finally {
     await store.delete(key, options).catch(() => undefined);

@@ -4,7 +4,7 @@ import { DirectoryStore } from "./directory-store.ts";
 import { isObjectKey } from "./object-key.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { PrefixStore } from "./prefix-store.ts";
-import { type Environment, loadS3Settings } from "./s3-credentials.ts";
+import { type Environment, isHttpUrl, loadS3Settings } from "./s3-credentials.ts";
 import { S3Store } from "./s3-store.ts";
 
 export type StoreDescription =
@@ -73,14 +73,9 @@ export async function openStore(text: string, environment: Environment): Promise
     endpoint,
     pathStyle: description.pathStyle,
     credentials: settings.credentials,
+    ca: settings.ca,
   });
   return description.prefix === undefined ? store : new PrefixStore(store, description.prefix);
-}
-
-function isHttpUrl(text: string): boolean {
-  if (!URL.canParse(text)) return false;
-  const { protocol, username, password, search } = new URL(text);
-  return (protocol === "http:" || protocol === "https:") && username === "" && password === "" && search === "";
 }
 
 const malformed = (text: string, why: string): HobError =>

@@ -2,7 +2,7 @@ import { HobError } from "@hob/protocol";
 import { MAX_OBJECT_BYTES } from "../format/limits.ts";
 import { retrying } from "../util/retry.ts";
 import { probeConditionalWrites } from "./conditional-writes.ts";
-import { checkGet, checkKey, checkListLimit, checkPrefix, checkSize } from "./object-key.ts";
+import { checkGet, checkKey, checkListLimit, checkPrefix, checkSize, isObjectKey } from "./object-key.ts";
 import type {
   CallOptions,
   GetOptions,
@@ -17,11 +17,16 @@ import type {
   StoreCapabilities,
   StoredObject,
 } from "./object-store.ts";
-import { S3Client, type S3Config, type S3Request, type S3Response, s3Error } from "./s3-client.ts";
-import { parseListAnswer } from "./s3-xml.ts";
+import { S3Client, type S3Config, type S3Request } from "./s3-client.ts";
+import { s3Error } from "./s3-error.ts";
+import type { HttpAnswer } from "./s3-http.ts";
+import { parseListAnswer, type S3ListAnswer } from "./s3-xml.ts";
 
 /** A list of 1000 keys of the greatest length, with room. */
 const MAX_LIST_BYTES = 8 * 1024 * 1024;
+
+/** Pages without an object that are passed over for one list: of a versioned bucket, they may be all delete markers. */
+const MAX_EMPTY_PAGES = 1000;
 
 /** An object store in an S3 bucket. Requests that may be repeated are, with growing random pauses. */
 export class S3Store implements ObjectStore {
@@ -59,8 +64,8 @@ export class S3Store implements ObjectStore {
     const response = await this.#send({ method: "HEAD", key, maxBytes: 0 }, options);
     if (response.status === 404) return undefined;
     if (response.status !== 200) throw s3Error({ method: "HEAD", key }, response);
-    const sizeBytes = Number(response.headers.get("content-length"));
-    return { key, sizeBytes, etag: etagOf(key, response), modifiedAt: new Date(response.headers.get("last-modified") ?? 0) };
+    const sizeBytes = Number(response.headers["content-length"]);
+    return { key, sizeBytes, etag: etagOf(key, response), modifiedAt: new Date(response.headers["last-modified"] ?? 0) };
   }
 
   async put(key: string, data: Uint8Array, options: PutOptions = {}): Promise<PutResult> {
@@ -98,11 +103,19 @@ export class S3Store implements ObjectStore {
       prefix,
       ...(options.after === undefined ? {} : { "start-after": options.after }),
     };
-    const response = await this.#send({ method: "GET", key: "", query, maxBytes: MAX_LIST_BYTES }, options);
-    if (response.status !== 200) throw s3Error({ method: "GET", key: "" }, response);
-    const { objects, truncated } = parseListAnswer(response.body.toString("utf8"));
-    const last = objects.at(-1);
-    return { objects, ...(truncated && last !== undefined ? { next: last.key } : {}) };
+    let continuation: string | undefined;
+    for (let page = 0; page < MAX_EMPTY_PAGES; page++) {
+      const continued = continuation === undefined ? {} : { "continuation-token": continuation };
+      const response = await this.#send({ method: "GET", key: "", query: { ...query, ...continued }, maxBytes: MAX_LIST_BYTES }, options);
+      if (response.status !== 200) throw s3Error({ method: "GET", key: "" }, response);
+      const answer = parseListAnswer(response.body.toString("utf8"));
+      const last = lastKey(answer, options.after);
+      if (!answer.truncated) return { objects: answer.objects };
+      if (last !== undefined) return { objects: answer.objects, next: last };
+      if (answer.continuation === undefined) break;
+      continuation = answer.continuation;
+    }
+    throw new HobError("store_failed", `the object store does not get on with the list of ${prefix === "" ? "the bucket" : prefix}`);
   }
 
   async probe(options: ProbeOptions = {}): Promise<StoreCapabilities> {
@@ -114,7 +127,7 @@ export class S3Store implements ObjectStore {
     return foundBare.conditionalWrites ? foundBare : found;
   }
 
-  async #send(request: Omit<S3Request, "signal">, { signal }: CallOptions, attempts = this.#attempts): Promise<S3Response> {
+  async #send(request: Omit<S3Request, "signal">, { signal }: CallOptions, attempts = this.#attempts): Promise<HttpAnswer> {
     const retries = { attempts, firstPauseMs: 100, longestPauseMs: 5000, signal };
     return await retrying(retries, () => this.#client.send({ ...request, signal }));
   }
@@ -126,16 +139,30 @@ function conditionHeaders(condition: PutCondition | undefined, bare: boolean): R
   return { "if-match": bare ? condition.ifMatch.replace(/^"(.*)"$/, "$1") : condition.ifMatch };
 }
 
-function etagOf(key: string, response: S3Response): string {
-  const etag = response.headers.get("etag");
-  if (etag === null) throw new HobError("store_failed", `the object store names no etag for ${key}`);
+function etagOf(key: string, response: HttpAnswer): string {
+  const { etag } = response.headers;
+  if (etag === undefined) throw new HobError("store_failed", `the object store names no etag for ${key}`);
   return etag;
 }
 
-const isNoBucket = (response: S3Response): boolean => response.body.includes("<Code>NoSuchBucket</Code>");
+/**
+ * After it the next page begins: a server that does not list in the order of bytes, or begins anew each time, would hide objects
+ * or never come to an end. Keys that are not Hob's may be encoded in ways of their own, so they are not compared.
+ */
+function lastKey({ objects }: S3ListAnswer, after: string | undefined): string | undefined {
+  const keys = objects.map(({ key }) => key);
+  const own = [...(after === undefined ? [] : [after]), ...keys].filter(isObjectKey);
+  if (own.some((key, index) => index > 0 && key <= (own[index - 1] ?? "")))
+    throw new HobError("store_failed", "the object store does not list objects by key after the one that it was told", {
+      hint: "Hob needs ListObjectsV2 in the order of keys, with start-after",
+    });
+  return keys.at(-1);
+}
+
+const isNoBucket = (response: HttpAnswer): boolean => response.body.includes("<Code>NoSuchBucket</Code>");
 
 /** A bucket that is missing is a mistake in the settings, not an object that is missing. */
-function missing(method: S3Request["method"], key: string, response: S3Response): undefined {
+function missing(method: S3Request["method"], key: string, response: HttpAnswer): undefined {
   if (isNoBucket(response)) throw s3Error({ method, key }, response);
   return undefined;
 }

@@ -6,11 +6,19 @@ import type { ListedObject } from "./object-store.ts";
 export interface S3ListAnswer {
   objects: ListedObject[];
   truncated: boolean;
+  /** where a truncated list goes on; may be missing */
+  continuation?: string;
 }
 
-/** An answer of ListObjectsV2 that was asked for with `encoding-type=url`. @throws HobError `store_failed` */
+/**
+ * An answer of ListObjectsV2 that was asked for with `encoding-type=url`. One without its end is refused: what is not on a
+ * list is taken for absent, and what an absent head alone reached is deleted.
+ *
+ * @throws HobError `store_failed`, `store_unavailable`
+ */
 export function parseListAnswer(xml: string): S3ListAnswer {
   if (!/<ListBucketResult[\s>]/.test(xml)) throw new HobError("store_failed", "the object store answered a list with something else");
+  if (!xml.includes("</ListBucketResult>")) throw new HobError("store_unavailable", "the object store's list ended too early");
   const objects = contentsOf(xml).map((content): ListedObject => {
     const key = decodeKey(element(content, "Key") ?? "");
     const sizeBytes = Number(element(content, "Size"));
@@ -19,7 +27,11 @@ export function parseListAnswer(xml: string): S3ListAnswer {
       throw new HobError("store_failed", "the object store listed an object without key, size or time");
     return { key, sizeBytes, modifiedAt };
   });
-  return { objects, truncated: element(xml, "IsTruncated") === "true" };
+  const truncated = element(xml, "IsTruncated");
+  if (truncated !== "true" && truncated !== "false")
+    throw new HobError("store_failed", "the object store does not say whether there is more to list");
+  const continuation = element(xml, "NextContinuationToken");
+  return { objects, truncated: truncated === "true", ...(continuation === undefined ? {} : { continuation }) };
 }
 
 /** What is between each `<Contents>` and its end, found in one pass: a pattern would look for the end anew from every beginning. */
@@ -33,9 +45,9 @@ function contentsOf(xml: string): string[] {
     });
 }
 
-/** Code and message of an error answer; empty when it is none. */
-export function parseErrorAnswer(xml: string): { code: string; message: string } {
-  return { code: element(xml, "Code") ?? "", message: element(xml, "Message") ?? "" };
+/** Code and message of an error answer, and the region where the bucket is; empty what it does not have. */
+export function parseErrorAnswer(xml: string): { code: string; message: string; region: string } {
+  return { code: element(xml, "Code") ?? "", message: element(xml, "Message") ?? "", region: element(xml, "Region") ?? "" };
 }
 
 function element(xml: string, name: string): string | undefined {

@@ -1,8 +1,8 @@
-import { once } from "node:events";
 import { createServer, type IncomingMessage, type OutgoingHttpHeaders, request, type ServerResponse } from "node:http";
 import { Transform } from "node:stream";
 import { AwsV4Signer } from "aws4fetch";
 import type { S3Credentials } from "../../src/store/s3-credentials.ts";
+import { listening } from "./listening.ts";
 
 /** What happens to one request. After `drop-after` and `cut-answer` the server behind has done it. */
 export type ProxyFault = "none" | "503" | "drop" | "drop-after" | "hang" | "cut-answer";
@@ -27,21 +27,14 @@ export async function startFaultyProxy(behind: string): Promise<FaultyProxy> {
     else if (fault === "503") incoming.resume().on("end", () => outgoing.writeHead(503).end("<Error><Code>SlowDown</Code></Error>"));
     else if (fault !== "hang") void pass(proxy, behind, incoming, outgoing, fault);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
+  const { port, [Symbol.asyncDispose]: close } = await listening(server);
   const proxy: FaultyProxy = {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint: `http://127.0.0.1:${port}`,
     decide: () => "none",
     damageBodies: false,
     withoutConditions: undefined,
     seen: [],
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      server.close();
-      await once(server, "close");
-    },
+    [Symbol.asyncDispose]: close,
   };
   return proxy;
 }

@@ -9,10 +9,15 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { S3Client, type S3Config } from "../../src/store/s3-client.ts";
+import { makeAuthority } from "./authority.ts";
 
 /** Ceph's S3 server with one monitor and one OSD that keeps everything in memory (Debian: radosgw, ceph-mon, ceph-osd). */
 export interface RadosGateway extends AsyncDisposable {
   endpoint: string;
+  /** of the same server by TLS, by a name that has to be made known; buckets are names below it */
+  tlsEndpoint: string;
+  /** file with the certificate of the authority that signed the server's */
+  caFile: string;
   credentials: S3Config["credentials"];
   /** Makes a bucket and returns what reaches it. */
   bucket(name: string): Promise<S3Config>;
@@ -23,7 +28,19 @@ const COMMAND_TIMEOUT_MS = 60_000;
 
 const CREDENTIALS = { accessKeyId: "HOBTESTKEY", secretAccessKey: "hob-test-secret" };
 
-const settings = (folder: string, fsid: string, monPort: number, port: number): string => `[global]
+/** Its own name and below it those of its buckets. */
+export const GATEWAY_NAME = "s3.hob.test";
+
+interface Settings {
+  folder: string;
+  fsid: string;
+  monPort: number;
+  port: number;
+  tlsPort: number;
+  certificate: { certFile: string; keyFile: string };
+}
+
+const settings = ({ folder, fsid, monPort, port, tlsPort, certificate }: Settings): string => `[global]
 fsid = ${fsid}
 mon host = v2:127.0.0.1:${monPort}/0
 public addr = 127.0.0.1
@@ -54,7 +71,8 @@ memstore device bytes = 4294967296
 # The default, secure, needs keys.
 ms mon client mode = crc
 rgw data = ${folder}/rgw
-rgw frontends = beast endpoint=127.0.0.1:${port}
+rgw frontends = beast endpoint=127.0.0.1:${port} ssl_endpoint=127.0.0.1:${tlsPort} ssl_certificate=${certificate.certFile} ssl_private_key=${certificate.keyFile}
+rgw dns name = ${GATEWAY_NAME}
 rgw run sync thread = false
 `;
 
@@ -77,12 +95,14 @@ export async function startRadosGateway(): Promise<RadosGateway> {
 }
 
 async function start(folder: string, children: ChildProcess[], stop: () => Promise<void>): Promise<RadosGateway> {
-  const [monPort, port] = [await freePort(), await freePort()];
+  const [monPort, port, tlsPort] = [await freePort(), await freePort(), await freePort()];
   const conf = join(folder, "ceph.conf");
   const fsid = randomUUID();
   const osdId = randomUUID();
   for (const name of ["mon", "osd", "rgw"]) await mkdir(join(folder, name));
-  await writeFile(conf, settings(folder, fsid, monPort, port));
+  const authority = await makeAuthority(folder);
+  const certificate = await authority.sign(GATEWAY_NAME, [`DNS:${GATEWAY_NAME}`, `DNS:*.${GATEWAY_NAME}`]);
+  await writeFile(conf, settings({ folder, fsid, monPort, port, tlsPort, certificate }));
   const command = (program: string, ...args: string[]) => run(program, ["-c", conf, ...args], { timeout: COMMAND_TIMEOUT_MS });
   const daemon = (program: string, ...args: string[]): void => {
     const output = openSync(join(folder, "daemons.log"), "a");
@@ -107,7 +127,8 @@ async function start(folder: string, children: ChildProcess[], stop: () => Promi
     if (made.status !== 200) throw new Error(`bucket ${name} could not be made: ${made.status} ${made.body}`);
     return config;
   };
-  return { endpoint, credentials: CREDENTIALS, bucket, [Symbol.asyncDispose]: stop };
+  const tlsEndpoint = `https://${GATEWAY_NAME}:${tlsPort}`;
+  return { endpoint, tlsEndpoint, caFile: authority.certFile, credentials: CREDENTIALS, bucket, [Symbol.asyncDispose]: stop };
 }
 
 async function answers(url: string): Promise<void> {

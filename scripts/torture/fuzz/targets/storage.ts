@@ -237,8 +237,8 @@ async function* asyncOf(parts: readonly Buffer[]): AsyncGenerator<Buffer> {
 }
 
 const XML = [
-  '<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a%2Fb</Key><Size>3</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents></ListBucketResult>',
-  "<Error><Code>NoSuchKey</Code><Message>x &amp; y &#x41;&#1114112;</Message></Error>",
+  '<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a%2Fb</Key><Size>3</Size><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents><NextContinuationToken>a/b=</NextContinuationToken></ListBucketResult>',
+  "<Error><Code>NoSuchKey</Code><Message>x &amp; y &#x41;&#1114112;</Message><Region>eu-west-3</Region></Error>",
 ];
 
 const answers = target<string>({ name: "s3-answers", summary: "XML that an object store answers with", weight: 2 }, () => ({
@@ -253,7 +253,7 @@ const answers = target<string>({ name: "s3-answers", summary: "XML that an objec
           objects.every(({ sizeBytes }) => Number.isSafeInteger(sizeBytes)),
           () => "a size that is no number",
         ),
-      ["store_failed"],
+      ["store_failed", "store_unavailable"],
     );
   },
 }));
