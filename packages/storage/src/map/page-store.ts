@@ -1,4 +1,4 @@
-import { damaged } from "../format/damage.ts";
+import { damaged, damagedWhenTooLarge } from "../format/damage.ts";
 import { sha256 } from "../format/hash.ts";
 import { OrgKeys } from "../format/keys.ts";
 import { decodePage, encodePage, MAX_PAGE_BYTES, type Page, saltOf, storedBlocks } from "../format/page.ts";
@@ -75,7 +75,7 @@ export class PageStore {
 
   async #fetch(name: string): Promise<Page> {
     const key = this.keys.page(name);
-    const object = await this.store.get(key, { maxBytes: MAX_PAGE_BYTES });
+    const object = await this.store.get(key, { maxBytes: MAX_PAGE_BYTES }).catch(damagedWhenTooLarge(key));
     this.#requests++;
     if (object === undefined) throw damaged(key, "is missing");
     this.#bytesFetched += object.data.length;

@@ -1,10 +1,11 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sha256 } from "../../src/format/hash.ts";
+import { MAX_PAGE_BYTES } from "../../src/format/page.ts";
 import { DirectoryStore } from "../../src/store/directory-store.ts";
 
-export const DAMAGE = ["flipped", "truncated", "deleted"] as const;
+export const DAMAGE = ["flipped", "truncated", "deleted", "grown"] as const;
 export type DamageKind = (typeof DAMAGE)[number];
 
 /** A store in a folder of its own, whose files are damaged as a disk would. */
@@ -26,6 +27,7 @@ export class StoreFolder implements Disposable {
     const place = Math.floor(bytes.length * at);
     if (kind === "deleted") unlinkSync(path);
     else if (kind === "truncated") truncateSync(path, place);
+    else if (kind === "grown") appendFileSync(path, Buffer.alloc(MAX_PAGE_BYTES));
     else {
       bytes.writeUInt8(bytes.readUInt8(place) ^ 0x10, place);
       writeFileSync(path, bytes);
