@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { MAP_LEVELS } from "../src/format/limits.ts";
 import { fsck } from "../src/maintenance/fsck.ts";
-import { repairStates } from "../src/maintenance/repair.ts";
+import { fsckAndRepair, repairStates } from "../src/maintenance/repair.ts";
 import type { MapRoot } from "../src/map/chunk-ref.ts";
 import { PageStore } from "../src/map/page-store.ts";
 import { walkPages } from "../src/map/traverse.ts";
@@ -235,6 +235,19 @@ describe("repair on a machine that does not have everything", () => {
     const head = folder.bytes(`orgs/${ORG}/sprites/s1/head.json`);
     await assert.rejects(run(machine), rejectsWith("ownership_lost"));
     assert.deepEqual(folder.bytes(`orgs/${ORG}/sprites/s1/head.json`), head);
+  });
+});
+
+describe("repair of a sprite whose head is damaged", () => {
+  it("is not tried: nobody can tell who may write", async () => {
+    using folder = new StoreFolder();
+    const { store, owned } = await withHistory(folder);
+    folder.damage(`orgs/${ORG}/sprites/s1/head.json`, "truncated");
+    const { damage } = await fsckAndRepair({ store, org: ORG, sprites: ["s1"] }, async () => assert.fail("it was tried"));
+    assert.deepEqual(
+      damage.map(({ checkpoint, problem }) => [checkpoint, problem]),
+      [[null, `${owned.keys.head} is not JSON`]],
+    );
   });
 });
 
