@@ -141,6 +141,35 @@ describe("the store", () => {
   });
 });
 
+describe("a store that has lost what says where everything is", () => {
+  const org = join(folder, "store/orgs/hob");
+
+  test("gets pages of the map and a checkpoint's document back", LIMIT, async () => {
+    await json(await post("/v1/sprites/box/sync"));
+    const { id } = await json(await hob.daemon.fetch("/v1/sprites/box"));
+    const head = JSON.parse(readFileSync(join(org, "sprites", id, "head.json"), "utf8"));
+    rmSync(join(org, "maps", head.root));
+    for (const name of readdirSync(join(org, "maps"))) {
+      const bytes = readFileSync(join(org, "maps", name));
+      writeFileSync(
+        join(org, "maps", name),
+        bytes.map((byte, at) => (at === bytes.length >> 1 ? byte ^ 1 : byte)),
+      );
+    }
+    const { document } = head.checkpoints.find((one: { id: string }) => one.id === "v1");
+    rmSync(join(org, "sprites", id, "checkpoints", `v1.${document.slice(0, 16)}.json`));
+    const { damage } = await json(await post("/v1/sprites/box/fsck"));
+    const lost = new Map((damage as { checkpoint: string | null; blocks: unknown[] }[]).map((one) => [one.checkpoint, one.blocks]));
+    assert.deepEqual([lost.get("v1"), lost.get(null)], [[], [{ first: 0, count: 256 ** 3 }]]);
+    const repaired = await hob.daemon.hob("fsck", "box", "--repair");
+    assert.equal(repaired.code, 0, repaired.stdout + repaired.stderr);
+    assert.match(repaired.stdout, /Clean/);
+    await outputOf(hob.sprite("box"), "touch /home/sprite/later && sync");
+    await json(await post("/v1/sprites/box/sync"));
+    assert.deepEqual((await json(await post("/v1/sprites/box/fsck"))).damage, []);
+  });
+});
+
 describe("from the store alone", () => {
   test("a sprite whose files on this machine are gone comes back whole, with its checkpoints", LIMIT, async () => {
     await json(await post("/v1/sprites/box/sync"));

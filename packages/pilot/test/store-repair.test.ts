@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -7,7 +7,7 @@ import { HobError } from "@hob/protocol";
 import { acquire, BLOCK_BYTES, sha256 } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { Durability, type DurabilityParts } from "../src/durability/durability.ts";
-import { LocalSource } from "../src/durability/local-source.ts";
+import { LocalSource, type LocalSourceParts } from "../src/durability/local-source.ts";
 import { withRoots } from "../src/durability/store-repair.ts";
 import { type CheckpointRecord, initialState, type LedgerState } from "../src/volume/ledger.ts";
 
@@ -46,24 +46,82 @@ describe("the ledger after a repair of the store", () => {
 
 describe("what a machine has of a sprite", () => {
   const content = Buffer.alloc(BLOCK_BYTES, "content");
-  const nothing = { ledger: { state: initialState, find: () => undefined } } as unknown as ConstructorParameters<typeof LocalSource>[0];
+  const empty = { cached: () => undefined };
+  const nothing = { ledger: { state: initialState, find: () => undefined } } as unknown as LocalSourceParts["volume"];
 
   test("is in the cache, when that is right", async () => {
     const kept = new Map([[sha256(content), content]]);
     const cache = { get: async (hash: string) => kept.get(hash), put: async () => {} };
-    await using source = new LocalSource(nothing, cache);
+    await using source = new LocalSource({ volume: nothing, pages: empty, cache });
     assert.equal(await source.chunk(sha256(content), 0, null), content);
     kept.set(sha256(content), Buffer.alloc(BLOCK_BYTES, "another"));
     assert.equal(await source.chunk(sha256(content), 0, null), undefined);
   });
 
   test("is nothing of a state that it does not know, nor of a device that cannot be had", async () => {
-    await using source = new LocalSource(nothing, undefined);
+    await using source = new LocalSource({ volume: nothing, pages: empty, cache: undefined });
     assert.equal(await source.chunk(sha256(content), 0, "v1"), undefined);
     const ledger = { state: initialState, find: () => record("v1", 1, `map:${a}`) };
     const broken = { ledger, resolveOrigin: () => Promise.reject(new Error("no device")) };
-    await using other = new LocalSource(broken as unknown as ConstructorParameters<typeof LocalSource>[0], undefined);
+    await using other = new LocalSource({ volume: broken as unknown as LocalSourceParts["volume"], pages: empty, cache: undefined });
     assert.equal(await other.chunk(sha256(content), 0, "v1"), undefined);
+  });
+});
+
+describe("a state without its map", () => {
+  const written = [
+    { begin: 3, length: 2, mapped: true },
+    { begin: 9, length: 1, mapped: true },
+  ];
+  const v1 = { ...record("v1", 1, `map:${a}`), comment: "first", history: ["v0"], reason: "sleep", automatic: true };
+  const state: LedgerState = { ...initialState, checkpoints: [v1], uploaded: { thin: 5, origin: null, root: c } };
+  const folder = mkdtempSync(join(tmpdir(), "hob-local-"));
+  after(() => rmSync(folder, { recursive: true }));
+
+  /** A pool whose devices are files; of each it says what it was asked for. */
+  const sourceOver = (asked: number[]): LocalSource => {
+    const pool = {
+      async *changedBlocks(from: number | undefined, thin: number) {
+        assert.equal(from, undefined);
+        asked.push(thin);
+        yield* written;
+      },
+      activateReadOnly: async (thin: number) => ({ device: join(folder, `thin-${thin}`), [Symbol.asyncDispose]: async () => {} }),
+    };
+    const ledger = { state, find: (id: string) => state.checkpoints.find((one) => one.id === id) };
+    const volume = { ledger, pool, resolveOrigin: async () => "/dev/null" } as unknown as LocalSourceParts["volume"];
+    const page = Buffer.from("a page");
+    return new LocalSource({ volume, pages: { cached: (name) => (name === b ? page : undefined) }, cache: undefined });
+  };
+
+  test("is what was written to its snapshot, and the map behind it", async () => {
+    writeFileSync(join(folder, "thin-1"), Buffer.concat([Buffer.alloc(3 * BLOCK_BYTES), Buffer.alloc(BLOCK_BYTES, "third")]));
+    const asked: number[] = [];
+    await using source = sourceOver(asked);
+    const local = (await source.state("v1", null)) ?? assert.fail("it is not known");
+    assert.deepEqual(asked, [1]);
+    assert.equal(local.origin, a);
+    assert.deepEqual(local.written, [
+      { first: 3, count: 2 },
+      { first: 9, count: 1 },
+    ]);
+    assert.deepEqual(await local.read(3), Buffer.alloc(BLOCK_BYTES, "third"));
+    assert.deepEqual(local.document, {
+      ...{ comment: "first", createdAt: "2026-01-01T00:00:00Z", parent: "v0", automatic: true, reason: "sleep" },
+      attributes: { history: '["v0"]' },
+    });
+    assert.equal((await source.page(b))?.toString(), "a page");
+    assert.equal(await source.page(c), undefined);
+  });
+
+  test("is for the newest what was uploaded last, and nothing when the store has come to another", async () => {
+    const asked: number[] = [];
+    await using source = sourceOver(asked);
+    assert.equal(await source.state(null, d), undefined);
+    assert.equal(await source.state("v9", null), undefined);
+    const local = (await source.state(null, c)) ?? assert.fail("it is not known");
+    assert.deepEqual([asked, local.origin, local.document], [[5], null, undefined]);
+    assert.equal(await local.read(3), undefined, "there is no such device");
   });
 });
 
@@ -111,6 +169,17 @@ describe("whoever writes the head beside the uploads", () => {
       ...["work under epoch 1", "work ends"],
       ...["upload 1 begins", "upload 1 ends"],
     ]);
+  });
+
+  test("is refused while the volume is still to be fetched", async () => {
+    const store = await DirectoryStore.open(folder);
+    const upload = { checkpoints: [], isFor: () => false } as unknown as DurabilityParts["upload"];
+    await using durability = new Durability({ store, upload, log: { info: () => {}, warn: () => {}, error: () => {} } });
+    durability.assign({ organization: "org", spriteId: "s1", owner: "host", epoch: 1 });
+    await assert.rejects(
+      durability.exclusively(async () => assert.fail()),
+      (error) => error instanceof HobError && error.code === "conflict",
+    );
   });
 
   test("is refused where there is no store", async () => {

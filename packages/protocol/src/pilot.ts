@@ -13,7 +13,7 @@ import { storageAssignment, storedHistory } from "./relay.ts";
  * | POST /hob/policies | takes the policies of this sprite: in force when it answers; 204 |
  * | POST /hob/prepare-save | flush to disk and settle before a memory save; 204 |
  * | POST /hob/attach | after `resumed` with a base: put the sprite of the object store in place of the template's; 204 |
- * | POST /hob/repair | bring blocks that the store has lost back into it, as far as this machine has them; 204 |
+ * | POST /hob/repair | bring what the store has lost of the states named back into it, as far as this machine has it; 204 |
  * | GET /hob/relay, upgrade | the way to the object store, see relay.ts; 101 |
  * | GET /hob/activity | what keeps the sprite awake from inside, and for how long nothing has happened |
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
@@ -160,6 +160,7 @@ export const repairRequest = z.object({
       z.object({
         /** null: the newest state */
         checkpoint: z.string().max(64).nullable(),
+        /** none: the document of the checkpoint is lost */
         blocks: z.array(z.object({ first: z.number().int().min(0), count: z.number().int().min(1) })).max(100_000),
       }),
     )

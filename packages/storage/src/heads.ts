@@ -1,5 +1,5 @@
 import { HobError } from "@hob/protocol";
-import { damaged } from "./format/damage.ts";
+import { damaged, damagedWhenTooLarge } from "./format/damage.ts";
 import {
   type CheckpointDocument,
   checkpointSchema,
@@ -25,7 +25,7 @@ export interface ReadHead {
 
 /** The head at `key`; undefined when there is none. @throws HobError `data_damaged`, `store_unsupported` */
 export async function readHead(store: ObjectStore, key: string): Promise<ReadHead | undefined> {
-  const object = await store.get(key, { maxBytes: MAX_DOCUMENT_BYTES });
+  const object = await store.get(key, { maxBytes: MAX_DOCUMENT_BYTES }).catch(damagedWhenTooLarge(key));
   return object === undefined ? undefined : { head: decodeDocument(key, object.data, headSchema), etag: object.etag };
 }
 
@@ -34,7 +34,7 @@ export async function readCheckpoint(store: ObjectStore, keys: SpriteKeys, head:
   const entry = head.checkpoints.find((one) => one.id === id);
   if (entry === undefined) throw new HobError("not_found", `sprite ${head.sprite} has no checkpoint ${id}`);
   const key = keys.checkpoint(id, entry.document);
-  const object = await store.get(key, { maxBytes: MAX_DOCUMENT_BYTES });
+  const object = await store.get(key, { maxBytes: MAX_DOCUMENT_BYTES }).catch(damagedWhenTooLarge(key));
   if (object === undefined) throw damaged(key, "is missing");
   if (sha256(object.data) !== entry.document) throw damaged(key, "does not match the checksum in the head");
   const document = decodeDocument(key, object.data, checkpointSchema);
@@ -44,7 +44,7 @@ export async function readCheckpoint(store: ObjectStore, keys: SpriteKeys, head:
 
 export async function readSprite(store: ObjectStore, org: string, sprite: string): Promise<SpriteDocument | undefined> {
   const key = new OrgKeys(org).sprite(sprite).description;
-  const object = await store.get(key, { maxBytes: MAX_DOCUMENT_BYTES });
+  const object = await store.get(key, { maxBytes: MAX_DOCUMENT_BYTES }).catch(damagedWhenTooLarge(key));
   return object === undefined ? undefined : decodeDocument(key, object.data, spriteSchema);
 }
 

@@ -7,7 +7,15 @@ export { type ExportOptions, exportSprite } from "./maintenance/export.ts";
 export { type Damage, type FsckOptions, type FsckProgress, type FsckReport, fsck } from "./maintenance/fsck.ts";
 export { collectGarbage, GC_GRACE_MS, type GcOptions, type GcReport } from "./maintenance/gc.ts";
 export { type ImportOptions, type ImportResult, importSprite } from "./maintenance/import.ts";
-export { type BlockRepair, type RepairOptions, type RepairReport, type RepairSource, repair, repairBlocks } from "./maintenance/repair.ts";
+export {
+  type CheckpointFacts,
+  fsckAndRepair,
+  type LocalState,
+  type RepairOptions,
+  type RepairSource,
+  repairStates,
+  type StateRepair,
+} from "./maintenance/repair.ts";
 export { ChunkMap, type ChunkMapOptions } from "./map/chunk-map.ts";
 export * from "./map/chunk-ref.ts";
 export { PageStore, type PageStoreOptions } from "./map/page-store.ts";

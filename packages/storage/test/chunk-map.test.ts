@@ -145,6 +145,28 @@ describe("the chunk map", () => {
     assert.deepEqual(await collect(diffMaps(moved.map.pages, one.root, moved.root)), []);
   });
 
+  it("has in memory the very bytes of pages that it wrote or read", async () => {
+    const store = new MemoryStore();
+    const map = new ChunkMap({ store, org: ORG });
+    const written = (
+      await map.update(
+        toMapChanges([
+          [0, 1],
+          [300, 2],
+          [70_000, 3],
+          [70_001, 11],
+        ]),
+      )
+    ).map;
+    const read = new ChunkMap({ store, org: ORG, root: written.root });
+    await collect(read.walk());
+    const names = [...store.objects.keys()].map((key) => key.slice(-64));
+    assert.equal(names.length, 6);
+    for (const { pages } of [written, read])
+      for (const name of names) assert.deepEqual(pages.cached(name), store.objects.get(pages.keys.page(name))?.data);
+    assert.equal(new ChunkMap({ store, org: ORG }).pages.cached(names[0] ?? ""), undefined);
+  });
+
   it("refuses blocks outside of the largest volume", async () => {
     const map = new ChunkMap({ store: new MemoryStore(), org: ORG });
     for (const block of [-1, MAX_BLOCKS, 1.5, Number.NaN]) {

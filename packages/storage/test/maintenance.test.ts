@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { BLOCK_BYTES } from "../src/format/limits.ts";
 import { fsck } from "../src/maintenance/fsck.ts";
 import { collectGarbage, GC_GRACE_MS } from "../src/maintenance/gc.ts";
-import { repair, repairBlocks } from "../src/maintenance/repair.ts";
+import { repairStates } from "../src/maintenance/repair.ts";
 import { acquire } from "../src/ownership/acquire.ts";
 import { forkSprite } from "../src/ownership/fork.ts";
 import type { Ownership } from "../src/ownership/ownership.ts";
@@ -11,6 +11,7 @@ import { BlockReader } from "../src/read/block-reader.ts";
 import { Uploader } from "../src/upload/uploader.ts";
 import { applyTo, blockOf, changesOf, differences, type Model } from "./support/blocks.ts";
 import { MemoryStore } from "./support/memory-store.ts";
+import { runRepair } from "./support/run-repair.ts";
 import { rejectsWith } from "./support/store-contract.ts";
 
 const ORG = "org";
@@ -294,14 +295,18 @@ describe("repair", () => {
       blockOf((checkpoint === null ? one.model : one.checkpoints.get(checkpoint))?.get(block) ?? 0);
     for (const key of keysOf(store, "packs")) store.objects.delete(key);
     for (const key of keysOf(store, "maps").slice(0, 4)) store.objects.delete(key);
-    const { repairedBlocks, repairedPages, after } = await repair({
+    const {
+      blocks,
+      pages: repairedPages,
+      after,
+    } = await runRepair({
       store,
       org: ORG,
       ownership: one.owned,
       source: { chunk, page: async (name) => pages.get(name) },
     });
     assert.equal(repairedPages, 4);
-    assert.ok(repairedBlocks >= 13);
+    assert.ok(blocks >= 13);
     assert.deepEqual(after.damage, []);
     assert.deepEqual(await one.different(), []);
     assert.equal((await one.owned.refresh()).checkpoints.length, 2);
@@ -321,7 +326,7 @@ describe("repair", () => {
     const chunk = async (_hash: string, block: number, checkpoint: string | null) =>
       blockOf((checkpoint === null ? one.model : one.checkpoints.get(checkpoint))?.get(block) ?? 0);
     const damage = (await fsck({ store, org: ORG })).damage;
-    const { blocks, roots } = await repairBlocks({ store, org: ORG, ownership: one.owned, source: { chunk } }, damage);
+    const { blocks, roots } = await repairStates({ store, org: ORG, ownership: one.owned, source: { chunk } }, damage);
     assert.equal(blocks, 4);
     assert.deepEqual([roots.get(first ?? ""), roots.get(newest ?? "")], [(await one.owned.readCheckpoint("v1")).root, one.owned.head.root]);
     assert.deepEqual((await fsck({ store, org: ORG })).damage, []);
@@ -338,10 +343,10 @@ describe("repair", () => {
     ]);
     for (const key of keysOf(store, "packs")) store.objects.delete(key);
     const chunk = async (_hash: string, block: number) => (block === 0 ? blockOf(1) : block === 1 ? blockOf(99) : undefined);
-    const { repairedBlocks, after } = await repair({ store, org: ORG, ownership: one.owned, source: { chunk } });
-    assert.equal(repairedBlocks, 1);
+    const { blocks, after } = await runRepair({ store, org: ORG, ownership: one.owned, source: { chunk } });
+    assert.equal(blocks, 1);
     assert.deepEqual(
-      after.damage.flatMap(({ blocks }) => blocks),
+      after.damage.flatMap((one) => one.blocks),
       [{ first: 1, count: 2 }],
     );
   });
@@ -351,8 +356,8 @@ describe("repair", () => {
     const one = await sprite(store);
     await one.write([[0, 1]]);
     const { head } = one.owned;
-    const report = await repair({ store, org: ORG, ownership: one.owned, source: { chunk: async () => undefined } });
-    assert.equal(report.repairedBlocks, 0);
+    const report = await runRepair({ store, org: ORG, ownership: one.owned, source: { chunk: async () => undefined } });
+    assert.equal(report.blocks, 0);
     assert.deepEqual(one.owned.head, head);
   });
 });

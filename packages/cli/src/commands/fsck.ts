@@ -22,7 +22,7 @@ export const register: Register = (program, cli) => {
     .description("Read every state that the object store has, of one sprite or of all, and name what is damaged; status 1 if anything is")
     .argument("[name]", "name of the sprite (default: all)")
     .option("-s, --sprite <name>", "name of the sprite")
-    .option("--repair", "bring back what is damaged in one sprite, as far as the machine that it runs on still has it")
+    .option("--repair", "bring back chunks, map pages and checkpoint documents that one sprite has lost, as far as its machine has them")
     .option("--json", "print JSON");
   withExample(command, "hob fsck web", "hob fsck web --repair", "hob fsck --json");
   command.action((name: string | undefined, _flags: FsckFlags, self: Command) => fsck(cli, name, self.optsWithGlobals<FsckFlags>()));

@@ -1,6 +1,15 @@
 import { Readable } from "node:stream";
 import { forkRequest, gcRequest, HobError, PILOT_ROUTES, type RepairRequest, type SpritePolicies, spriteName } from "@hob/protocol";
-import { collectGarbage, type Damage, exportSprite, forkSprite, fsck, importSprite, type SpriteDocument } from "@hob/storage";
+import {
+  collectGarbage,
+  type Damage,
+  exportSprite,
+  forkSprite,
+  fsck,
+  fsckAndRepair,
+  importSprite,
+  type SpriteDocument,
+} from "@hob/storage";
 import type { Hono } from "hono";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import { exportedPolicies } from "../object-store/catalogue.ts";
@@ -29,11 +38,10 @@ export function addHistory(app: Hono<Env>, parts: HistoryParts): void {
   app.post("/v1/sprites/:name/fsck", async (c) => {
     const record = await requireSprite(context.sprites, c.req.param("name"));
     const isToRepair = wantsRepair(c.req.query("repair"));
-    const check = () => fsck({ store, org, sprites: [record.id], signal: clientGone(c) });
-    const report = await check();
-    if (report.damage.length === 0 || !isToRepair) return c.json(report);
-    await repair(parts.pilot, record, report.damage, clientGone(c));
-    return c.json(await check());
+    const signal = clientGone(c);
+    const options = { store, org, sprites: [record.id], signal };
+    const mend = (damage: readonly Damage[]) => repair(parts.pilot, record, damage, signal);
+    return c.json(isToRepair ? await fsckAndRepair(options, mend) : await fsck(options));
   });
   app.all("/v1/sprites/:name/fsck", methodNotAllowed("POST"));
   app.post("/v1/storage/fsck", async (c) => c.json(await fsck({ store, org, signal: clientGone(c) })));

@@ -4,6 +4,7 @@ import { type HeadChange, type ObjectStore, type Ownership, resumeOwnership, typ
 import type { Logger } from "pino";
 import type { CheckpointRecord } from "../volume/ledger.ts";
 import { within } from "../within.ts";
+import { factsOf } from "./checkpoint-facts.ts";
 import type { LiveState, VolumeUpload } from "./volume-upload.ts";
 
 /** Milliseconds between looks at whether there is something to bring into the store. */
@@ -112,13 +113,14 @@ export class Durability implements AsyncDisposable {
 
   /**
    * Runs what writes the sprite's head itself, while nothing is uploaded.
-   * @throws HobError `conflict` without a store, `ownership_lost`, and what the work throws
+   * @throws HobError `conflict` without a store and before the volume is the sprite's, `ownership_lost`, and what the work throws
    */
   exclusively<T>(work: (ownership: Ownership) => Promise<T>): Promise<T> {
     const assignment = this.#assignment;
     if (assignment === undefined) return Promise.reject(new HobError("conflict", "this sprite has no object store"));
     return this.#inTurn(async () => {
       if (this.#lost !== undefined) throw this.#lost;
+      if (!this.#parts.upload.isFor(assignment)) throw new HobError("conflict", "the sprite's volume is not there yet");
       return await work(await this.#own(assignment));
     });
   }
@@ -258,15 +260,14 @@ export class Durability implements AsyncDisposable {
     const startedMs = this.#now();
     await using uploaded = await this.#parts.upload.checkpoint(record, { signal: this.#stop.signal });
     const { result } = uploaded;
-    const { id, comment, createTime, history, automatic, reason } = record;
+    const { id, createTime } = record;
     // Nobody has written since, as before a sleep: then the head's own state need not be brought there once more.
     const live = await this.#parts.upload.asLive(record);
     await ownership.addCheckpoint(
       {
-        ...{ id, comment, createdAt: createTime, automatic, parent: history[0] ?? null, ...(reason === null ? {} : { reason }) },
+        ...{ id, ...factsOf(record) },
         ...{ root: result.root, storedBlocks: result.storedBlocks },
         ...{ changedBlocks: result.stats.blocks, uploadedBytes: result.stats.bytesUploaded },
-        attributes: { history: JSON.stringify(history) },
       },
       live === undefined ? {} : headChange(result, live),
       { startedAt: result.startedAt, signal: this.#stop.signal },

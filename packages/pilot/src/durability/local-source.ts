@@ -1,9 +1,28 @@
 import { type FileHandle, open } from "node:fs/promises";
-import { BLOCK_BYTES, type ChunkCache, type RepairSource, sha256 } from "@hob/storage";
+import {
+  BLOCK_BYTES,
+  type BlockRange,
+  type ChunkCache,
+  type LocalState,
+  type MapRoot,
+  type PageStore,
+  type RepairSource,
+  sha256,
+} from "@hob/storage";
+import type { CheckpointRecord } from "../volume/ledger.ts";
 import type { ActiveThin } from "../volume/thin-pool.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
+import { factsOf } from "./checkpoint-facts.ts";
+import { rootOf } from "./origin-name.ts";
 
 type Snapshots = Pick<ThinVolume, "ledger" | "pool" | "resolveOrigin">;
+
+export interface LocalSourceParts {
+  volume: Snapshots;
+  /** what was read of the store's maps, and written */
+  pages: Pick<PageStore, "cached">;
+  cache: ChunkCache | undefined;
+}
 
 interface OpenSnapshot {
   readonly active: ActiveThin;
@@ -11,27 +30,42 @@ interface OpenSnapshot {
 }
 
 /**
- * What this machine still has of a sprite's states: chunks that were fetched from the store once, and the snapshots. A
- * snapshot reads from the store what was never written here, so what comes out of it may be missing there too.
+ * What this machine still has of a sprite's states: chunks and pages that were fetched from the store once, and the snapshots.
+ * A snapshot reads from the store what was never written here, so what comes out of it may be missing there too.
  */
 export class LocalSource implements RepairSource, AsyncDisposable {
-  readonly #volume: Snapshots;
-  readonly #cache: ChunkCache | undefined;
+  readonly #parts: LocalSourceParts;
   readonly #snapshots = new Map<string | null, Promise<OpenSnapshot | undefined>>();
 
-  constructor(volume: Snapshots, cache: ChunkCache | undefined) {
-    this.#volume = volume;
-    this.#cache = cache;
+  constructor(parts: LocalSourceParts) {
+    this.#parts = parts;
   }
 
   async chunk(hash: string, block: number, checkpoint: string | null): Promise<Buffer | undefined> {
-    const cached = await this.#cache?.get(hash).catch(() => undefined);
+    const cached = await this.#parts.cache?.get(hash).catch(() => undefined);
     if (cached !== undefined && sha256(cached) === hash) return cached;
-    const snapshot = this.#snapshots.get(checkpoint) ?? this.#open(checkpoint);
-    this.#snapshots.set(checkpoint, snapshot);
-    // A device that cannot be read has nothing; that it is damaged is known.
-    const opened = await snapshot.catch(() => undefined);
-    return opened === undefined ? undefined : await readBlock(opened.file, block).catch(() => undefined);
+    return await this.#read(checkpoint, block);
+  }
+
+  async page(name: string): Promise<Buffer | undefined> {
+    return this.#parts.pages.cached(name);
+  }
+
+  /** The newest state is what was uploaded last, unless the store has come to another since. */
+  async state(checkpoint: string | null, root: MapRoot): Promise<LocalState | undefined> {
+    const { ledger, pool } = this.#parts.volume;
+    if (checkpoint === null && ledger.state.uploaded?.root !== root) return undefined;
+    const record = this.#recordOf(checkpoint);
+    if (record === undefined) return undefined;
+    const written: BlockRange[] = [];
+    for await (const { begin, length } of pool.changedBlocks(undefined, record.thin)) written.push({ first: begin, count: length });
+    const known = checkpoint === null ? undefined : ledger.find(checkpoint);
+    return {
+      origin: rootOf(record.origin),
+      written,
+      read: (block) => this.#read(checkpoint, block),
+      ...(known === undefined ? {} : { document: factsOf(known) }),
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -42,12 +76,25 @@ export class LocalSource implements RepairSource, AsyncDisposable {
     }
   }
 
+  /** undefined where there is nothing to read, and where it cannot be read: that it is damaged is known. */
+  async #read(checkpoint: string | null, block: number): Promise<Buffer | undefined> {
+    const snapshot = this.#snapshots.get(checkpoint) ?? this.#open(checkpoint);
+    this.#snapshots.set(checkpoint, snapshot);
+    const opened = await snapshot.catch(() => undefined);
+    return opened === undefined ? undefined : await readBlock(opened.file, block).catch(() => undefined);
+  }
+
+  #recordOf(checkpoint: string | null): Pick<CheckpointRecord, "thin" | "origin"> | undefined {
+    const { ledger } = this.#parts.volume;
+    return checkpoint === null ? (ledger.state.uploaded ?? undefined) : ledger.find(checkpoint);
+  }
+
   async #open(checkpoint: string | null): Promise<OpenSnapshot | undefined> {
-    const { ledger, pool } = this.#volume;
-    const record = checkpoint === null ? ledger.state.uploaded : ledger.find(checkpoint);
-    if (record === null || record === undefined) return undefined;
-    const origin = record.origin === null ? undefined : await this.#volume.resolveOrigin(record.origin);
-    const active = await pool.activateReadOnly(record.thin, origin);
+    const { volume } = this.#parts;
+    const record = this.#recordOf(checkpoint);
+    if (record === undefined) return undefined;
+    const origin = record.origin === null ? undefined : await volume.resolveOrigin(record.origin);
+    const active = await volume.pool.activateReadOnly(record.thin, origin);
     try {
       return { active, file: await open(active.device, "r") };
     } catch (error) {

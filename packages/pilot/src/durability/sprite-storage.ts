@@ -128,12 +128,13 @@ export class SpriteStorage {
     return next;
   }
 
-  /** Brings blocks that the store has lost back into it, as far as this machine has them. */
+  /** Brings what the store has lost of the sprite's states back into it, as far as this machine has it. */
   async repair(request: RepairRequest): Promise<void> {
     const { volume, durability } = this.#assembled;
-    const { cache, organization } = this.#reads();
-    const blocks = await repairStore({ store: this.#store, organization, volume, durability, cache }, request);
-    this.#parts.log.info({ blocks }, "blocks were brought back into the object store");
+    const { cache, organization, pages: cached } = this.#reads();
+    const repaired = await repairStore({ store: this.#store, organization, volume, durability, pages: cached, cache }, request);
+    const { pages, blocks, documents } = repaired;
+    this.#parts.log.info({ pages, blocks, documents }, "what the object store had lost was brought back");
   }
 
   async stop(): Promise<void> {

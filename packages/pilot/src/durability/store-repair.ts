@@ -1,5 +1,5 @@
 import type { RepairRequest } from "@hob/protocol";
-import { type BlockRepair, type ChunkCache, type ObjectStore, repairBlocks } from "@hob/storage";
+import { type ChunkCache, type ObjectStore, type PageStore, repairStates, type StateRepair } from "@hob/storage";
 import type { LedgerState } from "../volume/ledger.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
 import type { Durability } from "./durability.ts";
@@ -11,19 +11,20 @@ export interface StoreRepairParts {
   organization: string;
   volume: ThinVolume;
   durability: Pick<Durability, "exclusively">;
+  pages: Pick<PageStore, "cached">;
   cache: ChunkCache | undefined;
 }
 
-/** Brings blocks that the store has lost back into it, as far as this machine has them. @returns how many */
+/** Brings what the store has lost of the sprite's states back into it, as far as this machine has it. */
 export async function repairStore(
-  { store, organization, volume, durability, cache }: StoreRepairParts,
+  { store, organization, volume, durability, pages, cache }: StoreRepairParts,
   request: RepairRequest,
-): Promise<number> {
+): Promise<StateRepair> {
   return await durability.exclusively(async (ownership) => {
-    await using source = new LocalSource(volume, cache);
-    const { blocks, roots } = await repairBlocks({ store, org: organization, ownership, source }, request.damage);
-    if (roots.size > 0) await volume.ledger.update((state) => withRoots(state, roots));
-    return blocks;
+    await using source = new LocalSource({ volume, pages, cache });
+    const repaired = await repairStates({ store, org: organization, ownership, source }, request.damage);
+    if (repaired.roots.size > 0) await volume.ledger.update((state) => withRoots(state, repaired.roots));
+    return repaired;
   });
 }
 
@@ -31,7 +32,7 @@ export async function repairStore(
  * The ledger with the states' new maps. What was read from an old map, and what the next upload builds on, has the same
  * content in the new one, without the damage. `basis` stays: it says what the sprite was put over, not what it reads.
  */
-export function withRoots(state: LedgerState, roots: BlockRepair["roots"]): LedgerState {
+export function withRoots(state: LedgerState, roots: StateRepair["roots"]): LedgerState {
   const origins = new Map([...roots].map(([before, after]) => [originOf(before), originOf(after)]));
   const moved = (origin: string | null): string | null => origins.get(origin) ?? origin;
   const { live, uploaded, checkpoints } = state;

@@ -10,6 +10,14 @@ export const damaged = (key: string, what: string, cause?: unknown): HobError =>
     ...(cause === undefined ? {} : { cause }),
   });
 
+/** To catch what a read throws: an object that is larger than one of its kind may be is damaged. */
+export const damagedWhenTooLarge =
+  (key: string) =>
+  (error: unknown): never => {
+    const isTooLarge = error instanceof HobError && error.code === "payload_too_large";
+    throw isTooLarge ? damaged(key, "is larger than the format allows", error) : error;
+  };
+
 export const newerVersion = (key: string, version: number): HobError =>
   new HobError("store_unsupported", `${key} has version ${version} of the storage format, this program knows ${FORMAT_VERSION}`, {
     hint: "use the version of Hob that wrote it, or a newer one",

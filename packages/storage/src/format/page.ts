@@ -8,6 +8,8 @@ import { PACK_HEADER_BYTES } from "./pack.ts";
 
 const MAGIC = Buffer.from("HOBPAGE1", "latin1");
 const HEADER_BYTES = 24;
+const SALT_OFFSET = 16;
+const SALT_BYTES = 8;
 const LEAF_ENTRY_BYTES = 44;
 const INNER_ENTRY_BYTES = 40;
 
@@ -50,7 +52,11 @@ export function storedBlocks(page: Page): number {
   return sum;
 }
 
-export function encodePage(page: Page): EncodedPage {
+/** The random bytes of an encoded page: with them, and what it says, it can be written again under its name. */
+export const saltOf = (bytes: Buffer): Buffer => Buffer.from(bytes.subarray(SALT_OFFSET, SALT_OFFSET + SALT_BYTES));
+
+/** @param salt of a page that is written again; a new page has its own */
+export function encodePage(page: Page, salt: Buffer = randomBytes(SALT_BYTES)): EncodedPage {
   const indexes = [...page.entries.keys()].sort((a, b) => a - b);
   const packs = page.level === 0 ? [...new Set([...page.entries.values()].map((ref) => ref.pack))].sort() : [];
   const header = Buffer.alloc(HEADER_BYTES);
@@ -58,7 +64,7 @@ export function encodePage(page: Page): EncodedPage {
   header.writeUInt8(page.level, 8);
   header.writeUInt16LE(indexes.length, 10);
   header.writeUInt16LE(packs.length, 12);
-  randomBytes(8).copy(header, 16);
+  salt.copy(header, SALT_OFFSET);
   const table = Buffer.from(packs.join(""), "hex");
   const body = page.level === 0 ? encodeLeaf(page, indexes, packs) : encodeInner(page, indexes);
   const bytes = Buffer.concat([header, table, body]);

@@ -40,7 +40,7 @@ export class PackCheck {
   /** What is wrong with this chunk; undefined when it is right. @throws what the store throws */
   async problem(ref: ChunkRef): Promise<string | undefined> {
     const index = await this.#index(ref.pack);
-    if (index === undefined) return await this.#problemOfOne(ref);
+    if (index === undefined) return await this.problemOfChunk(ref);
     const entry = index.get(ref.offset);
     if (entry?.hash === ref.hash && entry.storedBytes === ref.storedBytes && entry.encoding === ref.encoding) return undefined;
     return `${this.#keys.pack(ref.pack)} has another chunk at offset ${ref.offset}`;
@@ -85,7 +85,8 @@ export class PackCheck {
     return decodePackIndex(key, await this.#get(key, footer.indexOffset, footer.chunks * PACK_ENTRY_BYTES), footer);
   }
 
-  async #problemOfOne(ref: ChunkRef): Promise<string | undefined> {
+  /** As `problem`, and reads no more than the chunk. */
+  async problemOfChunk(ref: ChunkRef): Promise<string | undefined> {
     const key = this.#keys.pack(ref.pack);
     try {
       const bytes = await this.#get(key, ref.offset, ref.storedBytes);

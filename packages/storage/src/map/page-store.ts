@@ -1,7 +1,7 @@
-import { damaged } from "../format/damage.ts";
+import { damaged, damagedWhenTooLarge } from "../format/damage.ts";
 import { sha256 } from "../format/hash.ts";
 import { OrgKeys } from "../format/keys.ts";
-import { decodePage, encodePage, MAX_PAGE_BYTES, type Page, storedBlocks } from "../format/page.ts";
+import { decodePage, encodePage, MAX_PAGE_BYTES, type Page, saltOf, storedBlocks } from "../format/page.ts";
 import type { CallOptions, ObjectStore } from "../store/object-store.ts";
 import { Lru } from "../util/lru.ts";
 
@@ -12,11 +12,16 @@ export interface PageStoreOptions {
   cachedPages?: number;
 }
 
+interface Cached {
+  readonly page: Page;
+  readonly salt: Buffer;
+}
+
 /** The pages of one organization: loaded with verification, cached, and saved. */
 export class PageStore {
   readonly store: ObjectStore;
   readonly keys: OrgKeys;
-  readonly #cache: Lru<string, Page>;
+  readonly #cache: Lru<string, Cached>;
   readonly #loading = new Map<string, Promise<Page>>();
   #requests = 0;
   #bytesFetched = 0;
@@ -39,7 +44,7 @@ export class PageStore {
    * @throws HobError `data_damaged`, and what the store throws
    */
   async load(name: string, level: number, blocks?: number): Promise<Page> {
-    const page = this.#cache.get(name) ?? (await this.#fetchOnce(name));
+    const page = this.#cache.get(name)?.page ?? (await this.#fetchOnce(name));
     if (page.level !== level) throw damaged(this.keys.page(name), `is of level ${page.level} where one of level ${level} belongs`);
     const stored = storedBlocks(page);
     if (blocks !== undefined && blocks !== stored) throw damaged(this.keys.page(name), `holds ${stored} blocks, its parent says ${blocks}`);
@@ -49,8 +54,14 @@ export class PageStore {
   async save(page: Page, options: CallOptions = {}): Promise<{ name: string; sizeBytes: number }> {
     const { name, bytes } = encodePage(page);
     await this.store.put(this.keys.page(name), bytes, options);
-    this.#cache.set(name, page);
+    this.#cache.set(name, { page, salt: saltOf(bytes) });
     return { name, sizeBytes: bytes.length };
+  }
+
+  /** The page of this name as the store should have it, if it is in the cache: what the store has is not looked at. */
+  cached(name: string): Buffer | undefined {
+    const cached = this.#cache.get(name);
+    return cached === undefined ? undefined : encodePage(cached.page, cached.salt).bytes;
   }
 
   /** Loads of one page at the same time are one request. */
@@ -64,13 +75,13 @@ export class PageStore {
 
   async #fetch(name: string): Promise<Page> {
     const key = this.keys.page(name);
-    const object = await this.store.get(key, { maxBytes: MAX_PAGE_BYTES });
+    const object = await this.store.get(key, { maxBytes: MAX_PAGE_BYTES }).catch(damagedWhenTooLarge(key));
     this.#requests++;
     if (object === undefined) throw damaged(key, "is missing");
     this.#bytesFetched += object.data.length;
     if (sha256(object.data) !== name) throw damaged(key, "does not match the checksum that it is named by");
     const page = decodePage(key, object.data);
-    this.#cache.set(name, page);
+    this.#cache.set(name, { page, salt: saltOf(object.data) });
     return page;
   }
 }

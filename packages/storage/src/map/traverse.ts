@@ -100,8 +100,11 @@ export interface PageVisitor {
   /** Called before a page is read. `false` leaves out the page and what is below it: it was seen before. */
   enter(name: string, level: number, firstBlock: number): boolean;
   leaf?(page: LeafPage, name: string, firstBlock: number): void | Promise<void>;
-  /** A page that is missing or damaged; without it the walk ends with the error. */
-  broken?(error: unknown, name: string, level: number, firstBlock: number): void;
+  /**
+   * A page that is missing or damaged; without it the walk ends with the error.
+   * @param blocks with a chunk on and below it, as the page above says; undefined: it is the root
+   */
+  broken?(error: unknown, name: string, level: number, firstBlock: number, blocks: number | undefined): void;
 }
 
 /** Visits the pages of a map from the root down. */
@@ -118,7 +121,7 @@ async function visit(pages: PageStore, level: number, refs: readonly Placed[], v
       return { first, name: ref.page, page: await pages.load(ref.page, level, ref.blocks < 0 ? undefined : ref.blocks) };
     } catch (error) {
       if (visitor.broken === undefined) throw error;
-      visitor.broken(error, ref.page, level, first);
+      visitor.broken(error, ref.page, level, first, ref.blocks < 0 ? undefined : ref.blocks);
       return undefined;
     }
   };
