@@ -46,8 +46,8 @@ const WEIGHTS: Readonly<Record<OperationKind, { weight: number; durationMs: numb
 
 const WEIGHTED = OPERATIONS.flatMap((kind) => Array.from({ length: WEIGHTS[kind].weight }, () => kind));
 
-/** These kill daemon and VM themselves: of what else there is, the store may be killed under them. */
-const ENDS_ALL: ReadonlySet<OperationKind> = new Set(["restart", "loseHost"]);
+/** These end daemon and VM themselves: the store alone may be killed under them. */
+const ENDS_ALL: ReadonlySet<OperationKind> = new Set(["collect", "restart", "loseHost"]);
 
 /** What a seed stands for. */
 export function planOf(seed: number, steps: number): Step[] {
@@ -59,7 +59,7 @@ function stepOf(random: Random, number: number): Step {
   const operation = random.pick(WEIGHTED);
   // All are drawn, whether they are used or not: what a step does changes none of those after it.
   const isKilled = operation === "rest" || random.chance(0.5);
-  const kind = ENDS_ALL.has(operation) ? "store" : random.pick(KILLS);
+  const kind = random.pick(KILLS);
   const afterMs = random.below(WEIGHTS[operation].durationMs);
   const isFaulty = random.chance(0.35);
   const fault = {
@@ -71,7 +71,7 @@ function stepOf(random: Random, number: number): Step {
   const isLasting = random.chance(0.1);
   return {
     ...{ number, operation, seed: random.below(2 ** 31) },
-    ...(isKilled ? { kill: { kind, afterMs } } : {}),
+    ...(isKilled ? { kill: { kind: ENDS_ALL.has(operation) ? "store" : kind, afterMs } } : {}),
     ...(isFaulty ? { fault: { ...fault, isLasting } } : {}),
   };
 }

@@ -89,6 +89,7 @@ export class MachineTorture implements AsyncDisposable {
     const isDisturbed = step.kill !== undefined || faults.isDisturbing;
     this.#report.count(this.#report.operations, step.operation);
     const killed = this.#killLater(step);
+    killed.catch(() => {});
     const failure = await this.#operations.run(step.operation, random, attempt).then(
       () => undefined,
       (error: Error) => error,

@@ -8,7 +8,7 @@ export const VICTIM = "victim";
 export const FOLDER = "/home/sprite/torture";
 const LOCK = "/home/sprite/.torture.lock";
 /** A script goes on when the daemon is killed that it was started through; whoever comes next waits for its end. */
-const LOCKED = `exec 9>>${LOCK} && flock --timeout 100 9 && set -e`;
+const LOCKED = `set -e\nexec 9>>${LOCK}\nflock --timeout 100 9`;
 /** Beside a file that is replaced through the API, docs/api/files.md */
 const TEMPORARY_PREFIX = ".hob-write-";
 
