@@ -15,7 +15,7 @@ import { RetryingStore } from "../src/store/retrying-store.ts";
 import { S3Store } from "../src/store/s3-store.ts";
 import { Uploader } from "../src/upload/uploader.ts";
 import { applyTo, changesOf, differences } from "./support/blocks.ts";
-import { startFaultyProxy } from "./support/faulty-proxy.ts";
+import { type ProxyFault, startFaultyProxy } from "./support/faulty-proxy.ts";
 import { startRadosGateway } from "./support/rados-gateway.ts";
 import { rejectsWith, storeContract } from "./support/store-contract.ts";
 
@@ -83,6 +83,24 @@ describe("the S3 store", () => {
     const store = new S3Store({ ...config, endpoint: proxy.endpoint, timeoutMs: 100, attempts: 2 });
     await assert.rejects(store.get("x"), /did not answer in time/);
     assert.equal(proxy.seen.length, 2);
+  });
+
+  it("waits for a slow answer, and asks again when a server that hung drops the connection", async () => {
+    await using proxy = await startFaultyProxy(gateway.endpoint);
+    const store = new S3Store({ ...config, endpoint: proxy.endpoint });
+    const data = Buffer.alloc(300_000, "slow");
+    await store.put("slow", data);
+    const asked = Promise.withResolvers<void>();
+    const faults: ProxyFault[] = ["hang", { delayMs: 50, bytesPerSecond: 3_000_000 }];
+    proxy.decide = () => {
+      asked.resolve();
+      return faults.shift() ?? "none";
+    };
+    const slow = store.get("slow");
+    await asked.promise;
+    setImmediate(() => proxy.endHanging());
+    assert.ok((await slow)?.data.equals(data));
+    assert.deepEqual(faults, []);
   });
 
   it("ends at once when it is aborted", async () => {

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { globSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 export interface FoundProcess {
   pid: number;
@@ -24,6 +24,21 @@ export function mountsBelow(directory: string): string[] {
   return points.map((line) => line.split(" ")[1] ?? "").filter((point) => point === directory || point.startsWith(`${directory}/`));
 }
 
+/** Running processes that have a file below a folder open, or mapped, or stand in it; those of other users are not seen. This one is left out. */
+export function processesUsing(directory: string): FoundProcess[] {
+  const isBelow = (path: string) => path === directory || path.startsWith(`${directory}/`);
+  return processesNaming("").filter(({ pid }) => {
+    const links = [`/proc/${pid}/cwd`, `/proc/${pid}/root`, ...globSync(`/proc/${pid}/fd/*`)].map(linkOrEmpty);
+    return links.some(isBelow) || readOrEmpty(`/proc/${pid}/maps`).includes(` ${directory}/`);
+  });
+}
+
+/** Files below a folder that a loop device of the host is on. */
+export function loopFilesBelow(directory: string): string[] {
+  const files = globSync("/sys/block/loop*/loop/backing_file").map((path) => readOrEmpty(path).trim());
+  return files.filter((file) => file.startsWith(`${directory}/`));
+}
+
 export function isAlive(pid: number): boolean {
   return readOrEmpty(`/proc/${pid}/stat`) !== "" && !isZombie(String(pid));
 }
@@ -34,6 +49,14 @@ const isZombie = (pid: string): boolean => / [ZX] /.test(readOrEmpty(`/proc/${pi
 function readOrEmpty(path: string): string {
   try {
     return readFileSync(path, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+function linkOrEmpty(path: string): string {
+  try {
+    return readlinkSync(path);
   } catch {
     return "";
   }

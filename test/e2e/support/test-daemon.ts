@@ -8,7 +8,7 @@ import { RuntimePaths } from "@hob/hobd/runtime/paths.ts";
 import { lastLines } from "@hob/linux";
 import "./sdk-recorder.ts";
 import { type Ended, hobEnvironment, runHob, startHob } from "./hob.ts";
-import { type FoundProcess, mountsBelow, processesNaming } from "./processes.ts";
+import { type FoundProcess, loopFilesBelow, mountsBelow, processesNaming, processesUsing } from "./processes.ts";
 import { until } from "./wait.ts";
 
 /** The start may have to build the pilot's image. */
@@ -67,15 +67,26 @@ export class TestDaemon implements AsyncDisposable {
       this.stderr += chunk;
     });
     this.#exited = new Promise((resolve) => child.once("close", (code, signal) => resolve(code ?? signal)));
-    const ready = await Promise.race([
-      readLine(child.stdout),
-      this.#exited.then((code) => assert.fail(`hob serve ended with ${code} before it was ready: ${this.stderr}`)),
-      timeLimit(READY_TIMEOUT_MS, () => `hob serve is not ready after ${READY_TIMEOUT_MS} ms: ${this.stderr}`),
-    ]);
-    const { url, token } = JSON.parse(ready) as { url: string; token: string };
+    const { url, token } = JSON.parse(await this.#ready(child)) as { url: string; token: string };
     this.url = url;
     this.token = token;
     this.#runtimeDirectory ??= new RuntimePaths(this.home, join(this.home, "no-cache")).run;
+  }
+
+  /** The line that says where it answers. A daemon that does not get so far is gone, and may be started again. */
+  async #ready(child: ReturnType<typeof startHob>): Promise<string> {
+    try {
+      return await Promise.race([
+        readLine(child.stdout),
+        this.#exited.then((code) => assert.fail(`hob serve ended with ${code} before it was ready: ${this.stderr}`)),
+        timeLimit(READY_TIMEOUT_MS, () => `hob serve is not ready after ${READY_TIMEOUT_MS} ms: ${this.stderr}`),
+      ]);
+    } catch (error) {
+      child.kill("SIGKILL");
+      await this.#exited;
+      this.#process = undefined;
+      throw error;
+    }
   }
 
   get pid(): number {
@@ -158,6 +169,8 @@ export class TestDaemon implements AsyncDisposable {
         [],
         "mounts are left",
       );
+      assert.deepEqual(loopFilesBelow(this.home), [], "loop devices are left");
+      assert.deepEqual(processesUsing(this.home), [], "processes are left that use files of the home");
     } finally {
       await this.#cleanUp();
     }

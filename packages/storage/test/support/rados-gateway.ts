@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 import { S3Client, type S3Config } from "../../src/store/s3-client.ts";
 import { makeAuthority } from "./authority.ts";
 
-/** Ceph's S3 server with one monitor and one OSD that keeps everything in memory (Debian: radosgw, ceph-mon, ceph-osd). */
+/** Ceph's S3 server with one monitor and one OSD (Debian: radosgw, ceph-mon, ceph-osd). */
 export interface RadosGateway extends AsyncDisposable {
   endpoint: string;
   /** of the same server by TLS, by a name that has to be made known; buckets are names below it */
@@ -21,15 +21,37 @@ export interface RadosGateway extends AsyncDisposable {
   credentials: S3Config["credentials"];
   /** Makes a bucket and returns what reaches it. */
   bucket(name: string): Promise<S3Config>;
+  /** log files of the servers */
+  readonly logs: readonly string[];
+  /** SIGKILL to all three servers at once, or to the gateway alone. Resolves when they are gone. */
+  kill9(which?: "all" | "gateway"): Promise<void>;
+  /** Starts those that do not run again, on the same folder and address. Resolves when requests are answered. */
+  startAgain(): Promise<void>;
+}
+
+export interface RadosGatewayOptions {
+  /** what was acknowledged is on disk, and there after `kill9` and `startAgain`; default: everything is kept in memory */
+  durable?: boolean;
 }
 
 const run = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 60_000;
+/** After a kill the OSD repairs its file and is found again: some 10 s where nothing else wants the processor. */
+const START_TIMEOUT_MS = 120_000;
 
 const CREDENTIALS = { accessKeyId: "HOBTESTKEY", secretAccessKey: "hob-test-secret" };
 
 /** Its own name and below it those of its buckets. */
 export const GATEWAY_NAME = "s3.hob.test";
+
+const IN_MEMORY = `osd objectstore = memstore
+memstore device bytes = 4294967296`;
+
+/** A sparse file in the OSD's folder. */
+const ON_DISK = `osd objectstore = bluestore
+bluestore block size = 21474836480
+bluestore cache autotune = false
+bluestore cache size = 67108864`;
 
 interface Settings {
   folder: string;
@@ -38,9 +60,10 @@ interface Settings {
   port: number;
   tlsPort: number;
   certificate: { certFile: string; keyFile: string };
+  objects: string;
 }
 
-const settings = ({ folder, fsid, monPort, port, tlsPort, certificate }: Settings): string => `[global]
+const settings = ({ folder, fsid, monPort, port, tlsPort, certificate, objects }: Settings): string => `[global]
 fsid = ${fsid}
 mon host = v2:127.0.0.1:${monPort}/0
 public addr = 127.0.0.1
@@ -65,8 +88,7 @@ osd crush chooseleaf type = 0
 mon data = ${folder}/mon
 [osd.0]
 osd data = ${folder}/osd
-osd objectstore = memstore
-memstore device bytes = 4294967296
+${objects}
 [client.rgw]
 # The default, secure, needs keys.
 ms mon client mode = crc
@@ -76,69 +98,114 @@ rgw dns name = ${GATEWAY_NAME}
 rgw run sync thread = false
 `;
 
-export async function startRadosGateway(): Promise<RadosGateway> {
+export async function startRadosGateway({ durable = false }: RadosGatewayOptions = {}): Promise<RadosGateway> {
   const folder = await mkdtemp(join(tmpdir(), "hob-ceph-"));
-  const children: ChildProcess[] = [];
+  const servers = new Servers(folder);
   const stop = async (): Promise<void> => {
-    for (const child of children.reverse()) await kill(child);
+    await servers.kill9(NAMES);
     await rm(folder, { recursive: true, force: true });
   };
   try {
-    return await start(folder, children, stop);
+    const addresses = await setUp(folder, servers, durable ? ON_DISK : IN_MEMORY);
+    return {
+      ...addresses,
+      credentials: CREDENTIALS,
+      bucket: (name) => bucket(addresses.endpoint, name),
+      logs: servers.logs,
+      kill9: (which = "all") => servers.kill9(which === "all" ? NAMES : [which]),
+      startAgain: async () => {
+        for (const name of NAMES) servers.start(name);
+        await answers(addresses.endpoint);
+      },
+      [Symbol.asyncDispose]: stop,
+    };
   } catch (error) {
-    const logs = await Promise.all(
-      ["mon.a", "osd.0", "client.rgw"].map((name) => readFile(join(folder, `${name}.log`), "utf8").catch(() => "")),
-    );
+    const logs = await Promise.all(servers.logs.map((path) => readFile(path, "utf8").catch(() => "")));
     await stop();
     throw new Error(`Ceph did not start:\n${logs.map((log) => log.slice(-1000)).join("\n---\n")}`, { cause: error });
   }
 }
 
-async function start(folder: string, children: ChildProcess[], stop: () => Promise<void>): Promise<RadosGateway> {
+type Addresses = Pick<RadosGateway, "endpoint" | "tlsEndpoint" | "caFile">;
+
+/** Makes the folders of all servers, and starts these. @returns where the gateway answers */
+async function setUp(folder: string, servers: Servers, objects: string): Promise<Addresses> {
   const [monPort, port, tlsPort] = [await freePort(), await freePort(), await freePort()];
-  const conf = join(folder, "ceph.conf");
   const fsid = randomUUID();
   const osdId = randomUUID();
   for (const name of ["mon", "osd", "rgw"]) await mkdir(join(folder, name));
   const authority = await makeAuthority(folder);
   const certificate = await authority.sign(GATEWAY_NAME, [`DNS:${GATEWAY_NAME}`, `DNS:*.${GATEWAY_NAME}`]);
-  await writeFile(conf, settings({ folder, fsid, monPort, port, tlsPort, certificate }));
-  const command = (program: string, ...args: string[]) => run(program, ["-c", conf, ...args], { timeout: COMMAND_TIMEOUT_MS });
-  const daemon = (program: string, ...args: string[]): void => {
-    const output = openSync(join(folder, "daemons.log"), "a");
-    children.push(spawn(program, ["-f", "-c", conf, ...args], { stdio: ["ignore", output, output] }));
-    closeSync(output);
-  };
+  await writeFile(servers.conf, settings({ folder, fsid, monPort, port, tlsPort, certificate, objects }));
+  const command = (program: string, ...args: string[]) => run(program, ["-c", servers.conf, ...args], { timeout: COMMAND_TIMEOUT_MS });
   await run("monmaptool", ["--create", "--fsid", fsid, "--addv", "a", `[v2:127.0.0.1:${monPort}/0]`, join(folder, "monmap")]);
   await command("ceph-mon", "--mkfs", "-i", "a", "--monmap", join(folder, "monmap"));
-  daemon("ceph-mon", "-i", "a");
+  servers.start("mon");
   await command("ceph", "osd", "new", osdId);
   await command("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osdId);
-  daemon("ceph-osd", "-i", "0");
+  servers.start("osd");
   const { accessKeyId, secretAccessKey } = CREDENTIALS;
   const user = ["--uid", "hob", "--display-name", "hob", "--access-key", accessKeyId, "--secret", secretAccessKey];
   await command("radosgw-admin", "-n", "client.rgw", "user", "create", ...user);
-  daemon("radosgw", "-n", "client.rgw");
+  servers.start("gateway");
   const endpoint = `http://127.0.0.1:${port}`;
   await answers(endpoint);
-  const bucket = async (name: string): Promise<S3Config> => {
-    const config = { bucket: name, region: "us-east-1", endpoint, credentials: CREDENTIALS };
-    const made = await new S3Client(config).send({ method: "PUT", key: "", maxBytes: 10_000, signal: undefined });
-    if (made.status !== 200) throw new Error(`bucket ${name} could not be made: ${made.status} ${made.body}`);
-    return config;
-  };
-  const tlsEndpoint = `https://${GATEWAY_NAME}:${tlsPort}`;
-  return { endpoint, tlsEndpoint, caFile: authority.certFile, credentials: CREDENTIALS, bucket, [Symbol.asyncDispose]: stop };
+  return { endpoint, tlsEndpoint: `https://${GATEWAY_NAME}:${tlsPort}`, caFile: authority.certFile };
+}
+
+async function bucket(endpoint: string, name: string): Promise<S3Config> {
+  const config = { bucket: name, region: "us-east-1", endpoint, credentials: CREDENTIALS };
+  const made = await new S3Client(config).send({ method: "PUT", key: "", maxBytes: 10_000, signal: undefined });
+  if (made.status !== 200) throw new Error(`bucket ${name} could not be made: ${made.status} ${made.body}`);
+  return config;
+}
+
+const SERVERS = {
+  mon: ["ceph-mon", "-i", "a"],
+  osd: ["ceph-osd", "-i", "0"],
+  gateway: ["radosgw", "-n", "client.rgw"],
+} as const satisfies Record<string, readonly [string, ...string[]]>;
+
+const NAMES = ["mon", "osd", "gateway"] as const;
+
+class Servers {
+  readonly conf: string;
+  readonly logs: readonly string[];
+  readonly #log: string;
+  readonly #running = new Map<keyof typeof SERVERS, ChildProcess>();
+
+  constructor(folder: string) {
+    this.conf = join(folder, "ceph.conf");
+    this.#log = join(folder, "servers.log");
+    this.logs = [...["mon.a", "osd.0", "client.rgw"].map((name) => join(folder, `${name}.log`)), this.#log];
+  }
+
+  start(name: keyof typeof SERVERS): void {
+    if (this.#running.has(name)) return;
+    const [program, ...args] = SERVERS[name];
+    const output = openSync(this.#log, "a");
+    this.#running.set(name, spawn(program, ["-f", "-c", this.conf, ...args], { stdio: ["ignore", output, output] }));
+    closeSync(output);
+  }
+
+  async kill9(names: readonly (keyof typeof SERVERS)[]): Promise<void> {
+    await Promise.all(names.map((name) => this.#kill(name)));
+  }
+
+  async #kill(name: keyof typeof SERVERS): Promise<void> {
+    const child = this.#running.get(name);
+    this.#running.delete(name);
+    if (child !== undefined) await kill(child);
+  }
 }
 
 async function answers(url: string): Promise<void> {
-  for (let attempt = 0; ; attempt++) {
+  for (const deadline = Date.now() + START_TIMEOUT_MS; ; await delay(100)) {
     try {
-      await (await fetch(url)).arrayBuffer();
+      await (await fetch(url, { signal: AbortSignal.timeout(START_TIMEOUT_MS) })).arrayBuffer();
       return;
     } catch (error) {
-      if (attempt === 300) throw error;
-      await delay(100);
+      if (Date.now() > deadline) throw error;
     }
   }
 }
