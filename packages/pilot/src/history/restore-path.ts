@@ -3,7 +3,7 @@ import { constants } from "node:os";
 import { HobError, type RestorePathAnswer } from "@hob/protocol";
 import { PLAIN_DIRECTORIES } from "../container/spec.ts";
 import type { FileOperationRequest, FileOperations } from "../files/operations.ts";
-import { FileError, type FilesDone } from "../helper/files.ts";
+import { type EntryRecord, FileError, type FilesDone } from "../helper/files.ts";
 import { normalPath } from "./diff.ts";
 import type { OpenTree } from "./trees.ts";
 
@@ -25,7 +25,7 @@ export async function restorePath(operations: FileOperations, tree: OpenTree, as
   const temporary = `${parent === "/" ? "" : parent}/.hob-restore-${randomBytes(6).toString("hex")}`;
   // Its parents may be gone, but none is made for a path that the checkpoint does not have.
   await requirePresent(operations, tree, path);
-  await perform(operations, { operation: "mkdir", path: parent, asRoot: true, flags: { parents: true } });
+  await makeFolders(operations, tree, parent);
   const copy = { operation: "copy", path, root: tree.inside, destination: temporary } as const;
   try {
     const { count, bytes } = await perform(operations, { ...copy, asRoot: true, flags: { recursive: true, preserve: true } });
@@ -53,6 +53,40 @@ async function requirePresent(operations: FileOperations, tree: OpenTree, path: 
       if (next.done === true) throw new FileError(ENOENT, path);
       if (next.value.some((entry) => entry.path === name)) return;
     }
+  } finally {
+    stream.close();
+  }
+}
+
+/** Makes what is missing of the way to a folder, with the owners and modes of then: who worked there can work there again. */
+async function makeFolders(operations: FileOperations, tree: OpenTree, folder: string): Promise<void> {
+  const names = folder.split("/").slice(1);
+  for (const [index, name] of names.entries()) {
+    const path = `/${names.slice(0, index + 1).join("/")}`;
+    if (name === "" || !(await makeFolder(operations, path))) continue;
+    const was = await lookAt(operations, tree, path);
+    if (was?.kind !== "d") continue;
+    await perform(operations, { operation: "chown", path, asRoot: true, owner: `+${was.uid}`, group: `+${was.gid}` });
+    await perform(operations, { operation: "chmod", path, asRoot: true, mode: was.mode & 0o7777 });
+  }
+}
+
+/** @returns false when something of this name is there */
+async function makeFolder(operations: FileOperations, path: string): Promise<boolean> {
+  try {
+    await perform(operations, { operation: "mkdir", path, asRoot: true });
+    return true;
+  } catch (error) {
+    if (error instanceof FileError && error.errno === "EEXIST") return false;
+    throw error;
+  }
+}
+
+async function lookAt(operations: FileOperations, tree: OpenTree, path: string): Promise<EntryRecord | undefined> {
+  const stream = await operations.start({ operation: "list", path, root: tree.inside, asRoot: true, flags: { itself: true } });
+  try {
+    const next = await stream.entries().next();
+    return next.done === true ? undefined : next.value[0];
   } finally {
     stream.close();
   }
