@@ -106,6 +106,10 @@ describe("an upload", () => {
     const second = await uploader.upload(first.root, changesOf([[5, 3]]));
     assert.equal(second.stats.reusedBlocks, 0);
     assert.equal(second.stats.packs, 1);
+    // A clock that was days ahead is put right: how old they are nobody knows.
+    now -= 3 * 24 * RECENT_MAX_AGE_MS;
+    const third = await uploader.upload(second.root, changesOf([[9, 3]]));
+    assert.deepEqual([third.stats.reusedBlocks, third.stats.packs], [0, 1]);
   });
 
   it("gives equal packs different names", async () => {
