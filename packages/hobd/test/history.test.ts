@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import type { SpritePolicies } from "@hob/protocol";
+import { HobError, type SpritePolicies } from "@hob/protocol";
 import { acquire, exportSprite, type SpriteDocument, writeSprite } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { MemoryStore } from "../../storage/test/support/memory-store.ts";
@@ -52,6 +52,27 @@ describe("a fork", () => {
       hob.pilot.onSync = () => set(hob, "web", "network", { rules: [] });
       assert.equal((await fork(hob, { name: "copy" })).status, 201);
       assert.deepEqual(begunWith(hob, "copy")?.network, { rules: [] });
+    }));
+
+  test("of a sprite that cannot be brought into the store says what the sprite says of it, and leaves nothing", () =>
+    withSource(async (hob) => {
+      const refusals = [
+        [
+          new HobError("no_space", "the store is full", { hint: "make room" }).toBody(),
+          "no_space",
+          /bring sprite web .*: the store is full/,
+        ],
+        [{ error: "nonsense", message: "x" }, "store_unavailable", /answered 507/],
+        [{ error: "no_space", message: "x".repeat(20_000) }, "store_unavailable", /answered 507/],
+        ["none", "store_unavailable", /answered 507/],
+      ] as const;
+      for (const [body, code, text] of refusals) {
+        hob.pilot.syncRefusal = typeof body === "string" ? body : JSON.stringify(body);
+        const { error, message } = await bodyOf(await fork(hob, { name: "copy" }));
+        assert.equal(error, code);
+        assert.match(message, text);
+        assert.equal((await hob.fetch("/v1/sprites/copy")).status, 404);
+      }
     }));
 
   test("has policies of its own from then on", () =>

@@ -56,8 +56,9 @@ function wantsRepair(text: string | undefined): boolean {
 /** The pilot brings back what the machine that it runs on still has: it knows the volume, and it alone writes the head. */
 async function repair(pilot: PilotRequester, record: SpriteRecord, damage: readonly Damage[], signal: AbortSignal): Promise<void> {
   const request: RepairRequest = { damage: damage.map(({ checkpoint, blocks }) => ({ checkpoint, blocks })) };
-  const status = await pilot(record, PILOT_ROUTES.repair, signal, "POST", request);
+  const { status, refusal } = await pilot(record, PILOT_ROUTES.repair, signal, "POST", request);
   if (status === 204) return;
+  if (refusal !== undefined && status !== 404) throw refusal;
   const hint = status === 404 ? "the sprite runs on an older version: restart it" : "the reason is in the sprite's console.log";
   throw new HobError("pilot_unreachable", `repair what the object store has of sprite ${record.name}: its pilot answered ${status}`, {
     hint,
@@ -93,9 +94,11 @@ async function makeDurable(
   signal: AbortSignal,
 ): Promise<void> {
   if (checkpoint !== undefined && (await storage.hasCheckpoint(source.id, checkpoint))) return;
-  const status = await pilot(source, `/v1/sprites/${source.name}/sync`, signal, "POST");
-  if (status !== 200)
-    throw new HobError("store_unavailable", `bring sprite ${source.name} into the object store: its pilot answered ${status}`);
+  const { status, refusal } = await pilot(source, `/v1/sprites/${source.name}/sync`, signal, "POST");
+  if (status !== 200) {
+    const { code = "store_unavailable", message = `its pilot answered ${status}`, hint } = refusal ?? {};
+    throw new HobError(code, `bring sprite ${source.name} into the object store: ${message}`, hint === undefined ? {} : { hint });
+  }
   if (checkpoint === undefined || (await storage.hasCheckpoint(source.id, checkpoint))) return;
   throw new HobError("not_found", `fork sprite ${source.name}: it has no checkpoint ${checkpoint.slice(0, 80)}`);
 }
