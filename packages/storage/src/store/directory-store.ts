@@ -212,7 +212,8 @@ export class DirectoryStore implements ObjectStore {
         : hasCode(error, ["EIO", "ESTALE"])
           ? "store_unavailable"
           : "store_failed";
-      throw new HobError(code, `cannot ${what} in ${this.description}: ${error.message}`, { cause: error });
+      const hint = code === "no_space" ? { hint: "make room where the object store is; `hob gc` removes what nothing reaches" } : {};
+      throw new HobError(code, `cannot ${what} in ${this.description}: ${error.message}`, { cause: error, ...hint });
     }
   }
 }

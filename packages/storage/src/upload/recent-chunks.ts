@@ -33,6 +33,10 @@ export class RecentChunks {
     return undefined;
   }
 
+  delete(hash: string): void {
+    this.#chunks.delete(hash);
+  }
+
   /** @param uploadedAt when the upload of its pack began */
   add(ref: ChunkRef, uploadedAt: number): void {
     this.#chunks.set(ref.hash, { ref, uploadedAt });
