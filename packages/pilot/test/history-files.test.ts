@@ -90,6 +90,18 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     assert.equal(await run(`cat ${HOME}/opt/real/file`), "then");
   });
 
+  test("is not put where a link leads that was none, or led elsewhere", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/way`, `${HOME}/way`];
+    await run(`mkdir -p ${then}/plain ${then}/real ${now}/real ${now}/target && touch ${then}/plain/file ${then}/real/file &&
+      ln -s real ${then}/moved && ln -s target ${now}/moved && ln -s target ${now}/plain`);
+    for (const path of [`${now}/plain/file`, `${now}/moved/file`]) {
+      await assert.rejects(restorePath(operations, TREE, path), (error) => error instanceof HobError && error.code === "conflict", path);
+    }
+    assert.equal(await run(`ls -A ${now}/target`), "");
+    await restorePath(operations, TREE, `${now}/plain`);
+    assert.equal(await run(`ls -A ${now}/plain && readlink ${now}/plain || echo none`), "file\nnone");
+  });
+
   test("puts a folder back under those who work in it, and leaves what is mounted there", LIMIT, async () => {
     const live = `${HOME}/work`;
     await run(
