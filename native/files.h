@@ -142,6 +142,8 @@ int find_id(const char *file, const char *text, uint32_t *id);
 /* @param path relative; a pattern without a slash is matched with its last part. `*` `?` `[…]` `\`, `**` crosses slashes */
 bool glob_matches(const char *pattern, const char *path);
 
+/* Follows no link. */
+int chmod_at(int dir, const char *name, mode_t mode);
 /* Copies or deletes what a place names, with all that is in it. */
 int copy_place(struct files *files, const struct place *from, const struct place *to);
 int delete_place(struct files *files, const struct place *place);

@@ -57,7 +57,7 @@ int files_rename(struct files *files) {
 }
 
 /* Without following a link that has just taken the name. Before Linux 6.6, glibc does it by way of /proc. */
-static int chmod_at(int dir, const char *name, mode_t mode) {
+int chmod_at(int dir, const char *name, mode_t mode) {
   if (syscall(SYS_fchmodat2, dir, name, mode, AT_SYMLINK_NOFOLLOW) == 0) return 0;
   if (errno == ENOSYS && fchmodat(dir, name, mode, AT_SYMLINK_NOFOLLOW) == 0) return 0;
   return errno == EOPNOTSUPP ? 0 : -errno;

@@ -71,6 +71,15 @@ static int make_special(const struct visit *visit, const char *link_text, int di
   return made < 0 ? -errno : 0;
 }
 
+/* By name, as neither can be opened; a link that somebody puts there meanwhile is not followed. */
+static void keep_attributes_of_special(int dir, const char *name, const struct stat *info) {
+  struct timespec times[2] = {info->st_atim, info->st_mtim};
+  if (fchownat(dir, name, info->st_uid, info->st_gid, AT_SYMLINK_NOFOLLOW) < 0)
+    (void)!fchownat(dir, name, (uid_t)-1, info->st_gid, AT_SYMLINK_NOFOLLOW);
+  if (!S_ISLNK(info->st_mode)) (void)chmod_at(dir, name, info->st_mode & 07777);
+  (void)!utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW);
+}
+
 /* A symbolic link or a FIFO; what is in the way is removed, unless it is a directory. */
 static int copy_special(const struct visit *visit, int dir, const char *name) {
   char text[PATH_MAX] = "";
@@ -102,8 +111,10 @@ static int enter(struct files *files, const struct visit *visit, void **context)
   const char *name = target_name(files, target, visit);
   int result = 0;
   if (S_ISREG(visit->info->st_mode)) result = copy_file(files, visit, target);
-  else if (S_ISLNK(visit->info->st_mode) || S_ISFIFO(visit->info->st_mode)) result = copy_special(visit, target->dir, name);
-  else if (!S_ISDIR(visit->info->st_mode)) return files->path_length == 0 ? -EINVAL : 0;
+  else if (S_ISLNK(visit->info->st_mode) || S_ISFIFO(visit->info->st_mode)) {
+    result = copy_special(visit, target->dir, name);
+    if (result == 0 && preserves(files)) keep_attributes_of_special(target->dir, name, visit->info);
+  } else if (!S_ISDIR(visit->info->st_mode)) return files->path_length == 0 ? -EINVAL : 0;
   else result = copy_directory(visit, name, context);
   return result < 0 ? result : add_changed(files, target->dir, name);
 }

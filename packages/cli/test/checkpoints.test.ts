@@ -122,6 +122,7 @@ test("files and cat read a checkpoint, and restore --path puts a path back", asy
   };
   answer({ path: "/etc", entries: [entry], count: 1 });
   for (const name of ["ls", "files"]) assert.match((await run("checkpoint", name, "web@v3:/etc")).stdout, /^0644 +0:0 +9 .* hosts$/m);
+  assert.match((await run("checkpoint", "ls", "web@v3")).stdout, / hosts$/m, "the root, when no path is named");
   answer("the content");
   assert.equal((await run("checkpoint", "cat", "web@v3:/etc/hosts")).stdout, "the content");
   answer({ id: "v3", path: "/etc/nginx", count: 2, bytes: 2048, replaced: true });
@@ -136,10 +137,12 @@ test("files and cat read a checkpoint, and restore --path puts a path back", asy
     [
       "GET /v3/files?path=%2Fetc ",
       "GET /v3/files?path=%2Fetc ",
+      "GET /v3/files?path=%2F ",
       "GET /v3/content?path=%2Fetc%2Fhosts ",
       'POST /v3/restore-path {"path":"/etc/nginx"}',
     ],
   );
+  for (const place of ["web:/etc", "web@v3:", "@v3"]) assert.equal((await run("checkpoint", "ls", place)).status, 2, place);
   for (const place of ["web:/etc", "web@v3", "@v3:/etc"]) assert.equal((await run("checkpoint", "cat", place)).status, 2, place);
 });
 

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { acquire, OrgKeys, readSprite, writeSprite } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { pino } from "pino";
+import { MemoryStore } from "../../storage/test/support/memory-store.ts";
 import { SpriteCatalogue } from "../src/object-store/catalogue.ts";
 import { SpriteStorage } from "../src/object-store/sprite-storage.ts";
 import type { SpriteRecord } from "../src/registry/registry.ts";
@@ -53,4 +54,33 @@ test("a host that adopts a sprite from the store has its policies too; it leaves
   assert.ok(document !== undefined, new OrgKeys(ORG).sprite(record.id).description);
   await writeSprite(store, { ...document, settings: { ...document.settings, policies: { ...POLICIES, network: { rules: "none" } } } });
   assert.equal(await adopted("two.db"), undefined);
+});
+
+test("descriptions are written in the order in which they were known, and none after the sprite has gone", async () => {
+  const first = Promise.withResolvers<void>();
+  let puts = 0;
+  class SlowOnce extends MemoryStore {
+    override async put(...args: Parameters<MemoryStore["put"]>): ReturnType<MemoryStore["put"]> {
+      if (puts++ === 0) await first.promise;
+      return super.put(...args);
+    }
+  }
+  const store = new SlowOnce();
+  const log = pino({ level: "silent" });
+  const catalogue = new SpriteCatalogue(new SpriteStorage({ store, organization: ORG, owner: "test", log }), log);
+  const writing = [catalogue.describe(record), catalogue.describe({ ...record, name: "newer" })];
+  let isSettled = false;
+  const settled = catalogue.settled().then(() => {
+    isSettled = true;
+  });
+  // All that can go on without the first has gone on.
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual([puts, isSettled], [1, false]);
+  first.resolve();
+  await Promise.all([...writing, settled]);
+  assert.equal((await readSprite(store, ORG, record.id))?.name, "newer");
+  const late = catalogue.describe(record);
+  await catalogue.remove(record.id);
+  await late;
+  assert.equal(await readSprite(store, ORG, record.id), undefined);
 });

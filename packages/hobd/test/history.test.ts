@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import type { SpritePolicies } from "@hob/protocol";
+import { HobError, type SpritePolicies } from "@hob/protocol";
 import { acquire, exportSprite, type SpriteDocument, writeSprite } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { MemoryStore } from "../../storage/test/support/memory-store.ts";
@@ -54,6 +54,27 @@ describe("a fork", () => {
       assert.deepEqual(begunWith(hob, "copy")?.network, { rules: [] });
     }));
 
+  test("of a sprite that cannot be brought into the store says what the sprite says of it, and leaves nothing", () =>
+    withSource(async (hob) => {
+      const refusals = [
+        [
+          new HobError("no_space", "the store is full", { hint: "make room" }).toBody(),
+          "no_space",
+          /bring sprite web .*: the store is full/,
+        ],
+        [{ error: "nonsense", message: "x" }, "store_unavailable", /answered 507/],
+        [{ error: "no_space", message: "x".repeat(20_000) }, "store_unavailable", /answered 507/],
+        ["none", "store_unavailable", /answered 507/],
+      ] as const;
+      for (const [body, code, text] of refusals) {
+        hob.pilot.syncRefusal = typeof body === "string" ? body : JSON.stringify(body);
+        const { error, message } = await bodyOf(await fork(hob, { name: "copy" }));
+        assert.equal(error, code);
+        assert.match(message, text);
+        assert.equal((await hob.fetch("/v1/sprites/copy")).status, 404);
+      }
+    }));
+
   test("has policies of its own from then on", () =>
     withSource(async (hob) => {
       assert.equal((await fork(hob, { name: "copy" })).status, 201);
@@ -72,9 +93,9 @@ describe("a fork", () => {
 });
 
 describe("an import", () => {
-  async function exported(settings: Record<string, unknown> | undefined): Promise<Buffer> {
+  async function exported(settings: Record<string, unknown> | undefined, volumeBytes = 10 * 1024 ** 3): Promise<Buffer> {
     const store = new MemoryStore();
-    await acquire({ store, org: "other", sprite: "sprite-x", owner: "elsewhere", create: true, initial: { volumeBytes: 10 * 1024 ** 3 } });
+    await acquire({ store, org: "other", sprite: "sprite-x", owner: "elsewhere", create: true, initial: { volumeBytes } });
     const description: SpriteDocument = {
       ...{ format: "hob-sprite", version: 1, organization: "other", id: "sprite-x", name: "web", machineId: "0".repeat(32), labels: [] },
       ...{ machine: { cpus: 1, ramMb: 1024, storageGb: 10 }, environment: {}, createdAt: new Date().toISOString() },
@@ -98,6 +119,22 @@ describe("an import", () => {
     assert.deepEqual(await policies(hob, "copy"), POLICIES);
     await set(hob, "copy", "network", { rules: [] });
     assert.deepEqual(await policy(hob, "copy", "network"), { rules: [] });
+  });
+
+  test("has the disk of the file; one of another size, or of none that there is, is refused and leaves nothing", async () => {
+    await using hob = await TestDaemon.start();
+    const body = new Uint8Array(await exported({}));
+    const send = (query: string) => hob.fetch(`/v1/storage/import?name=copy${query}`, { method: "POST", body });
+    for (const size of ["100", "0", "-1", "", "1e9", "x"]) {
+      const refused = await send(`&storage_gb=${size}`);
+      assert.deepEqual([refused.status, (await bodyOf(refused)).error], [400, "invalid_request"], size);
+      assert.equal((await hob.fetch("/v1/sprites/copy")).status, 404);
+    }
+    const odd = await load(hob, "copy", await exported({}, 10 * 1024 ** 3 + 65_536));
+    assert.match((await bodyOf(odd)).message, /no size that sprites have/);
+    assert.equal(hob.runtime.made.size, 0);
+    assert.equal((await send("")).status, 201);
+    assert.equal((await bodyOf(await hob.fetch("/v1/sprites/copy"))).config.storage_gb, 10);
   });
 
   test("without policies in the file begins without", async () => {

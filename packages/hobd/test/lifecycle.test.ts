@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
@@ -100,6 +100,7 @@ describe("a VM of this machine", () => {
   let lifecycle: VmLifecycle;
   let lifecycleWith: (images: string) => VmLifecycle;
   let driver: FakeDriver;
+  let store: string;
   let refusing = false;
   const run = () => paths.sprite(ID).run;
   const inOrder = <T>(work: (entry: SpriteEntry) => Promise<T>) => entries.inOrder(ID, work);
@@ -124,8 +125,10 @@ describe("a VM of this machine", () => {
     entries = new SpriteEntries();
     driver = new FakeDriver(() => (pilot.address() as AddressInfo).port);
     const log = pino({ level: "silent" });
-    const store = await DirectoryStore.open(join(home.path, "store"));
-    const links = new StorageLinks(new SpriteStorage({ store, organization: "hob", owner: "test", log }));
+    store = join(home.path, "store");
+    const objects = await DirectoryStore.open(store);
+    cleanUp.defer(() => objects.close());
+    const links = new StorageLinks(new SpriteStorage({ store: objects, organization: "hob", owner: "test", log }));
     lifecycleWith = (hash) => {
       const images = { hash, components: [`pilot-${hash}`] } as ImageSet;
       return new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log });
@@ -202,6 +205,24 @@ describe("a VM of this machine", () => {
     await writeFile(join(run(), "qmp.sock"), "");
     await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
     assert.ok(!existsSync(run()));
+  });
+
+  test("what this machine has of a sprite stays when the store has nothing of it, or something older", async () => {
+    await wake();
+    await inOrder((entry) => lifecycle.sleep(entry));
+    const { volume, ownership } = paths.sprite(ID);
+    const refused = (error: unknown) => error instanceof HobError && error.code === "store_failed" && error.hint?.includes("--store");
+    const head = join(store, "orgs/hob/sprites", ID, "head.json");
+    await rename(head, `${store}/kept`);
+    await assert.rejects(wake(), refused);
+    assert.ok(existsSync(volume) && existsSync(ownership));
+    await rename(`${store}/kept`, head);
+    await writeFile(ownership, JSON.stringify({ epoch: 2 }));
+    await assert.rejects(wake(), refused);
+    assert.ok(existsSync(volume) && existsSync(ownership));
+    await writeFile(ownership, JSON.stringify({ epoch: 1 }));
+    await wake();
+    assert.equal(entries.get(ID)?.status, "running");
   });
 
   test("a sprite that was destroyed meanwhile gets no entry again", async () => {

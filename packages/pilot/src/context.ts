@@ -121,7 +121,7 @@ export class PilotContext {
       now: () => new Date(),
       onError: (what, err) => log.error({ err }, what),
     });
-    this.storage.use(volume, this.treeSwitch);
+    this.storage.use(volume, this.treeSwitch, this.checkpoints);
     this.#resolver = new Resolver(config.network.dns);
     this.policies = this.#createPolicies();
     this.#portFeed = new PortFeed({ helper, container });

@@ -5,11 +5,15 @@ import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
 import { REQUEST_ID_HEADER } from "@hob/protocol";
 import { Hono } from "hono";
+import { stream } from "hono/streaming";
 import { pino } from "pino";
 import type { Endpoint } from "../src/api/endpoint.ts";
 import { createApiServer } from "../src/api/server.ts";
 
 const TOKEN = "t".repeat(32);
+
+/** Resolves when what makes the endless answer of `GET /lines` has ended. */
+let linesEnded = Promise.withResolvers<void>();
 
 interface Answer {
   status: number;
@@ -19,7 +23,14 @@ interface Answer {
 /** A server with one family of routes, which counts what reached it. */
 async function withServer(body: (port: number, effects: () => number) => Promise<void>, isUp = () => true): Promise<void> {
   let effects = 0;
-  const routes = new Hono().post("/touch", (c) => c.json({ effects: ++effects }));
+  const routes = new Hono()
+    .post("/touch", (c) => c.json({ effects: ++effects }))
+    .get("/lines", (c) =>
+      stream(c, async (out) => {
+        while (!out.aborted) await out.write("line\n");
+        linesEnded.resolve();
+      }),
+    );
   const upgrades: Endpoint = {
     routes,
     upgrade: (incoming, socket) => {
@@ -92,6 +103,21 @@ describe("the pilot's port", () => {
       assert.equal((await ask(port, "/v1/sprites/one/touch", headers)).status, 400);
       assert.equal((await ask(port, "/v1/sprites/one/touch", headers)).status, 409);
       assert.equal(effects(), 1);
+    }));
+
+  test("a stream whose head alone is asked for ends, and so does one whose reader has gone", () =>
+    withServer(async (port) => {
+      for (const method of ["HEAD", "GET"]) {
+        linesEnded = Promise.withResolvers();
+        const headers = { authorization: `Bearer ${TOKEN}` };
+        const outgoing = request({ host: "127.0.0.1", port, path: "/v1/sprites/one/lines", method, agent: false, headers }).end();
+        const [response] = await once(outgoing, "response");
+        assert.equal(response.statusCode, 200);
+        response.destroy();
+        const deadline = AbortSignal.timeout(10_000);
+        const late = once(deadline, "abort").then(() => assert.fail(`${method}: it goes on`));
+        await Promise.race([linesEnded.promise, late]);
+      }
     }));
 
   test("reads nothing without the host's token, and knows its routes", () =>

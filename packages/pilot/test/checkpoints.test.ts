@@ -56,6 +56,24 @@ describe("checkpoints", () => {
     );
   });
 
+  test("automatic ones give way to a snapshot of the live state that is none, but for that of undo; then it is refused", async () => {
+    await pilot.checkpoints.create("");
+    await pilot.checkpoints.restore("v1", quiet);
+    for (const content of ["x", "y"]) {
+      pilot.write(content);
+      await pilot.checkpoints.automatic("hourly");
+    }
+    let taken = 0;
+    const snapshot = async () => void taken++;
+    await pilot.checkpoints.withRoom(snapshot);
+    assert.deepEqual([taken, ids()], [1, ["Current", "auto-3", "auto-2", "auto-1", "v1"]]);
+    pool.full = true;
+    await assert.rejects(pilot.checkpoints.withRoom(snapshot), /full/);
+    assert.equal(taken, 1);
+    assert.deepEqual(ids(), ["Current", "auto-1", "v1"]);
+    assert.equal(pilot.checkpoints.undoTarget(), "auto-1");
+  });
+
   test("an automatic one is taken only when something was changed", async () => {
     await pilot.checkpoints.noteNew();
     assert.equal(await pilot.checkpoints.automatic("sleep"), undefined, "a new sprite has nothing to keep");

@@ -72,9 +72,14 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
       [".:", "conf", "link", "sub", "", "..:", "app", "old", "640 1000:1000 1000000000", "conf"].join("\n"),
     );
     assert.equal((await restorePath(operations, TREE, `${HOME}/srv/app/conf`)).replaced, true);
-    await run(`rm -r ${HOME}/srv/app`);
+    await run(
+      `chown -h 1000:1000 ${ROOT}${HOME}/srv/app/link && mkfifo -m 620 ${ROOT}${HOME}/srv/app/pipe && chown 1000:5 ${ROOT}${HOME}/srv/app/pipe`,
+    );
+    await restorePath(operations, TREE, `${HOME}/srv/app`);
+    assert.equal(await run(`cd ${HOME}/srv/app && stat -c '%a %u:%g' link pipe`), "777 1000:1000\n620 1000:5");
+    await run(`chown 1000:1000 ${ROOT}${HOME}/srv/app && chmod 2750 ${ROOT}${HOME}/srv/app && rm -r ${HOME}/srv`);
     assert.equal((await restorePath(operations, TREE, `${HOME}/srv/app/conf`)).replaced, false);
-    assert.equal(await run(`ls -A ${HOME}/srv/app`), "conf");
+    assert.equal(await run(`ls -A ${HOME}/srv/app && stat -c '%a %u:%g' ${HOME}/srv ${HOME}/srv/app`), "conf\n755 0:0\n2750 1000:1000");
   });
 
   test("is where the source is, though a link in it seems to lead elsewhere", LIMIT, async () => {
@@ -83,6 +88,18 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     );
     await restorePath(operations, TREE, `${HOME}/opt/link/file`);
     assert.equal(await run(`cat ${HOME}/opt/real/file`), "then");
+  });
+
+  test("is not put where a link leads that was none, or led elsewhere", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/way`, `${HOME}/way`];
+    await run(`mkdir -p ${then}/plain ${then}/real ${now}/real ${now}/target && touch ${then}/plain/file ${then}/real/file &&
+      ln -s real ${then}/moved && ln -s target ${now}/moved && ln -s target ${now}/plain`);
+    for (const path of [`${now}/plain/file`, `${now}/moved/file`]) {
+      await assert.rejects(restorePath(operations, TREE, path), (error) => error instanceof HobError && error.code === "conflict", path);
+    }
+    assert.equal(await run(`ls -A ${now}/target`), "");
+    await restorePath(operations, TREE, `${now}/plain`);
+    assert.equal(await run(`ls -A ${now}/plain && readlink ${now}/plain || echo none`), "file\nnone");
   });
 
   test("puts a folder back under those who work in it, and leaves what is mounted there", LIMIT, async () => {

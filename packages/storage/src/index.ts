@@ -4,6 +4,7 @@ export { isStorageName, OrgKeys, SpriteKeys } from "./format/keys.ts";
 export * from "./format/limits.ts";
 export * from "./heads.ts";
 export { type ExportOptions, exportSprite } from "./maintenance/export.ts";
+export type { ExportHeader } from "./maintenance/export-records.ts";
 export { type Damage, type FsckOptions, type FsckProgress, type FsckReport, fsck } from "./maintenance/fsck.ts";
 export { collectGarbage, GC_GRACE_MS, type GcOptions, type GcReport } from "./maintenance/gc.ts";
 export { type ImportOptions, type ImportResult, importSprite } from "./maintenance/import.ts";

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { DirectoryLock } from "../src/store/directory-lock.ts";
 import { DirectoryStore } from "../src/store/directory-store.ts";
 import { rejectsWith, storeContract } from "./support/store-contract.ts";
 
@@ -61,6 +62,57 @@ describe("a directory store", () => {
       (await store.list("")).objects.map(({ key }) => key),
       ["a/b"],
     );
+  });
+
+  it("says that it is away, and not that its objects are gone, until it is back", async () => {
+    const store = await open("away");
+    await store.put("a/b", Buffer.from("x"));
+    const away = async () => {
+      const calls = [
+        () => store.get("a/b"),
+        () => store.get("a/none"),
+        () => store.head("a/b"),
+        () => store.put("a/c", Buffer.from("y")),
+        () => store.delete("a/b"),
+        () => store.list(""),
+      ];
+      for (const call of calls) await assert.rejects(call, rejectsWith("store_unavailable"));
+    };
+    await rename(join(root, "away"), join(root, "elsewhere"));
+    await away();
+    // What is left where a disk was mounted.
+    await mkdir(join(root, "away"));
+    await away();
+    await rm(join(root, "away"), { recursive: true });
+    await rename(join(root, "elsewhere"), join(root, "away"));
+    assert.equal((await store.get("a/b"))?.data.toString(), "x");
+    assert.equal(await store.get("a/none"), undefined);
+    await store.put("a/c", Buffer.from("y"));
+    assert.equal((await store.list("")).objects.length, 2);
+  });
+
+  it("holds conditions between processes when the folder was put in place anew", async () => {
+    const store = await open("anew");
+    await store.put("counter", Buffer.from("0"));
+    await rm(join(root, "anew"), { recursive: true });
+    const other = await open("anew");
+    await other.put("counter", Buffer.from("0"));
+    const lock = new DirectoryLock(join(root, "anew/.lock"));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const holding = lock.run(() => promise);
+    let isWritten = false;
+    const writing = store.put("counter", Buffer.from("1")).then(() => {
+      isWritten = true;
+    });
+    // More than an uncontended write takes: it has come to the lock when others of its kind are through.
+    for (let i = 0; i < 20; i++) await stat(join(root, "anew"));
+    while ((await readdir(join(root, "anew/.tmp"))).length === 0) assert.equal(isWritten, false, "it went past the lock");
+    for (let i = 0; i < 20; i++) await stat(join(root, "anew"));
+    assert.equal(isWritten, false, "it went past the lock");
+    resolve();
+    await holding;
+    await writing;
+    lock.close();
   });
 
   it("holds conditions between processes", async () => {

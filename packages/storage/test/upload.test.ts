@@ -106,6 +106,34 @@ describe("an upload", () => {
     const second = await uploader.upload(first.root, changesOf([[5, 3]]));
     assert.equal(second.stats.reusedBlocks, 0);
     assert.equal(second.stats.packs, 1);
+    // A clock that was days ahead is put right: how old they are nobody knows.
+    now -= 3 * 24 * RECENT_MAX_AGE_MS;
+    const third = await uploader.upload(second.root, changesOf([[9, 3]]));
+    assert.deepEqual([third.stats.reusedBlocks, third.stats.packs], [0, 1]);
+  });
+
+  it("does not send again what one that failed has brought there, unless it is gone", async () => {
+    const memory = new MemoryStore();
+    const store = new FaultyStore(memory);
+    const uploader = uploaderOf(store, { packTargetBytes: 500_000, concurrentPuts: 1 });
+    let packs = 0;
+    store.decide = (operation, key) => (operation === "put" && isPack(key) && ++packs > 4 ? "before" : "none");
+    const changes = () => changesOf(range(60, (block) => block * 2 + 1));
+    await assert.rejects(uploader.upload(null, changes()), rejectsWith("store_unavailable"));
+    const written = [...memory.objects.keys()].filter(isPack);
+    assert.equal(written.length, 4);
+    const [gone = "", ...kept] = written;
+    memory.objects.delete(gone);
+    store.decide = () => "none";
+    const { root, stats } = await uploader.upload(null, changes());
+    const chunksOf = (key: string) => decodePack(key, memory.objects.get(key)?.data as Buffer).length;
+    assert.equal(
+      stats.reusedBlocks,
+      kept.map(chunksOf).reduce((sum, chunks) => sum + chunks),
+    );
+    assert.ok(stats.reusedBlocks > 0);
+    const model: Model = new Map(range(60, (block) => block * 2 + 1));
+    assert.deepEqual(await differences(new BlockReader({ store: memory, org: ORG, root }), model, model.keys()), []);
   });
 
   it("gives equal packs different names", async () => {

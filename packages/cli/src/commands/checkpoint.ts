@@ -89,7 +89,7 @@ async function create(cli: Cli, operands: readonly string[], flags: CheckpointFl
 async function list(cli: Cli, operands: readonly string[], flags: CheckpointFlags): Promise<void> {
   // `hob checkpoint ls web@v3:/etc` is asked of the same name: what has a path lists files.
   const [place = ""] = operands;
-  if (place.includes(":/")) return listFiles(cli, place, flags);
+  if (place.includes("@") || place.includes(":/")) return listFiles(cli, place.includes(":") ? place : `${place}:/`, flags);
   const { name } = takeSpriteName(operands, flags.sprite, "hob checkpoint list NAME");
   const listed = await (await checkpointsOf(cli, flags, name)).list({ includeAuto: flags.includeAuto, history: flags.history });
   if (flags.json) return cli.printJson(listed);

@@ -24,7 +24,11 @@ export const register: Register = (program, cli) => {
     .description("Make a sprite from an exported file, with all its checkpoints; the file is verified first")
     .argument("<source>", "the file, or - for standard input")
     .argument("<new-name>", "name of the new sprite")
-    .option("--storage-gb <n>", "size of its disk, as that of the exported one (default 100)", integerBetween(storageGb.min, storageGb.max))
+    .option(
+      "--storage-gb <n>",
+      "refuse a file whose disk has another size (default: take that of the file)",
+      integerBetween(storageGb.min, storageGb.max),
+    )
     .option("--json", "print the sprite as JSON");
   withExample(command, "hob import web.hob web", "hob import - web < web.hob");
   command.action((source: string, name: string, _flags: ImportFlags, self: Command) =>

@@ -23,7 +23,7 @@ async function judge(context: SpriteContext, pilot: PilotRequester, record: Spri
   const status = context.runtime.status(record.id);
   if (status !== "running") return { status: "sleeping", reason: `the sprite is ${status}; the next request wakes it` };
   try {
-    const httpStatus = await pilot(record, PILOT_ROUTES.ready, AbortSignal.timeout(CHECK_TIMEOUT_MS));
+    const { status: httpStatus } = await pilot(record, PILOT_ROUTES.ready, AbortSignal.timeout(CHECK_TIMEOUT_MS));
     return httpStatus === 200 ? { status: "healthy" } : { status: "unhealthy", reason: `the pilot answered with status ${httpStatus}` };
   } catch (error) {
     context.log.warn({ sprite: record.id, err: error }, "check failed");

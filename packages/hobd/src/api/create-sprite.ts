@@ -19,13 +19,16 @@ export interface CreateOptions {
   signal?: AbortSignal | undefined;
   /** whose rate of creates counts */
   tokenId: string;
-  /**
-   * Makes what the object store is to have of the sprite before its VM starts; default: nothing, it begins empty. What it returns
-   * are policies that came with that, and take the place of `policies`.
-   */
-  storage?: (record: SpriteRecord) => Promise<SpritePolicies | undefined>;
+  /** Makes what the object store is to have of the sprite before its VM starts; default: nothing, it begins empty. */
+  storage?: (record: SpriteRecord) => Promise<Brought>;
   /** those that it begins with; default: none */
   policies?: SpritePolicies;
+}
+
+/** What came with the storage of a sprite, and takes the place of what was asked for. */
+export interface Brought {
+  policies?: SpritePolicies | undefined;
+  storageGb?: number;
 }
 
 interface Keyed {
@@ -124,10 +127,10 @@ export class SpriteCreator {
     const startedAt = performance.now();
     let record = reserved;
     try {
-      const policies = await storage?.(record);
-      if (policies !== undefined) {
-        record = { ...record, policies };
-        await sprites.begin(record.id, policies);
+      if (storage !== undefined) {
+        const { policies = record.policies, storageGb = record.machine.storageGb } = await storage(record);
+        record = { ...record, policies, machine: { ...record.machine, storageGb } };
+        await sprites.begin(record);
       }
       const described = catalogue.describe(record);
       described.catch(() => {});

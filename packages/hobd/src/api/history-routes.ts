@@ -1,21 +1,12 @@
 import { Readable } from "node:stream";
-import { forkRequest, gcRequest, HobError, PILOT_ROUTES, type RepairRequest, type SpritePolicies, spriteName } from "@hob/protocol";
-import {
-  collectGarbage,
-  type Damage,
-  exportSprite,
-  forkSprite,
-  fsck,
-  fsckAndRepair,
-  importSprite,
-  type SpriteDocument,
-} from "@hob/storage";
+import { diskLayout, forkRequest, gcRequest, HobError, MACHINE_LIMITS, PILOT_ROUTES, type RepairRequest, spriteName } from "@hob/protocol";
+import { collectGarbage, type Damage, type ExportHeader, exportSprite, forkSprite, fsck, fsckAndRepair, importSprite } from "@hob/storage";
 import type { Hono } from "hono";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import { exportedPolicies } from "../object-store/catalogue.ts";
 import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
-import type { SpriteCreator } from "./create-sprite.ts";
+import type { Brought, SpriteCreator } from "./create-sprite.ts";
 import { readJsonBody } from "./json-body.ts";
 import { presentSprite } from "./present.ts";
 import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
@@ -64,8 +55,9 @@ function wantsRepair(text: string | undefined): boolean {
 /** The pilot brings back what the machine that it runs on still has: it knows the volume, and it alone writes the head. */
 async function repair(pilot: PilotRequester, record: SpriteRecord, damage: readonly Damage[], signal: AbortSignal): Promise<void> {
   const request: RepairRequest = { damage: damage.map(({ checkpoint, blocks }) => ({ checkpoint, blocks })) };
-  const status = await pilot(record, PILOT_ROUTES.repair, signal, "POST", request);
+  const { status, refusal } = await pilot(record, PILOT_ROUTES.repair, signal, "POST", request);
   if (status === 204) return;
+  if (refusal !== undefined && status !== 404) throw refusal;
   const hint = status === 404 ? "the sprite runs on an older version: restart it" : "the reason is in the sprite's console.log";
   throw new HobError("pilot_unreachable", `repair what the object store has of sprite ${record.name}: its pilot answered ${status}`, {
     hint,
@@ -81,7 +73,7 @@ function addFork(app: Hono<Env>, { context, creator, storage, pilot }: HistoryPa
     const fork = async ({ id }: SpriteRecord) => {
       const { store, organization: org, owner } = storage;
       await forkSprite({ store, org, owner, sprite: id, source: source.id, ...(checkpoint == null ? {} : { checkpoint }) });
-      return undefined;
+      return {};
     };
     // Bringing the source into the store may have taken long: those that it has now count.
     const { machine, environment, labels, policies } = await requireSprite(context.sprites, source.name);
@@ -101,9 +93,11 @@ async function makeDurable(
   signal: AbortSignal,
 ): Promise<void> {
   if (checkpoint !== undefined && (await storage.hasCheckpoint(source.id, checkpoint))) return;
-  const status = await pilot(source, `/v1/sprites/${source.name}/sync`, signal, "POST");
-  if (status !== 200)
-    throw new HobError("store_unavailable", `bring sprite ${source.name} into the object store: its pilot answered ${status}`);
+  const { status, refusal } = await pilot(source, `/v1/sprites/${source.name}/sync`, signal, "POST");
+  if (status !== 200) {
+    const { code = "store_unavailable", message = `its pilot answered ${status}`, hint } = refusal ?? {};
+    throw new HobError(code, `bring sprite ${source.name} into the object store: ${message}`, hint === undefined ? {} : { hint });
+  }
   if (checkpoint === undefined || (await storage.hasCheckpoint(source.id, checkpoint))) return;
   throw new HobError("not_found", `fork sprite ${source.name}: it has no checkpoint ${checkpoint.slice(0, 80)}`);
 }
@@ -127,32 +121,40 @@ async function* unowned(stream: Readable): AsyncGenerator<Buffer> {
   yield* stream.iterator({ destroyOnReturn: false });
 }
 
+/** GiB of the volume in an export: that of the new sprite, which cannot be of another size. @throws HobError `invalid_request` */
+function exportedSize(volumeBytes: number, wantedGb: string | undefined): number {
+  const { min, max } = MACHINE_LIMITS.storageGb;
+  const found = Array.from({ length: max - min + 1 }, (_, index) => min + index).find((gb) => diskLayout(gb).volumeBytes === volumeBytes);
+  if (found === undefined)
+    throw new HobError("invalid_request", `import sprite: its disk of ${volumeBytes} bytes has no size that sprites have`);
+  if (wantedGb === undefined || wantedGb === String(found)) return found;
+  throw new HobError("invalid_request", `import sprite: the disk in the file has ${found} GB, and storage_gb asks for another size`, {
+    hint: "leave the size out",
+  });
+}
+
 /** A new sprite with the history in the file, and with the policies in it from its first moment on. */
 function addImport(app: Hono<Env>, { context, creator, storage }: HistoryParts): void {
   app.post("/v1/storage/import", async (c) => {
     const name = spriteName.safeParse(c.req.query("name") ?? "");
     if (!name.success) throw new HobError("invalid_name", "import sprite: parameter name: 1 to 63 characters a-z, 0-9 and '-' expected");
-    const storageGb = Number(c.req.query("storage_gb") ?? "100");
-    if (!Number.isInteger(storageGb)) throw new HobError("invalid_request", "import sprite: parameter storage_gb: a whole number expected");
+    const wantedGb = c.req.query("storage_gb");
     const { store, organization: org, owner } = storage;
     const load = async ({ id }: SpriteRecord) => {
       const source = c.env.incoming;
-      let policies: SpritePolicies | undefined;
-      const onDescription = (description: SpriteDocument | undefined) => {
-        policies = exportedPolicies(description);
+      const brought: Brought = {};
+      const onHeader = ({ sprite, head }: ExportHeader) => {
+        Object.assign(brought, { policies: exportedPolicies(sprite), storageGb: exportedSize(head.volumeBytes, wantedGb) });
       };
       try {
-        await importSprite({ store, org, owner, sprite: id, source: unowned(source), onDescription, signal: clientGone(c) });
-        return policies;
+        await importSprite({ store, org, owner, sprite: id, source: unowned(source), onHeader, signal: clientGone(c) });
+        return brought;
       } finally {
         // A client hears why its file was refused when it has been allowed to send all of it.
         source.resume();
       }
     };
-    const record = await creator.create(
-      { name: name.data, config: { storage_gb: storageGb } },
-      { tokenId: c.get("tokenId"), storage: load },
-    );
+    const record = await creator.create({ name: name.data }, { tokenId: c.get("tokenId"), storage: load });
     return c.json(presentSprite(record, context.runtime.status(record.id), context.urlOf), 201);
   });
   app.all("/v1/storage/import", methodNotAllowed("POST"));

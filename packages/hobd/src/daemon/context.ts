@@ -48,6 +48,8 @@ const RUNTIME_STOP_MS = 30_000;
 const READERS_STOP_MS = 20_000;
 /** A batch that is on its way to the sink may arrive. */
 const SHIPPING_STOP_MS = 5_000;
+/** Settings that were changed a moment ago may not be in the store's description yet. */
+const DESCRIBE_STOP_MS = 5_000;
 
 /** What a runtime is made from. */
 export interface RuntimeContext {
@@ -212,9 +214,10 @@ interface Parts {
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
 async function startParts({ context, storage, sleeper, readers, server, registry, undo, signIn }: Parts): Promise<void> {
-  const { runtime, log, sprites } = context;
+  const { runtime, catalogue, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
+  undo.defer(() => bounded("describe sprites in the object store", catalogue.settled(), DESCRIBE_STOP_MS, log));
   undo.defer(() => bounded("stop the VMs", runtime.stopAll(), RUNTIME_STOP_MS, log));
   await recoverSprites(context, destroyer);
   undo.defer(() => bounded("end the readers", readers[Symbol.asyncDispose](), READERS_STOP_MS, log));

@@ -1,8 +1,10 @@
-import { request } from "node:http";
-import { HobError } from "@hob/protocol";
+import { type IncomingMessage, request } from "node:http";
+import { HobError, isErrorCode } from "@hob/protocol";
+import { z } from "zod";
 import type { SpriteUses } from "../activity/use.ts";
 import { identityOf } from "../api/present.ts";
 import type { SpriteContext } from "../api/sprite-context.ts";
+import { readBody } from "../object-store/body.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 
@@ -19,14 +21,23 @@ export const createPilotLocator =
     return await locate();
   };
 
-/** Sends a request, with JSON if there is any, to a pilot and gives its status; the answer's body is dropped. */
+/** What a pilot answered: its status, and what it says of a refusal. */
+export interface PilotAnswer {
+  status: number;
+  refusal?: HobError;
+}
+
+/** Of a body that says why something is refused; of all others nothing is kept. */
+const REFUSAL_BYTES_MAX = 16 * 1024;
+
+/** Sends a request, with JSON if there is any, to a pilot; the body of an answer is read only when it is a refusal. */
 export type PilotRequester = (
   record: SpriteRecord,
   path: string,
   signal: AbortSignal,
   method?: "GET" | "POST",
   json?: object,
-) => Promise<number>;
+) => Promise<PilotAnswer>;
 
 export const createPilotRequester =
   (locate: PilotLocator, uses: SpriteUses): PilotRequester =>
@@ -45,12 +56,28 @@ export const createPilotRequester =
         fail("it changed the protocol unasked");
       });
       outgoing.once("response", (response) => {
+        const status = response.statusCode ?? 0;
+        if (status >= 400) return void refusalOf(response).then((refusal) => resolve({ status, ...(refusal && { refusal }) }));
         response.once("error", () => {}).resume();
-        resolve(response.statusCode ?? 0);
+        resolve({ status });
       });
       outgoing.end(json === undefined ? undefined : JSON.stringify(json));
     });
   };
+
+/** The peer is a guest: what it says is taken only when it has the form of an error, and is bounded. */
+async function refusalOf(response: IncomingMessage): Promise<HobError | undefined> {
+  try {
+    const { error, message, hint } = refusal.parse(JSON.parse((await readBody(response, REFUSAL_BYTES_MAX)).toString()));
+    return isErrorCode(error) ? new HobError(error, message, hint === undefined ? {} : { hint }) : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    response.destroy();
+  }
+}
+
+const refusal = z.object({ error: z.string(), message: z.string().max(2_000), hint: z.string().max(2_000).optional() });
 
 function withSignal<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {

@@ -23,19 +23,30 @@ const settings = z.object({
 export class SpriteCatalogue {
   readonly #storage: SpriteStorage;
   readonly #log: Logger;
+  /** the last thing that is done to each sprite's description, until it has ended */
+  readonly #turns = new Map<string, Promise<void>>();
 
   constructor(storage: SpriteStorage, log: Logger) {
     this.#storage = storage;
     this.#log = log;
   }
 
-  /** Writes what the registry has of a sprite. */
-  async describe(record: SpriteRecord): Promise<void> {
-    await writeSprite(this.#storage.store, this.#documentOf(record));
+  /** Writes what the registry has of a sprite. In the order of the calls: what was known last stays. */
+  describe(record: SpriteRecord): Promise<void> {
+    return this.#inTurn(record.id, () => writeSprite(this.#storage.store, this.#documentOf(record)));
+  }
+
+  /** Resolves when nothing is being written any more. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#turns.values());
   }
 
   /** Removes a sprite from the store: its description first, so that nobody adopts it; its packs go with the next gc. Idempotent. */
-  async remove(spriteId: string): Promise<void> {
+  remove(spriteId: string): Promise<void> {
+    return this.#inTurn(spriteId, () => this.#remove(spriteId));
+  }
+
+  async #remove(spriteId: string): Promise<void> {
     const { store, organization: org, owner } = this.#storage;
     const keys = new OrgKeys(org).sprite(spriteId);
     await store.delete(keys.description);
@@ -56,6 +67,16 @@ export class SpriteCatalogue {
         this.#log.error({ sprite: id, err: error }, "a sprite of the object store cannot be taken into the registry");
       }
     }
+  }
+
+  #inTurn(spriteId: string, work: () => Promise<void>): Promise<void> {
+    const turn = (this.#turns.get(spriteId) ?? Promise.resolve()).then(work, work);
+    this.#turns.set(spriteId, turn);
+    const leave = () => {
+      if (this.#turns.get(spriteId) === turn) this.#turns.delete(spriteId);
+    };
+    turn.then(leave, leave);
+    return turn;
   }
 
   async #adoptOne(sprites: SpriteRegistry, document: SpriteDocument, at: number): Promise<void> {

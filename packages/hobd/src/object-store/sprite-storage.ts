@@ -74,7 +74,7 @@ export class SpriteStorage {
   /**
    * Takes the sprite for this host, or finds that it has it.
    * @throws HobError `ownership_lost` when the copy on this machine is out of date: it must be removed, then this is asked anew;
-   *   `not_found` when neither this machine nor the store has the sprite
+   *   `store_failed` when the store has nothing of a sprite that this machine has, or something older; `not_found` when neither has it
    */
   async claim({ spriteId, file, hasVolume, initialVolumeBytes }: ClaimRequest): Promise<Claim> {
     const { store, organization, owner } = this.#parts;
@@ -82,7 +82,8 @@ export class SpriteStorage {
     const record = hasVolume ? await records.read() : undefined;
     if (record !== undefined) {
       const present = await this.head(spriteId);
-      if (present === undefined || present.owner !== owner || present.epoch !== record.epoch) {
+      if (present === undefined || present.epoch < record.epoch) throw wrongStore(spriteId, store.description, present);
+      if (isLostTo(present, { owner, epoch: record.epoch })) {
         throw new HobError("ownership_lost", `start sprite ${spriteId}: another host has taken it over since it ran here`);
       }
       return this.#claim(spriteId, records, record);
@@ -106,7 +107,7 @@ export class SpriteStorage {
     // A pilot whose write was refused reads the head to see who has written it: then this host knows as well.
     const onHead = (data: Buffer) => {
       const written = writerOf(data);
-      if (written !== undefined && (written.owner !== owner || written.epoch !== epoch)) onLost();
+      if (written !== undefined && isLostTo(written, assignment)) onLost();
     };
     const takeShare = (bytes: number, signal: AbortSignal) => this.#uploads.take(spriteId, bytes, signal);
     const server = createRelayServer({ store: confined, log: log.child({ sprite: spriteId }), onHead, takeShare });
@@ -137,8 +138,24 @@ export class SpriteStorage {
 
 /** Of a head, as much as says who may write it. */
 const writer = z.object({ owner: z.string(), epoch: z.number() });
+type Writer = z.infer<typeof writer>;
 
-function writerOf(data: Buffer): { owner: string; epoch: number } | undefined {
+/** Epochs only grow: a head with a smaller one was there before, and takes nothing from anybody. */
+const isLostTo = (written: Writer, held: Writer): boolean =>
+  written.epoch > held.epoch || (written.epoch === held.epoch && written.owner !== held.owner);
+
+/**
+ * A host that takes a sprite over leaves a head with a larger epoch. A store without one is another store, or an old copy, or one
+ * whose disk is not mounted: then what this machine has may be all there is, and must not go.
+ */
+function wrongStore(spriteId: string, description: string, present: HeadDocument | undefined): HobError {
+  const has = present === undefined ? "nothing of it" : "an older copy of it";
+  return new HobError("store_failed", `start sprite ${spriteId}: ${description} has ${has}, and this machine has the sprite`, {
+    hint: "see whether --store names the right object store and its disk is mounted. What this machine has is kept; `hob destroy` removes it",
+  });
+}
+
+function writerOf(data: Buffer): Writer | undefined {
   try {
     return writer.parse(JSON.parse(data.toString("utf8")));
   } catch {

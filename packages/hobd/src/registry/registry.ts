@@ -94,8 +94,8 @@ export interface SpriteRegistry {
   abandon(id: string, at: number): Promise<void>;
   /** Applies the patch to a row in `ready`; undefined when there is none. */
   updateSettings(name: string, patch: SpriteSettingsPatch, at: number): Promise<SpriteRecord | undefined>;
-  /** Gives a row in `creating` the policies that its sprite begins with. @throws Error when there is none */
-  begin(id: string, policies: SpritePolicies): Promise<void>;
+  /** Gives a row in `creating` the policies and the size of disk that its sprite begins with. @throws Error when there is none */
+  begin(record: Pick<SpriteRecord, "id" | "policies" | "machine">): Promise<void>;
   /** Applies the patch to the policies of a row in `ready` and raises their revision; undefined when there is none. */
   updatePolicies(name: string, patch: SpritePoliciesPatch, at: number): Promise<SpriteRecord | undefined>;
   /** Records when a sprite was last seen running or warm. */

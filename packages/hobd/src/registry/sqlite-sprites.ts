@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { HobError, type SpritePolicies, type SpriteStatus } from "@hob/protocol";
+import { HobError, type SpriteStatus } from "@hob/protocol";
 import {
   canMove,
   type IdempotencyRecord,
@@ -130,9 +130,10 @@ export class SqliteSpriteRegistry implements SpriteRegistry {
     });
   }
 
-  async begin(id: string, policies: SpritePolicies): Promise<void> {
-    const query = "UPDATE sprites SET policies = ? WHERE id = ? AND state = 'creating'";
-    if (this.#database.run(query, JSON.stringify(policies), id) !== 1) throw new Error(`sprite ${id} is not being created`);
+  async begin({ id, policies, machine }: Pick<SpriteRecord, "id" | "policies" | "machine">): Promise<void> {
+    const query = "UPDATE sprites SET policies = ?, storage_gb = ? WHERE id = ? AND state = 'creating'";
+    if (this.#database.run(query, JSON.stringify(policies), machine.storageGb, id) !== 1)
+      throw new Error(`sprite ${id} is not being created`);
   }
 
   async updatePolicies(name: string, patch: SpritePoliciesPatch, at: number): Promise<SpriteRecord | undefined> {

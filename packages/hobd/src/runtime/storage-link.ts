@@ -63,7 +63,7 @@ export class StorageLinks {
     return this.#link(files, spriteId, { hasVolume: false, initial: volumeBytes(machine) });
   }
 
-  /** For a sprite whose volume is on this machine. @throws HobError `ownership_lost` when the store has a newer one */
+  /** For a sprite whose volume is on this machine. @throws HobError `ownership_lost` when the store has a newer one, `store_failed` when it has none */
   async forLocal(files: SpriteFiles, spriteId: string, machine: MachineSpec): Promise<StorageLink> {
     return this.#link(files, spriteId, { hasVolume: true, initial: volumeBytes(machine) });
   }

@@ -36,6 +36,8 @@ export class TestPilot implements AsyncDisposable {
   readonly used = new WeakSet<Socket>();
   /** called while a sprite brings what it has into the store */
   onSync: () => void | Promise<void> = () => {};
+  /** body with which that is refused */
+  syncRefusal: string | undefined;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   readonly #webSockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
@@ -194,7 +196,7 @@ const ROUTES: Record<string, Route> = {
   /** Has everything in the store. */
   async sync(_request, response) {
     await this.onSync();
-    response.end("{}");
+    response.writeHead(this.syncRefusal === undefined ? 200 : 507).end(this.syncRefusal ?? "{}");
   },
   /** Three chunks in one TCP segment. */
   async frames(_request, response) {

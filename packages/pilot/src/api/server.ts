@@ -5,6 +5,7 @@ import type { HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Endpoint } from "./endpoint.ts";
+import { endBodyOfHead } from "./head-requests.ts";
 import { requestListener } from "./listener.ts";
 import { refuseRequest, refuseUpgrade } from "./refuse.ts";
 import { SeenRequests } from "./seen-requests.ts";
@@ -67,6 +68,7 @@ function refuseUntil(isUp: () => boolean, { url = "" }: IncomingMessage): void {
 /** Answers of every route carry the version; errors have the shape that the SDKs parse. */
 function createApp(hostRoutes: Hono, endpoints: readonly Endpoint[], log: Logger): Hono {
   const app = new Hono<{ Bindings: HttpBindings }>();
+  app.use(endBodyOfHead);
   app.use(async (c, next) => {
     await next();
     // A route that streams by itself has sent it already.

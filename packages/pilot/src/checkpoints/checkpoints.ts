@@ -3,7 +3,7 @@ import { type Step, timed } from "../container/container.ts";
 import { type CheckpointRecord, type LedgerState, settle } from "../volume/ledger.ts";
 import type { CheckpointParts } from "./parts.ts";
 import { presentCheckpoint, presentCurrent } from "./present.ts";
-import { superfluous } from "./retention.ts";
+import { superfluous, tooMany } from "./retention.ts";
 
 /** Why an automatic checkpoint is taken. */
 export type AutomaticReason = "hourly" | "restore" | "sleep";
@@ -65,6 +65,14 @@ export class Checkpoints {
   noteNew(): Promise<void> {
     return this.exclusively(async () => {
       this.#markAtLast = await this.#parts.volume.contentMark().catch(() => undefined);
+    });
+  }
+
+  /** Takes a snapshot that is no checkpoint, but holds blocks as one does: automatic ones give way, but that of `undo`. @throws HobError `no_space` */
+  withRoom<T>(snapshot: () => Promise<T>): Promise<T> {
+    return this.exclusively(async () => {
+      await this.#makeRoom(this.#state.undo ?? undefined, Number.POSITIVE_INFINITY);
+      return await snapshot();
     });
   }
 
@@ -225,10 +233,10 @@ export class Checkpoints {
   }
 
   /** Automatic checkpoints give way before one that is asked for is refused. */
-  async #makeRoom(keep: string | undefined): Promise<void> {
+  async #makeRoom(keep: string | undefined, most: number = CHECKPOINT_LIMITS.checkpoints): Promise<void> {
     const { volume } = this.#parts;
     for (;;) {
-      const full = this.#state.checkpoints.length >= CHECKPOINT_LIMITS.checkpoints;
+      const full = this.#state.checkpoints.length >= most;
       const refusal = full ? tooMany() : await volume.pool.requireRoomForSnapshot().catch((error: unknown) => error);
       if (refusal === undefined) return;
       const oldest = this.#state.checkpoints.find(({ automatic, id }) => automatic && id !== keep);
@@ -288,8 +296,3 @@ export class Checkpoints {
     return next;
   }
 }
-
-const tooMany = (): HobError =>
-  new HobError("conflict", `take a checkpoint: there are ${CHECKPOINT_LIMITS.checkpoints}, and no more are kept`, {
-    hint: "delete checkpoints that are not needed any more",
-  });

@@ -1,3 +1,5 @@
+import { CHECKPOINT_LIMITS, HobError } from "@hob/protocol";
+
 /** How many automatic checkpoints are kept, by age. */
 export const KEPT = {
   /** the newest of each reason, however close together */
@@ -43,3 +45,8 @@ export function superfluous<T extends Aged>(automatic: readonly T[], nowMs: numb
   }
   return automatic.filter((checkpoint) => !kept.has(checkpoint));
 }
+
+export const tooMany = (): HobError =>
+  new HobError("conflict", `take a checkpoint: there are ${CHECKPOINT_LIMITS.checkpoints}, and no more are kept`, {
+    hint: "delete checkpoints that are not needed any more",
+  });

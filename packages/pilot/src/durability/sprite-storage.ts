@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
 import type { BlockSource } from "../block-server/block-server.ts";
 import { Origins } from "../block-server/origins.ts";
+import type { Checkpoints } from "../checkpoints/checkpoints.ts";
 import { PATHS } from "../config.ts";
 import type { HelperClient } from "../helper/index.ts";
 import { RelayConnections } from "../object-store/relay-connections.ts";
@@ -64,11 +65,12 @@ export class SpriteStorage {
   }
 
   /** Tells what the store is for. Two steps, because the volume needs devices that read from the store. */
-  use(volume: ThinVolume, treeSwitch: TreeSwitch): void {
+  use(volume: ThinVolume, treeSwitch: TreeSwitch, checkpoints: Pick<Checkpoints, "withRoom">): void {
     const { log } = this.#parts;
     const store = this.#store;
     // An upload begins with pages that the start has read already.
-    const upload = new VolumeUpload(volume, (org) => new Uploader({ store, org, pages: this.#reads().pages }));
+    const uploaderOf = (org: string) => new Uploader({ store, org, pages: this.#reads().pages });
+    const upload = new VolumeUpload(volume, uploaderOf, (snapshot) => checkpoints.withRoom(snapshot));
     const durability = new Durability({ store, upload, log });
     this.#mayBeAssembled = { volume, treeSwitch, upload, durability };
   }

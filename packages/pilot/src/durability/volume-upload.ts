@@ -23,16 +23,21 @@ export interface LiveState {
 
 export interface UploadedLive extends Uploaded, LiveState {}
 
+/** Takes a snapshot of the live volume while nobody else changes it for another, if the pool has room. @throws HobError `no_space` */
+type WithRoom = <T>(snapshot: () => Promise<T>) => Promise<T>;
+
 /** Uploads states of the volume, each as what changed since the last one that the store has. */
 export class VolumeUpload {
   readonly #volume: ThinVolume;
   readonly #uploaderOf: (org: string) => Uploader;
+  readonly #withRoom: WithRoom;
   readonly #gate = new Gate();
   #uploader: Uploader | undefined;
 
-  constructor(volume: ThinVolume, uploaderOf: (org: string) => Uploader) {
+  constructor(volume: ThinVolume, uploaderOf: (org: string) => Uploader, withRoom: WithRoom) {
     this.#volume = volume;
     this.#uploaderOf = uploaderOf;
+    this.#withRoom = withRoom;
   }
 
   /** Oldest first. */
@@ -66,9 +71,10 @@ export class VolumeUpload {
     await this.#gate.pass();
     const thin = await this.#reserve();
     try {
-      const { history, origin } = ledger.state.live;
-      await this.#volume.snapshotLive(thin);
-      const written = this.#markAt(thin);
+      const { history, origin, written } = await this.#withRoom(async () => {
+        await this.#volume.snapshotLive(thin);
+        return { ...ledger.state.live, written: this.#markAt(thin) };
+      });
       const result = await this.#upload(thin, origin, options);
       return { ...this.#uploaded(thin, origin, result), history, written };
     } catch (error) {

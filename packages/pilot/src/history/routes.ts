@@ -39,7 +39,7 @@ export function historyRoutes(parts: HistoryParts): Hono {
     await using tree = await trees.open(c.req.param("id"));
     const request = { operation: "read", path: normalPath(path), root: tree.inside, asRoot: true } as const;
     return await translated(
-      operations.during(c.env.outgoing, request, async (content) => sendContent(c, content, await content.info(), false)),
+      operations.during(c.env.outgoing, request, async (content) => sendContent(c, content, await content.info().catch(noContent), false)),
     );
   });
   app.post("/checkpoints/:id/restore-path", async (c) => {
@@ -81,6 +81,12 @@ async function diff(c: FilesContext, trees: CheckpointTrees): Promise<Response> 
       await after[Symbol.asyncDispose]();
     }
   });
+}
+
+/** Files are read, and nothing else: a pipe would wait for a writer that does not exist any more. */
+function noContent(thrown: unknown): never {
+  const isOther = thrown instanceof FileError && (thrown.errno === "EINVAL" || thrown.errno === "EISDIR");
+  throw isOther ? new HobError("invalid_request", `${thrown.path}: this is no regular file`) : thrown;
 }
 
 /** An errno of the sprite's kernel as an error of the catalogue. */

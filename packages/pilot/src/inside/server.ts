@@ -5,6 +5,7 @@ import { SPRITE_VERSION } from "@hob/protocol";
 import { Hono } from "hono";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
+import { endBodyOfHead } from "../api/head-requests.ts";
 import { requestListener } from "../api/listener.ts";
 import { withErrorAnswers } from "../api/server.ts";
 import { ID_MAP, SPRITE_USER } from "../container/ids.ts";
@@ -38,6 +39,7 @@ export const INSIDE_LIMITS: InsideLimits = {
  */
 export function createInsideServer(endpoints: readonly Endpoint[], log: Logger, limits: InsideLimits = INSIDE_LIMITS): Server {
   const app = new Hono();
+  app.use(endBodyOfHead);
   app.use(async (c, next) => {
     await next();
     c.header("Sprite-Version", SPRITE_VERSION);

@@ -135,14 +135,13 @@ async function collect(response: IncomingMessage, maxBytes: number): Promise<Buf
 
 function check({ status, body }: Answer, operation: string, key: string): void {
   if (status >= 200 && status < 300) return;
-  const message = `${operation} ${key}: `;
   try {
-    const { error, message: text } = JSON.parse(body.toString()) as ErrorBody;
-    if (isErrorCode(error)) throw new HobError(error, message + text);
+    const { error, message, hint } = JSON.parse(body.toString()) as ErrorBody;
+    if (isErrorCode(error)) throw new HobError(error, message, hint === undefined ? {} : { hint });
   } catch (error) {
     if (error instanceof HobError) throw error;
   }
-  throw new HobError(status >= 500 ? "store_unavailable" : "store_failed", `${message}the relay answered ${status}`);
+  throw new HobError(status >= 500 ? "store_unavailable" : "store_failed", `${operation} ${key}: the relay answered ${status}`);
 }
 
 const unavailable = (cause: unknown): HobError =>

@@ -181,7 +181,7 @@ export class ThinPool {
     // A leaf of the tree of mappings has at least 126 of them.
     if (usage.usedBlocks + volumeBlocks <= usage.totalBlocks && freeMetadata > volumeBlocks / 100) return;
     const gib = ((usage.usedBlocks * POOL_BLOCK_BYTES) / 1024 ** 3).toFixed(1);
-    throw new HobError("no_space", `take a checkpoint: those that are there and the files in use hold ${gib} GiB`, {
+    throw new HobError("no_space", `take a snapshot: the checkpoints and the files in use hold ${gib} GiB`, {
       hint: "delete checkpoints that are not needed any more",
     });
   }

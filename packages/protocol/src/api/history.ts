@@ -117,6 +117,7 @@ export const historyRoutes: readonly RouteDescription[] = [
       200: { summary: "it is as it was", body: { json: restorePathAnswer } },
       400: { summary: "the path cannot be restored by itself" },
       404: { summary: "no such checkpoint, or the path is not in it" },
+      409: { summary: "the way to the path leads elsewhere than it did" },
     },
   },
 ];

@@ -33,8 +33,8 @@ export interface ImportOptions {
   sprite: string;
   owner: string;
   source: AsyncIterable<Uint8Array>;
-  /** called with the description in the export, before anything is written; what it throws ends the import */
-  onDescription?: (description: SpriteDocument | undefined) => void;
+  /** called before anything is written; what it throws ends the import */
+  onHeader?: (header: ExportHeader) => void;
   signal?: AbortSignal;
   onProgress?: (progress: { states: number; blocks: number }) => void;
 }
@@ -86,7 +86,7 @@ class Import {
     const startedAt = Date.now();
     await this.#reader.begin();
     const header = parseJsonRecord(expect(await this.#reader.next(), RecordType.header), exportHeader);
-    this.#options.onDescription?.(header.sprite);
+    this.#options.onHeader?.(header);
     let record = await this.#reader.next();
     for (; record.type === RecordType.state; record = await this.#reader.next()) await this.#state(record);
     this.#checkStates(header, parseJsonRecord(expect(record, RecordType.index), exportIndex));

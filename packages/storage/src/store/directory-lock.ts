@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { HobError } from "@hob/protocol";
@@ -14,6 +15,8 @@ export class DirectoryLock {
   readonly #path: string;
   readonly #inProcess = new Semaphore(1);
   #database: DatabaseSync | undefined;
+  /** of the file that is open */
+  #inode: number | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -22,14 +25,31 @@ export class DirectoryLock {
   /** @throws HobError `store_unavailable` when another process does not give it back, and what `work` throws */
   async run<R>(work: () => Promise<R>): Promise<R> {
     return await this.#inProcess.run(async () => {
-      this.#database ??= new DatabaseSync(this.#path, { timeout: 0 });
-      await this.#begin(this.#database);
+      const database = this.#open();
+      await this.#begin(database);
       try {
         return await work();
       } finally {
-        this.#database.exec("ROLLBACK");
+        database.exec("ROLLBACK");
       }
     });
+  }
+
+  /** A file that was replaced since, with its folder, excludes nobody any more: others open the new one. */
+  #open(): DatabaseSync {
+    if (this.#database !== undefined && this.#inode === this.#present()) return this.#database;
+    this.close();
+    try {
+      this.#database = new DatabaseSync(this.#path, { timeout: 0 });
+    } catch (cause) {
+      throw new HobError("store_failed", `cannot open ${this.#path}: ${messageOf(cause)}`, { cause });
+    }
+    this.#inode = this.#present();
+    return this.#database;
+  }
+
+  #present(): number | undefined {
+    return statSync(this.#path, { throwIfNoEntry: false })?.ino;
   }
 
   async #begin(database: DatabaseSync): Promise<void> {
@@ -39,7 +59,7 @@ export class DirectoryLock {
         database.exec("BEGIN IMMEDIATE");
         return;
       } catch (cause) {
-        if (!isBusy(cause)) throw new HobError("store_failed", `cannot lock ${this.#path}`, { cause });
+        if (!isBusy(cause)) throw new HobError("store_failed", `cannot lock ${this.#path}: ${messageOf(cause)}`, { cause });
         if (Date.now() > deadline)
           throw new HobError("store_unavailable", `another process holds ${this.#path} for more than ${PATIENCE_MS / 1000} s`, { cause });
         await delay(Math.random() * pauseMs);
@@ -52,6 +72,8 @@ export class DirectoryLock {
     this.#database = undefined;
   }
 }
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** SQLITE_BUSY, https://sqlite.org/rescode.html#busy */
 const isBusy = (error: unknown): boolean => error instanceof Error && "errcode" in error && error.errcode === 5;

@@ -101,14 +101,15 @@ export class DirectoryStore implements ObjectStore {
   async delete(key: string, options: CallOptions = {}): Promise<void> {
     checkKey(key);
     options.signal?.throwIfAborted();
-    await this.#guarded(`delete ${key}`, () =>
-      this.#lock.run(async () => {
+    await this.#guarded(`delete ${key}`, async () => {
+      await this.#requirePresent();
+      await this.#lock.run(async () => {
         const path = join(this.#root, key);
         if (!(await ignoring(["ENOENT", "ENOTDIR"], () => unlink(path)))) return;
         await syncFolder(dirname(path));
         await this.#removeEmptyFolders(dirname(path));
-      }),
-    );
+      });
+    });
   }
 
   async list(prefix: string, options: ListOptions = {}): Promise<ListPage> {
@@ -123,6 +124,7 @@ export class DirectoryStore implements ObjectStore {
         if (objects.length === limit) return { objects, next: (objects.at(-1) as ListedObject).key };
         objects.push({ key, sizeBytes: stats.size, modifiedAt: stats.mtime });
       }
+      await this.#requirePresent();
       return { objects };
     });
   }
@@ -166,14 +168,26 @@ export class DirectoryStore implements ObjectStore {
     try {
       file = await open(join(this.#root, key), constants.O_RDONLY | constants.O_NOFOLLOW);
     } catch (error) {
-      if (hasCode(error, ["ENOENT", "ENOTDIR"])) return undefined;
-      throw error;
+      if (!hasCode(error, ["ENOENT", "ENOTDIR"])) throw error;
+      await this.#requirePresent();
+      return undefined;
     }
     try {
       return (await file.stat()).isFile() ? await work(file) : undefined;
     } finally {
       await file.close();
     }
+  }
+
+  /**
+   * A folder that is away has lost nothing: its disk may not be mounted. Whoever is told that there is no object acts on it.
+   * @throws HobError `store_unavailable`
+   */
+  async #requirePresent(): Promise<void> {
+    if (await ignoring(["ENOENT", "ENOTDIR"], () => stat(this.#temporary))) return;
+    throw new HobError("store_unavailable", `${this.description} is not there, or is not the folder of an object store`, {
+      hint: "see whether its disk is mounted",
+    });
   }
 
   async #removeIfStale(path: string): Promise<void> {
@@ -192,12 +206,14 @@ export class DirectoryStore implements ObjectStore {
       return await work();
     } catch (error) {
       if (!(error instanceof Error) || !("syscall" in error)) throw error;
+      if (hasCode(error, ["ENOENT"])) await this.#requirePresent();
       const code = hasCode(error, ["ENOSPC", "EDQUOT"])
         ? "no_space"
         : hasCode(error, ["EIO", "ESTALE"])
           ? "store_unavailable"
           : "store_failed";
-      throw new HobError(code, `cannot ${what} in ${this.description}: ${error.message}`, { cause: error });
+      const hint = code === "no_space" ? { hint: "make room where the object store is; `hob gc` removes what nothing reaches" } : {};
+      throw new HobError(code, `cannot ${what} in ${this.description}: ${error.message}`, { cause: error, ...hint });
     }
   }
 }

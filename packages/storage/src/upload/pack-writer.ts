@@ -17,6 +17,7 @@ export interface PendingRef {
 interface OpenPack {
   builder: PackBuilder | undefined;
   name: string | undefined;
+  isWritten: boolean;
 }
 
 export interface PackWriterOptions {
@@ -36,7 +37,7 @@ export class PackWriter {
   readonly #options: PackWriterOptions;
   readonly #slots: Semaphore;
   readonly #puts = new Set<Promise<void>>();
-  #open: OpenPack = { builder: new PackBuilder(), name: undefined };
+  #open = newPack();
 
   constructor(options: PackWriterOptions) {
     this.#options = options;
@@ -69,26 +70,29 @@ export class PackWriter {
     const sealed = (pack.builder as PackBuilder).seal();
     pack.name = sealed.name;
     pack.builder = undefined;
-    this.#open = { builder: new PackBuilder(), name: undefined };
+    this.#open = newPack();
     await this.#slots.acquire();
     this.#options.signal.throwIfAborted();
-    const put = this.#put(sealed.name, sealed.bytes).finally(() => {
+    const put = this.#put(pack, sealed).finally(() => {
       this.#slots.release();
       this.#puts.delete(put);
     });
     this.#puts.add(put);
   }
 
-  async #put(name: string, bytes: Buffer): Promise<void> {
+  async #put(pack: OpenPack, { name, bytes }: { name: string; bytes: Buffer }): Promise<void> {
     const { store, keys, signal, onPack, onError } = this.#options;
     try {
       await store.put(keys.pack(name), bytes, { signal });
+      pack.isWritten = true;
       onPack(bytes.length);
     } catch (error) {
       onError(error);
     }
   }
 }
+
+const newPack = (): OpenPack => ({ builder: new PackBuilder(), name: undefined, isWritten: false });
 
 /** The reference of a chunk whose pack was closed. */
 export function resolveRef({ pending, hash, offset, storedBytes, encoding }: PendingRef): ChunkRef {

@@ -26,9 +26,15 @@ export class RecentChunks {
   get(hash: string): ChunkRef | undefined {
     const recent = this.#chunks.get(hash);
     if (recent === undefined) return undefined;
-    if (this.#now() - recent.uploadedAt <= RECENT_MAX_AGE_MS) return recent.ref;
+    // A clock that was set back tells nothing of the age.
+    const ageMs = this.#now() - recent.uploadedAt;
+    if (ageMs >= 0 && ageMs <= RECENT_MAX_AGE_MS) return recent.ref;
     this.#chunks.delete(hash);
     return undefined;
+  }
+
+  delete(hash: string): void {
+    this.#chunks.delete(hash);
   }
 
   /** @param uploadedAt when the upload of its pack began */

@@ -95,6 +95,8 @@ class UploadRun {
     packs: 0,
     pages: 0,
   };
+  /** whether it is in the store, by name */
+  readonly #packsThere = new Map<string, Promise<boolean>>();
   #map: ChunkMap;
   /** since the map was written last */
   #changes = new Map<number, ChunkRef | PendingRef | null>();
@@ -130,6 +132,8 @@ class UploadRun {
     } catch (error) {
       this.#failed.abort(error);
       await this.#packs.settled();
+      // The next try does not send again what is there: a store that is full would be filled with it each time anew.
+      this.#remember([...this.#pending.values()].filter(({ pending }) => pending.isWritten));
       // The first failure is the cause; what came after it may only say that the upload was aborted.
       throw this.#failed.signal.reason;
     }
@@ -173,16 +177,30 @@ class UploadRun {
       this.#stats.unchangedBlocks++;
       return present;
     }
-    const recent = this.#options.recent.get(hash);
+    const recent = await this.#recent(hash);
     if (recent !== undefined || this.#pending.has(hash)) this.#stats.reusedBlocks++;
     return recent;
+  }
+
+  /** A chunk that nothing may reach any more. A `gc` with a short grace period may have taken its pack. */
+  async #recent(hash: string): Promise<ChunkRef | undefined> {
+    const { recent, store, map } = this.#options;
+    const found = recent.get(hash);
+    if (found === undefined) return undefined;
+    const { pack } = found;
+    const isThere =
+      this.#packsThere.get(pack) ?? store.head(map.pages.keys.pack(pack), { signal: this.#signal }).then((info) => info !== undefined);
+    this.#packsThere.set(pack, isThere);
+    if (await isThere) return found;
+    recent.delete(hash);
+    return undefined;
   }
 
   /** Packs are in the store before a page names them. */
   async #writeMap(): Promise<void> {
     await this.#packs.finish();
     const resolved = [...this.#changes].map(([block, ref]) => ({ block, ref: ref !== null && "pending" in ref ? resolveRef(ref) : ref }));
-    for (const pending of this.#pending.values()) this.#options.recent.add(resolveRef(pending), this.#pendingSince);
+    this.#remember(this.#pending.values());
     const update = await this.#map.update(resolved, this.#signal);
     this.#map = update.map;
     this.#stats.pages += update.pages;
@@ -190,6 +208,10 @@ class UploadRun {
     this.#changes = new Map();
     this.#pending = new Map();
     this.#pendingSince = this.#options.now();
+  }
+
+  #remember(written: Iterable<PendingRef>): void {
+    for (const pending of written) this.#options.recent.add(resolveRef(pending), this.#pendingSince);
   }
 
   #packWritten(sizeBytes: number): void {
