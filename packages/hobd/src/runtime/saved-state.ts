@@ -1,14 +1,33 @@
-import { readFile, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { readFile, rm, stat } from "node:fs/promises";
+import { HobError } from "@hob/protocol";
 import { readJson, writeJson } from "../vmm/qemu/processes.ts";
 import type { VmFactory } from "./machine.ts";
 import type { SpriteFiles } from "./paths.ts";
 
 /** What a saved VM fits; anything else is started from its disk. */
-interface StateInfo {
+interface Fit {
   images: string;
   vmm: string;
   /** memory saved before a crash of the host may be incomplete on disk */
   hostBoot: string;
+}
+
+/**
+ * What was saved. A VMM takes whatever it reads for a state, and a guest whose memory is not its own may write nonsense to
+ * its disk before it is found out.
+ */
+interface Content {
+  /** SHA-256 of the device state, hexadecimal */
+  devices: string;
+  /** The memory is too large to be read at every save and wake: any change of the file shows in these. */
+  ramBytes: string;
+  /** nanoseconds */
+  ramModified: string;
+}
+
+interface StateInfo extends Fit {
+  content?: Content;
 }
 
 /** The saves of sprites: whether one can still be restored, and which images a sprite was started with. */
@@ -25,9 +44,21 @@ export class SavedStates {
     return found?.images === wanted.images && found.vmm === wanted.vmm && found.hostBoot === wanted.hostBoot;
   }
 
-  /** To be called when memory and devices are on disk. */
+  /** To be called when memory and devices are in their files, and nobody has them open any more. */
   async complete(files: SpriteFiles): Promise<void> {
-    await writeJson(files.stateInfo, await this.#present());
+    const info: StateInfo = { ...(await this.#present()), content: await contentOf(files) };
+    await writeJson(files.stateInfo, info);
+  }
+
+  /** To be called before a restore. @throws HobError `vm_failed` when memory or devices are not what was saved */
+  async verify(files: SpriteFiles): Promise<void> {
+    const [info, found] = [await readJson<StateInfo>(files.stateInfo), await contentOf(files).catch(() => undefined)];
+    const saved = info?.content;
+    for (const part of ["devices", "ramBytes", "ramModified"] as const) {
+      if (saved?.[part] === undefined || saved[part] !== found?.[part]) {
+        throw new HobError("vm_failed", `restore the memory: the files are not what was saved (${part})`);
+      }
+    }
   }
 
   /** Removes the save; the memory as well, which without its devices is worth nothing. */
@@ -45,10 +76,15 @@ export class SavedStates {
     return (await readJson<{ images: string }>(files.images))?.images === this.#factory.images.hash;
   }
 
-  async #present(): Promise<StateInfo> {
+  async #present(): Promise<Fit> {
     const { images, driver } = this.#factory;
     return { images: images.hash, vmm: await driver.fingerprint(), hostBoot: await bootOfHost() };
   }
+}
+
+async function contentOf({ state, ram }: SpriteFiles): Promise<Content> {
+  const [devices, { size, mtimeNs }] = await Promise.all([readFile(state), stat(ram, { bigint: true })]);
+  return { devices: createHash("sha256").update(devices).digest("hex"), ramBytes: String(size), ramModified: String(mtimeNs) };
 }
 
 /** Names this run of the host's kernel, random(4). */
