@@ -20,8 +20,8 @@ const isBack = () => until("the sprite answers by itself", async () => (await in
 const bootId = () => inside("cat /proc/sys/kernel/random/boot_id");
 const checkpoints = async () => (await one().listCheckpoints()).map(({ id }) => id).filter((id) => /^v\d+$/.test(id));
 
-/** Ends the pilot while it works on something, and waits for its successor. */
-async function crash(vm: VmDebugger, work: () => Promise<unknown>): Promise<void> {
+/** Ends the pilot while it works on something; what is asked from then on waits for its successor. */
+async function crash(vm: VmDebugger, work: () => Promise<unknown>, meanwhile: () => Promise<unknown> = isBack): Promise<void> {
   let ended = false;
   const working = (async () => {
     while (!ended) await work().catch(() => {});
@@ -31,8 +31,21 @@ async function crash(vm: VmDebugger, work: () => Promise<unknown>): Promise<void
   } finally {
     ended = true;
   }
+  await meanwhile();
   await working;
   await isBack();
+}
+
+/** Each kind of request that finds no pilot is answered by the next one, and done once. */
+async function askWithoutPilot(): Promise<void> {
+  const body = "x".repeat(200_000);
+  const [listed, written, ran] = await Promise.all([
+    suite.daemon.fetch("/v1/sprites/one/services"),
+    suite.daemon.fetch("/v1/sprites/one/fs/write?path=/home/sprite/meanwhile", { method: "PUT", body }),
+    inside("echo once >> ran; echo ran"),
+  ]);
+  assert.deepEqual([listed.status, written.status, ran], [200, 200, "ran"], await written.text());
+  assert.equal(await inside("cat ran; wc -c < meanwhile"), `once\n${body.length}`);
 }
 
 const ask = () =>
@@ -68,7 +81,7 @@ describe("a pilot that ends in the middle of its work", () => {
     // Sessions that are younger, by the clock of the VM, need not be in the journal yet.
     await inside("sleep 3");
 
-    await crash(vm, ask);
+    await crash(vm, ask, askWithoutPilot);
     assert.equal(await bootId(), boot, "the VM went on");
     assert.equal(await inside("cat kept"), "second", "what was written and not even flushed");
     const { code, stdout, stderr } = await foreground.ended;

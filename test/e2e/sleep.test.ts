@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { open, readFile, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import type { Checkpoint, Sprite, SpriteActivity } from "@hob/protocol";
@@ -153,4 +153,32 @@ describe("on request", () => {
     assert.equal(await outputOf(box(), "cat ~/note"), "kept");
     await isAsleep();
   });
+});
+
+describe("a save that is not what was saved", () => {
+  const MEMORY = "memory.ram";
+  const DEVICES = "devices.state";
+  const overwrite = async (path: string) => {
+    await using file = await open(path, "r+");
+    const { size } = await file.stat();
+    await file.write(Buffer.alloc(Math.min(size / 2, 1024 * 1024), "x"), { position: Math.floor(size / 4) });
+  };
+  const damages: Record<string, (folder: string) => Promise<unknown>> = {
+    "a memory that is cut short": (folder) => truncate(join(folder, MEMORY), 64 * 1024 * 1024),
+    "a memory that was written to": (folder) => overwrite(join(folder, MEMORY)),
+    "a device state that was written to": (folder) => overwrite(join(folder, DEVICES)),
+  };
+  for (const [what, damage] of Object.entries(damages)) {
+    test(`${what}: the sprite starts from its disk, and has all that it had`, LIMIT, async () => {
+      const boot = await outputOf(
+        box(),
+        "head -c 3000000 /dev/urandom | tee ~/kept | sha256sum > ~/sum; cat /proc/sys/kernel/random/boot_id",
+      );
+      assert.equal((await suite.daemon.hob("sleep", "box")).stdout, "box is warm\n");
+      const { id } = await get<Sprite>("/v1/sprites/box");
+      await damage(join(suite.daemon.home, "sprites", id));
+      assert.equal(await outputOf(box(), "sha256sum --check --quiet ~/sum < ~/kept && echo all there"), "all there");
+      assert.notEqual(await outputOf(box(), "cat /proc/sys/kernel/random/boot_id"), boot);
+    });
+  }
 });

@@ -9,7 +9,8 @@ import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
 const PATH = "/v1/sprites/one";
 
 async function withSprite(body: (hob: TestDaemon) => Promise<void>, pilotPort?: () => number): Promise<void> {
-  await using hob = await TestDaemon.start({}, pilotPort === undefined ? {} : { pilotPort });
+  const upstreamTimes = { patienceMs: 200 };
+  await using hob = await TestDaemon.start({}, pilotPort === undefined ? {} : { pilotPort }, { upstreamTimes });
   assert.equal((await hob.create("one")).status, 201);
   await body(hob);
 }
@@ -149,7 +150,7 @@ describe("when a side goes away", () => {
       assert.equal(await (await hob.fetch(`${PATH}/fresh`)).text(), "on a connection of its own");
     }));
 
-  test("when nothing listens, the runtime is asked twice more, then it is a 502 with a hint", async () => {
+  test("when nothing listens, the runtime is asked for a while, then it is a 502 with a hint", async () => {
     let port = await freePort();
     let hob: TestDaemon | undefined;
     await withSprite(
@@ -160,7 +161,8 @@ describe("when a side goes away", () => {
           const response = await daemon.fetch(`${PATH}/echo`, init);
           const body = await bodyOf(response);
           assert.deepEqual([response.status, body.error, typeof body.hint], [502, "pilot_unreachable", "string"]);
-          assert.deepEqual(daemon.runtime.calls, Array(3).fill("endpoint one"));
+          assert.ok(daemon.runtime.calls.length > 2);
+          assert.deepEqual(new Set(daemon.runtime.calls), new Set(["endpoint one"]));
         }
         // The second answer of the runtime is another place: a POST may be repeated when it was never connected.
         daemon.runtime.calls.length = 0;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
@@ -15,7 +15,7 @@ import { VmLifecycle } from "../src/runtime/lifecycle.ts";
 import { RuntimePaths } from "../src/runtime/paths.ts";
 import { StorageLinks } from "../src/runtime/storage-link.ts";
 import type { TemplateStore } from "../src/runtime/templates.ts";
-import type { Vm, VmConfig, VmmDriver } from "../src/vmm/driver.ts";
+import { FakeDriver } from "./support/fake-driver.ts";
 import { temporaryHome, until } from "./support/test-daemon.ts";
 
 const ID = "sprite-3f1c0c1e-0000-4000-8000-00000000000a";
@@ -25,124 +25,56 @@ const IDENTITY: Identity = {
   ...{ environment: {}, policies: NO_POLICIES },
 };
 
-/** A VM without a machine: a folder of sockets as QEMU leaves it, and a pilot that accepts everything. */
-class FakeVm implements Vm {
-  readonly pid = 1;
-  readonly pilotPort: number;
-  readonly #directory: string;
-  readonly #exit = Promise.withResolvers<void>();
-  readonly exited = this.#exit.promise;
-  killed = 0;
+let cleanUp: AsyncDisposableStack;
+let paths: RuntimePaths;
+let entries: SpriteEntries;
+let lifecycle: VmLifecycle;
+let lifecycleWith: (images: string) => VmLifecycle;
+let store: string;
+let driver: FakeDriver;
+let refusing = false;
+const run = () => paths.sprite(ID).run;
+const inOrder = <T>(work: (entry: SpriteEntry) => Promise<T>) => entries.inOrder(ID, work);
+const wake = () => inOrder((entry) => lifecycle.wake(entry, IDENTITY, MACHINE));
+const newest = () => driver.vms.at(-1) ?? assert.fail("no VM");
+const statusIs = (status: string) => until(`it is ${status}`, () => entries.get(ID)?.status === status);
 
-  constructor({ directory }: VmConfig, pilotPort: number) {
-    this.#directory = directory;
-    this.pilotPort = pilotPort;
-  }
-
-  async pause(): Promise<void> {}
-  async resume(): Promise<void> {}
-  async save(stateFile: string): Promise<void> {
-    await writeFile(stateFile, "devices");
-  }
-
-  async kill(): Promise<void> {
-    this.killed++;
-    this.#exit.resolve();
-    await rm(join(this.#directory, "vm.json"), { force: true });
-  }
-
-  /** The VMM ends: its record and sockets stay. */
-  crash(): void {
-    this.#exit.resolve();
-  }
-}
-
-class FakeDriver implements VmmDriver {
-  readonly vms: FakeVm[] = [];
-  adoptable: FakeVm | undefined;
-  failing = false;
-  readonly #port: () => number;
-
-  constructor(port: () => number) {
-    this.#port = port;
-  }
-
-  async fingerprint(): Promise<string> {
-    return "fake";
-  }
-
-  async boot(config: VmConfig): Promise<Vm> {
-    await writeFile(config.consoleLog, "pilot listens\n", { flag: "a" });
-    return this.#start(config);
-  }
-
-  async restore(config: VmConfig): Promise<Vm> {
-    return this.#start(config);
-  }
-
-  async adopt(): Promise<Vm | undefined> {
-    return this.adoptable;
-  }
-
-  async #start(config: VmConfig): Promise<Vm> {
-    await writeFile(join(config.directory, "vm.json"), String(this.vms.length));
-    if (this.failing) throw new HobError("missing_tool", "as the test asked");
-    const vm = new FakeVm(config, this.#port());
-    this.vms.push(vm);
-    return vm;
-  }
-}
-
-describe("a VM of this machine", () => {
-  let cleanUp: AsyncDisposableStack;
-  let paths: RuntimePaths;
-  let entries: SpriteEntries;
-  let lifecycle: VmLifecycle;
-  let lifecycleWith: (images: string) => VmLifecycle;
-  let driver: FakeDriver;
-  let store: string;
-  let refusing = false;
-  const run = () => paths.sprite(ID).run;
-  const inOrder = <T>(work: (entry: SpriteEntry) => Promise<T>) => entries.inOrder(ID, work);
-  const wake = () => inOrder((entry) => lifecycle.wake(entry, IDENTITY, MACHINE));
-  const newest = () => driver.vms.at(-1) ?? assert.fail("no VM");
-  const statusIs = (status: string) => until(`it is ${status}`, () => entries.get(ID)?.status === status);
-
-  beforeEach(async () => {
-    cleanUp = new AsyncDisposableStack();
-    const home = cleanUp.use(await temporaryHome());
-    const pilot: Server = createServer((request, response) => {
-      request.resume();
-      const body = JSON.stringify({ protocol: 2 });
-      request.once("end", () => response.writeHead(refusing ? 500 : 200, { "Content-Type": "application/json" }).end(body));
-    });
-    refusing = false;
-    await new Promise<void>((resolve) => pilot.listen(0, "127.0.0.1", resolve));
-    cleanUp.defer(() => void pilot.close());
-    cleanUp.defer(() => pilot.closeAllConnections());
-    paths = new RuntimePaths(home.path, join(home.path, "cache"));
-    cleanUp.defer(() => rm(paths.run, { recursive: true, force: true }));
-    entries = new SpriteEntries();
-    driver = new FakeDriver(() => (pilot.address() as AddressInfo).port);
-    const log = pino({ level: "silent" });
-    store = join(home.path, "store");
-    const objects = await DirectoryStore.open(store);
-    cleanUp.defer(() => objects.close());
-    const links = new StorageLinks(new SpriteStorage({ store: objects, organization: "hob", owner: "test", log }));
-    lifecycleWith = (hash) => {
-      const images = { hash, components: [`pilot-${hash}`] } as ImageSet;
-      return new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log });
-    };
-    lifecycle = lifecycleWith("images");
-    await mkdir(paths.sprite(ID).directory, { recursive: true });
-    await writeFile(paths.sprite(ID).volume, "");
-    cleanUp.defer(async () => {
-      await inOrder((entry) => lifecycle.stop(entry)).catch(() => {});
-      for (const vm of driver.vms) await vm.kill();
-    });
+beforeEach(async () => {
+  cleanUp = new AsyncDisposableStack();
+  const home = cleanUp.use(await temporaryHome());
+  const pilot: Server = createServer((request, response) => {
+    request.resume();
+    const body = JSON.stringify({ protocol: 2 });
+    request.once("end", () => response.writeHead(refusing ? 500 : 200, { "Content-Type": "application/json" }).end(body));
   });
-  afterEach(() => cleanUp.disposeAsync());
+  refusing = false;
+  await new Promise<void>((resolve) => pilot.listen(0, "127.0.0.1", resolve));
+  cleanUp.defer(() => void pilot.close());
+  cleanUp.defer(() => pilot.closeAllConnections());
+  paths = new RuntimePaths(home.path, join(home.path, "cache"));
+  cleanUp.defer(() => rm(paths.run, { recursive: true, force: true }));
+  entries = new SpriteEntries();
+  driver = new FakeDriver(() => (pilot.address() as AddressInfo).port);
+  const log = pino({ level: "silent" });
+  store = join(home.path, "store");
+  const objects = await DirectoryStore.open(store);
+  cleanUp.defer(() => objects.close());
+  const links = new StorageLinks(new SpriteStorage({ store: objects, organization: "hob", owner: "test", log }));
+  lifecycleWith = (hash) => {
+    const images = { hash, components: [`pilot-${hash}`] } as ImageSet;
+    return new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log });
+  };
+  lifecycle = lifecycleWith("images");
+  await mkdir(paths.sprite(ID).directory, { recursive: true });
+  await writeFile(paths.sprite(ID).volume, "");
+  cleanUp.defer(async () => {
+    await inOrder((entry) => lifecycle.stop(entry)).catch(() => {});
+    for (const vm of driver.vms) await vm.kill();
+  });
+});
+afterEach(() => cleanUp.disposeAsync());
 
+describe("the folder of sockets of a VM", () => {
   test("is not made before the first VM, and others may pass it on their way to theirs", async () => {
     assert.ok(!existsSync(paths.run));
     await wake();
@@ -237,7 +169,52 @@ describe("a VM of this machine", () => {
     await new Promise((resolve) => setImmediate(resolve));
     assert.equal(entries.get(ID), undefined);
   });
+});
 
+describe("a save", () => {
+  const files = () => paths.sprite(ID);
+  const sleepAndWake = async (damage: () => Promise<unknown>) => {
+    await inOrder((entry) => lifecycle.sleep(entry));
+    assert.equal(entries.get(ID)?.status, "warm");
+    await damage();
+    await wake();
+    assert.equal(entries.get(ID)?.status, "running");
+    return driver.calls.at(-1);
+  };
+
+  test("is used when it is what was saved, and is gone then", async () => {
+    await wake();
+    assert.equal(await sleepAndWake(async () => {}), "restore");
+    assert.deepEqual([existsSync(files().state), existsSync(files().stateInfo)], [false, false]);
+  });
+
+  const damages: Record<string, () => Promise<unknown>> = {
+    "a device state that is cut short": () => truncate(files().state, 3),
+    "a device state with another byte": () => writeFile(files().state, "Devices"),
+    "no device state": () => rm(files().state),
+    "a memory that is cut short": () => truncate(files().ram, 3),
+    "a memory that was written to": async () => {
+      await writeFile(files().ram, "Memory", { flag: "r+" });
+      // The clock of files may stand still for some milliseconds.
+      await utimes(files().ram, new Date(), Date.now() / 1_000 + 1);
+    },
+    "no memory": () => rm(files().ram),
+    "nothing that says what was saved": async () => {
+      const { content: _, ...fit } = JSON.parse(await readFile(files().stateInfo, "utf8"));
+      await writeFile(files().stateInfo, JSON.stringify(fit));
+    },
+  };
+  for (const [what, damage] of Object.entries(damages)) {
+    test(`with ${what} is not used: the sprite starts from its disk, and can sleep again`, async () => {
+      await wake();
+      assert.equal(await sleepAndWake(damage), "boot");
+      assert.ok(!existsSync(files().state));
+      assert.equal(await sleepAndWake(async () => {}), "restore");
+    });
+  }
+});
+
+describe("a VM of an earlier daemon", () => {
   test("of an earlier daemon with other images is saved as what it is, and not restored with those of this one", async () => {
     await wake();
     driver.adoptable = newest();

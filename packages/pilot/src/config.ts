@@ -29,6 +29,8 @@ export type BootConfig = z.infer<typeof bootConfig>;
 export const PATHS = {
   runtime: "/run/hob",
   helperSocket: "/run/hob/helper.sock",
+  /** names of requests that were taken */
+  seenRequests: "/run/hob/seen-requests",
   bundle: "/run/hob/bundle",
   // The runtime folder is closed to all but root; these are entered by the container's mapped ids.
   rootfs: "/run/rootfs",

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { createApiServer } from "./api/server.ts";
+import { PATHS } from "./config.ts";
 import { PilotContext } from "./context.ts";
 import { hostApi } from "./host-api/routes.ts";
 import { BOOT_CONFIG_DISK, readBootConfig } from "./microvm/boot-config.ts";
@@ -42,6 +43,7 @@ const server = createApiServer({
   endpoints: context.endpoints,
   token: () => context.sprite.token,
   isUp,
+  seenFile: PATHS.seenRequests,
   log,
 });
 

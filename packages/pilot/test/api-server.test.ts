@@ -1,13 +1,17 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test } from "node:test";
-import { REQUEST_ID_HEADER } from "@hob/protocol";
+import { REQUEST_ID_HEADER, STARTING_HEADER } from "@hob/protocol";
 import { Hono } from "hono";
 import { stream } from "hono/streaming";
 import { pino } from "pino";
 import type { Endpoint } from "../src/api/endpoint.ts";
+import { SeenRequests } from "../src/api/seen-requests.ts";
 import { createApiServer } from "../src/api/server.ts";
 
 const TOKEN = "t".repeat(32);
@@ -18,10 +22,18 @@ let linesEnded = Promise.withResolvers<void>();
 interface Answer {
   status: number;
   body: string;
+  /** whether it was answered because it came too early */
+  starting: boolean;
+  /** whether the body was asked for */
+  continued: boolean;
 }
 
 /** A server with one family of routes, which counts what reached it. */
-async function withServer(body: (port: number, effects: () => number) => Promise<void>, isUp = () => true): Promise<void> {
+async function withServer(
+  body: (port: number, effects: () => number) => Promise<void>,
+  isUp = () => true,
+  seenFile?: string,
+): Promise<void> {
   let effects = 0;
   const routes = new Hono()
     .post("/touch", (c) => c.json({ effects: ++effects }))
@@ -41,7 +53,14 @@ async function withServer(body: (port: number, effects: () => number) => Promise
     },
   };
   const log = pino({ level: "silent" });
-  const server = createApiServer({ hostRoutes: new Hono(), endpoints: [upgrades], token: () => TOKEN, isUp, log });
+  const server = createApiServer({
+    hostRoutes: new Hono(),
+    endpoints: [upgrades],
+    token: () => TOKEN,
+    isUp,
+    log,
+    ...(seenFile === undefined ? {} : { seenFile }),
+  });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   try {
@@ -62,9 +81,14 @@ async function ask(port: number, path: string, headers: Record<string, string> =
     agent: false,
     headers: { authorization: `Bearer ${TOKEN}`, ...headers },
   });
+  let continued = false;
+  outgoing.once("continue", () => {
+    continued = true;
+  });
   outgoing.end();
   const [response] = await once(outgoing, "response");
-  return { status: response.statusCode, body: (await response.toArray()).join("") };
+  const starting = response.headers[STARTING_HEADER] !== undefined;
+  return { status: response.statusCode, body: (await response.toArray()).join(""), starting, continued };
 }
 
 describe("the pilot's port", () => {
@@ -74,9 +98,11 @@ describe("the pilot's port", () => {
       async (port, effects) => {
         const path = "/v1/sprites/one/touch";
         for (const upgrade of [{}, { connection: "Upgrade", upgrade: "websocket" }] as Record<string, string>[]) {
-          const { status, body } = await ask(port, path, { ...upgrade, [REQUEST_ID_HEADER]: "early" });
-          assert.deepEqual([status, JSON.parse(body).error, effects()], [503, "container_stopped", 0]);
+          const { status, body, starting } = await ask(port, path, { ...upgrade, [REQUEST_ID_HEADER]: "early" });
+          assert.deepEqual([status, JSON.parse(body).error, starting, effects()], [503, "container_stopped", true, 0]);
         }
+        const { status, continued } = await ask(port, path, { expect: "100-continue", [REQUEST_ID_HEADER]: "early" });
+        assert.deepEqual([status, continued], [503, false]);
         assert.equal((await ask(port, "/hob/ready")).status, 404, "the host's own routes answer");
         up = true;
         assert.equal((await ask(port, path, { [REQUEST_ID_HEADER]: "early" })).status, 200);
@@ -119,6 +145,44 @@ describe("the pilot's port", () => {
         await Promise.race([linesEnded.promise, late]);
       }
     }));
+
+  test("asks for a body when it has taken the request", () =>
+    withServer(async (port, effects) => {
+      const headers = { expect: "100-continue", [REQUEST_ID_HEADER]: "a" };
+      const [first, again] = [await ask(port, "/v1/sprites/one/touch", headers), await ask(port, "/v1/sprites/one/touch", headers)];
+      assert.deepEqual([first.status, first.continued, again.status, again.continued, effects()], [200, true, 409, false, 1]);
+      assert.deepEqual([first.starting, again.starting], [false, false]);
+    }));
+
+  test("a pilot that is started again knows what the one before has taken, but for what has no effect", async (context) => {
+    const folder = mkdtempSync(join(tmpdir(), "hob-seen-"));
+    context.after(() => rmSync(folder, { recursive: true }));
+    const file = join(folder, "seen");
+    const path = "/v1/sprites/one/touch";
+    const upgrade = { connection: "Upgrade", upgrade: "websocket" };
+    const statuses = async (...names: string[]) => {
+      const found: number[] = [];
+      const each = async (port: number) => {
+        for (const name of names) {
+          found.push((await ask(port, path, { ...(name.startsWith("u") ? upgrade : {}), [REQUEST_ID_HEADER]: name })).status);
+        }
+      };
+      await withServer(each, () => true, file);
+      return found;
+    };
+    assert.deepEqual(await statuses("a", "u"), [200, 400]);
+    assert.deepEqual(await statuses("u", "b", "a"), [409, 200, 409]);
+    assert.deepEqual(await statuses("b"), [409]);
+    // More than one file holds: the newest are known.
+    const many = Array.from({ length: 1_100 }, (_, i) => `many-${i}`);
+    const seen = new SeenRequests(file);
+    const take = (id: string, method = "POST") => seen.takeOnce({ headers: { [REQUEST_ID_HEADER]: id }, method } as never);
+    for (const id of many) take(id);
+    take("harmless", "GET");
+    assert.throws(() => take("harmless", "GET"), /arrived before/);
+    assert.ok(readFileSync(file).length < 20_000);
+    assert.deepEqual(await statuses("many-0", "many-1099", "harmless"), [409, 409, 200]);
+  });
 
   test("reads nothing without the host's token, and knows its routes", () =>
     withServer(async (port, effects) => {

@@ -269,8 +269,9 @@ describe("sessions", { skip: containerUnavailable() ?? false, timeout: 120_000 }
 
     test("a shell on a terminal that ignores SIGTERM goes with its foreground job", async () => {
       const one = await begin("cmd=bash&cmd=--norc&tty=true&stdin=true");
-      one.socket.send(Buffer.from("sleep 61; echo not-reached\n"));
-      await waitFor(() => one.out().includes("sleep 61"), "the job");
+      // What is typed is echoed by the terminal, also before the shell has come to ignore the signal: only the shell can say 42.
+      one.socket.send(Buffer.from("echo $((6 * 7)); sleep 61; echo not-reached\n"));
+      await waitFor(() => one.out().includes("42\r\n"), "the job");
       const told = await events(await kill(one.id, "?timeout=300ms"));
       assert.deepEqual(told.at(-1), { type: "complete", exit_code: 137 });
       assert.equal(await one.closed, 4137);

@@ -46,11 +46,14 @@ export const PILOT_ROUTES = {
 } as const;
 
 /**
- * Names one request of a client, a UUID. The host sets it on requests that may have an effect, and repeats it when it
- * sends one again because the connection was lost. A pilot acts on a name once: it refuses a repetition with `conflict`
- * when the first one has arrived.
+ * Names one request of a client, a UUID. The host repeats it when it sends a request again because the connection was
+ * lost, or seems to be. A pilot acts on a name once: it refuses a repetition with `conflict` when the first one has
+ * arrived. A request with an effect keeps its name for good; others may get a new one.
  */
 export const REQUEST_ID_HEADER = "hob-request-id";
+
+/** On a 503: the pilot is being started, and has done nothing about the request, nor noted its name. The host sends it again. */
+export const STARTING_HEADER = "hob-starting";
 
 /** Protocol that a connection to `PILOT_ROUTES.ingress` is upgraded to: the bytes of a TCP connection inside the sprite. */
 export const TUNNEL_PROTOCOL = "hob-tunnel";

@@ -17,7 +17,7 @@ import { spriteUrlOf } from "../api/present.ts";
 import { type SpriteContext, SpriteEvents } from "../api/sprite-context.ts";
 import { FrontDoor } from "../front-door/front-door.ts";
 import { createPilotLocator, createPilotRequester } from "../front-door/pilot-locator.ts";
-import { Upstream } from "../front-door/upstream.ts";
+import { Upstream, type UpstreamTimes } from "../front-door/upstream.ts";
 import { UrlAccess } from "../ingress/access.ts";
 import { ApplicationExchange } from "../ingress/exchange.ts";
 import { Ingress } from "../ingress/ingress.ts";
@@ -69,6 +69,8 @@ export interface DaemonOverrides {
   environment?: Readonly<Record<string, string | undefined>>;
   /** Unix milliseconds */
   now?: () => number;
+  /** how long requests wait for pilots */
+  upstreamTimes?: Partial<UpstreamTimes>;
   /** memory of the host, bytes; decides how many sprites may run when the configuration does not */
   hostMemoryBytes?: number;
 }
@@ -117,7 +119,8 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const readers = new HistoryReaders(context, storage, config);
   // A reader that nobody uses goes before a sprite has to sleep.
   context.gate.makeRoom = async () => (await readers.makeRoom()) || sleeper.makeRoom();
-  await startParts({ context, storage, sleeper, readers, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
+  const signIn = new SignIn(ensureUrlKey(home), now);
+  await startParts({ context, storage, sleeper, readers, server, registry, undo, signIn, upstreamTimes: overrides.upstreamTimes });
   if (config.logSink !== undefined) {
     const shipping = new LogShipping(context, openSink(config.logSink, log), home.logCursors);
     undo.defer(() => bounded("end the shipping of logs", shipping.stop(), SHIPPING_STOP_MS, log));
@@ -210,10 +213,11 @@ interface Parts {
   registry: Registry;
   undo: AsyncDisposableStack;
   signIn: SignIn;
+  upstreamTimes: Partial<UpstreamTimes> | undefined;
 }
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
-async function startParts({ context, storage, sleeper, readers, server, registry, undo, signIn }: Parts): Promise<void> {
+async function startParts({ context, storage, sleeper, readers, server, registry, undo, signIn, upstreamTimes }: Parts): Promise<void> {
   const { runtime, catalogue, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
@@ -226,7 +230,7 @@ async function startParts({ context, storage, sleeper, readers, server, registry
   await undo.use(sleeper).start();
   const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
   const locate = createPilotLocator(context);
-  const upstream = undo.use(new Upstream(locate, context.uses));
+  const upstream = undo.use(new Upstream(locate, context.uses, upstreamTimes));
   const frontDoor = new FrontDoor({ sprites, authenticator, upstream, readers, log });
   const exchange = undo.use(new ApplicationExchange(locate, context.uses));
   const access = new UrlAccess({ sprites, authenticator, signIn });

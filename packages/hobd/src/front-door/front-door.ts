@@ -12,8 +12,9 @@ import { hasPrefixedFrames, relayExecFrames } from "./exec-frames.ts";
 import { hasBody, responseHeaders } from "./headers.ts";
 import { isCut, joinUpgraded, passOn, whileClientWaits } from "./pass-on.ts";
 import type { Target } from "./target.ts";
+import type { Answer } from "./try.ts";
 import { UpgradedConnections } from "./upgraded-connections.ts";
-import type { Answer, Upstream, UpstreamRequest } from "./upstream.ts";
+import type { Upstream, UpstreamRequest } from "./upstream.ts";
 
 export const SPRITE_VERSION_HEADER = "Sprite-Version";
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { EXEC_FRAMES_HEADER, PREFIXED, REQUEST_ID_HEADER } from "@hob/protocol";
+import { EXEC_FRAMES_HEADER, PREFIXED, REQUEST_ID_HEADER, STARTING_HEADER } from "@hob/protocol";
 import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
 
 /** Headers of one connection only (RFC 9110 section 7.6.1), never forwarded. */
@@ -27,7 +27,7 @@ const REPLACED: ReadonlySet<string> = new Set([
 ]);
 
 /** Of an answer also: what is between the front door and the pilot. */
-const PRIVATE: ReadonlySet<string> = new Set([...HOP_BY_HOP, EXEC_FRAMES_HEADER]);
+const PRIVATE: ReadonlySet<string> = new Set([...HOP_BY_HOP, EXEC_FRAMES_HEADER, STARTING_HEADER]);
 
 export const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;

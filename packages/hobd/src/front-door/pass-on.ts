@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { splice } from "./splice.ts";
-import type { Answer } from "./upstream.ts";
+import type { Answer } from "./try.ts";
 
 /** Asks with a signal that is aborted when the client goes before there is an answer. */
 export async function whileClientWaits(response: ServerResponse, ask: (gone: AbortSignal) => Promise<Answer>): Promise<Answer> {

@@ -1,32 +1,34 @@
 import { randomUUID } from "node:crypto";
-import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
-import type { Socket } from "node:net";
-import { HobError, REQUEST_ID_HEADER } from "@hob/protocol";
+import { Agent, type IncomingMessage } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import { HobError } from "@hob/protocol";
 import { describeUse, type SpriteUses, type Use } from "../activity/use.ts";
 import type { ReaderLease } from "../readers/reader-pool.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
-import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
-import { hasBody, requestHeaders } from "./headers.ts";
+import { Delivery } from "./delivery.ts";
+import { hasBody } from "./headers.ts";
 import type { PilotLocator } from "./pilot-locator.ts";
+import { type Answer, LostAttempt } from "./try.ts";
 
-/** Milliseconds for the TCP handshake with the pilot. */
-const CONNECT_TIMEOUT_MS = 5_000;
+/** How long a request waits for what is before it, milliseconds. */
+export interface UpstreamTimes {
+  /** for a pilot that is not there, or is being started */
+  patienceMs: number;
+  /** for a sign that it has arrived, until it is sent once more beside */
+  repeatAfterMs: number;
+}
 
-/** Milliseconds in which a pilot must have answered an upgrade: clients give up after 10 to 30 s. */
-const UPGRADE_TIMEOUT_MS = 30_000;
+/** A pilot that has ended is back within seconds, under emulation within half a minute; clients give up after 10 to 30 s. */
+const TIMES: UpstreamTimes = { patienceMs: 30_000, repeatAfterMs: 2_000 };
 
-const RESPONSE_HEADER_BYTES_MAX = 64 * 1024;
+/** Times a reader is asked at most: the sprite can be asked in its place. */
+const READER_ATTEMPTS = 3;
 
-/** Times a request is sent at most. Under load the network before a pilot loses a connection now and then, seldom two. */
-const ATTEMPTS = 3;
+/** Between two attempts; the second comes at once, since a kept connection may just have been closed. */
+const PAUSE_MS = { first: 50, last: 500 } as const;
 
 /** Milliseconds an idle connection to a pilot is kept: less than the pilot's own 5 s (Node's default). */
 const IDLE_CONNECTION_MS = 4_000;
-
-/** What a pilot answered: a response, or the socket of an accepted upgrade with the bytes that came with it. */
-export type Answer =
-  | { kind: "response"; request: ClientRequest; response: IncomingMessage }
-  | { kind: "upgrade"; response: IncomingMessage; socket: Socket; head: Buffer };
 
 export interface UpstreamRequest {
   client: IncomingMessage;
@@ -43,20 +45,22 @@ export interface UpstreamRequest {
 /**
  * Sends requests to pilots.
  *
- * A request is tried again, through the locator, which starts a VM that has gone, only when the lost try cannot have
- * an effect twice: the connection was never made, or no body was on its way. That the connection was made says little:
- * passt accepts for the pilot before the pilot does. So requests with an effect, an exec above all, carry a name of
- * their own, and a pilot takes each name once (`protocol/src/pilot.ts`). GET and HEAD share kept connections;
- * everything else gets a connection of its own.
+ * A pilot that ends is started again in its VM, and a VM that has gone is started by the locator: a request waits for that,
+ * as it does for a wake. It is sent again only when the lost attempt cannot have an effect twice. That a connection was
+ * made says little: passt accepts for the pilot before the pilot does. So each request carries a name, which a pilot and its
+ * successors take once (`protocol/src/pilot.ts`), and its body is sent when the pilot has taken it. GET and HEAD share
+ * kept connections; everything else gets a connection of its own.
  */
 export class Upstream implements Disposable {
   readonly #locate: PilotLocator;
   readonly #uses: SpriteUses;
+  readonly #times: UpstreamTimes;
   readonly #agent = new Agent({ keepAlive: true, timeout: IDLE_CONNECTION_MS, maxFreeSockets: 8 });
 
-  constructor(locate: PilotLocator, uses: SpriteUses) {
+  constructor(locate: PilotLocator, uses: SpriteUses, times: Partial<UpstreamTimes> = {}) {
     this.#locate = locate;
     this.#uses = uses;
+    this.#times = { ...TIMES, ...times };
   }
 
   /**
@@ -71,68 +75,30 @@ export class Upstream implements Disposable {
 
   async #sendUntilAnswered(request: UpstreamRequest): Promise<Answer> {
     const id = randomUUID();
+    let deadline = Number.POSITIVE_INFINITY;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#attempt(request, id, attempt === 1);
+        return await this.#attempt(request, isSafe(request) ? randomUUID() : id, attempt === 1);
       } catch (error) {
         if (!(error instanceof LostAttempt)) throw error;
-        if (!error.repeatable || request.signal.aborted || attempt === ATTEMPTS) throw unreachable(request.record, error);
+        if (attempt === 1) deadline = performance.now() + this.#times.patienceMs;
+        const isLast = request.reader === undefined ? performance.now() > deadline : attempt === READER_ATTEMPTS;
+        if (!error.repeatable || request.signal.aborted || isLast) throw unreachable(request.record, error);
       }
+      if (attempt > 1) await pause(attempt, request.signal);
     }
   }
 
   /** @param kept whether a connection that was kept may do: one that a pilot has left may be one of several */
   async #attempt(request: UpstreamRequest, id: string, kept: boolean): Promise<Answer> {
-    const endpoint = request.reader?.endpoint ?? (await this.#locate(request.record));
-    if (request.signal.aborted) throw new LostAttempt(false, new Error("the client has gone"));
-    return this.#exchange(request, endpoint, id, kept);
-  }
-
-  #exchange(request: UpstreamRequest, endpoint: PilotEndpoint, id: string, kept: boolean): Promise<Answer> {
-    const { client, upgrade, signal } = request;
-    const body = hasBody(client);
-    const safe = !upgrade && !body && (client.method === "GET" || client.method === "HEAD");
-    const outgoing = httpRequest({
-      host: endpoint.host,
-      port: endpoint.port,
-      method: client.method,
-      path: request.path,
-      // "keep-alive" also where the connection is not kept: a pilot that answers without reading the whole body would
-      // else close at once, and the reset that follows would overtake its answer.
-      headers: requestHeaders(client, endpoint, [
-        ...(upgrade ? ["Connection", "Upgrade", "Upgrade", "websocket"] : ["Connection", "keep-alive"]),
-        ...(safe ? [] : [REQUEST_ID_HEADER, id]),
-      ]),
-      agent: safe && kept ? this.#agent : false,
-      maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
-    });
-    return new Promise((resolve, reject) => {
-      let connected = false;
-      let timer: NodeJS.Timeout | undefined;
-      const onAbort = () => outgoing.destroy(new Error("the client has gone"));
-      signal.addEventListener("abort", onAbort, { once: true });
-      const settle = (end: () => void) => {
-        clearTimeout(timer);
-        end();
-      };
-      const onConnected = () => {
-        connected = true;
-        clearTimeout(timer);
-        if (upgrade) timer = deadline(outgoing, UPGRADE_TIMEOUT_MS, "no answer to the upgrade");
-        if (body) sendBody(client, outgoing);
-        else outgoing.end();
-      };
-      outgoing.once("socket", (socket) => {
-        socket.setKeepAlive(true, 30_000);
-        if (!socket.connecting) return onConnected();
-        timer = deadline(outgoing, CONNECT_TIMEOUT_MS, "no connection");
-        socket.once("connect", onConnected);
-      });
-      // Stays for the life of the request: an error after the answer shows on the answer itself, or does not matter.
-      outgoing.on("error", (error) => settle(() => reject(new LostAttempt(!connected || !body, error))));
-      outgoing.once("close", () => signal.removeEventListener("abort", onAbort));
-      outgoing.once("response", (response) => settle(() => resolve({ kind: "response", request: outgoing, response })));
-      outgoing.once("upgrade", (response, socket, head) => settle(() => resolve({ kind: "upgrade", response, socket, head })));
+    const { client, path, upgrade, signal, reader } = request;
+    const endpoint = reader?.endpoint ?? (await this.#locate(request.record));
+    return Delivery.run({
+      message: { client, path, upgrade, id },
+      endpoint,
+      agent: isSafe(request) && kept ? this.#agent : false,
+      signal,
+      repeatAfterMs: this.#times.repeatAfterMs,
     });
   }
 
@@ -140,6 +106,13 @@ export class Upstream implements Disposable {
     this.#agent.destroy();
   }
 }
+
+/** Whether it may happen more than once. */
+const isSafe = ({ client, upgrade }: UpstreamRequest): boolean =>
+  !upgrade && !hasBody(client) && (client.method === "GET" || client.method === "HEAD");
+
+const pause = (attempt: number, signal: AbortSignal): Promise<void> =>
+  sleep(Math.min(PAUSE_MS.last, PAUSE_MS.first * 2 ** (attempt - 2)), undefined, { signal }).catch(() => {});
 
 /** Has a sprite count as used from now until the answer, or the connection that it opened, has ended. */
 export function whileInUse(uses: SpriteUses, id: string, use: Use, send: () => Promise<Answer>): Promise<Answer> {
@@ -156,35 +129,6 @@ async function whileHeld(held: Disposable, send: () => Promise<Answer>): Promise
   } catch (error) {
     end();
     throw error;
-  }
-}
-
-/**
- * Streams the body; `pipe` stops reading the client while the pilot does not take more. Not `pipeline`: it would
- * destroy the client's connection, and with it the answer, when a pilot answers without reading the whole body.
- */
-export function sendBody(client: IncomingMessage, outgoing: ClientRequest): void {
-  client.pipe(outgoing);
-  client.once("error", (error) => outgoing.destroy(error));
-  client.once("close", () => {
-    if (!client.readableEnded) outgoing.destroy();
-  });
-  outgoing.once("close", () => {
-    client.unpipe(outgoing);
-    client.resume();
-  });
-}
-
-const deadline = (outgoing: ClientRequest, ms: number, what: string): NodeJS.Timeout =>
-  setTimeout(() => outgoing.destroy(new Error(`${what} within ${ms / 1000} s`)), ms);
-
-/** One try that failed before an answer. */
-class LostAttempt extends Error {
-  readonly repeatable: boolean;
-
-  constructor(repeatable: boolean, cause: Error) {
-    super(cause.message, { cause });
-    this.repeatable = repeatable;
   }
 }
 

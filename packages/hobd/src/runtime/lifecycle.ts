@@ -52,6 +52,7 @@ export class VmLifecycle {
     if (link === undefined) return this.fetch(entry, identity, machine);
     if (await this.saved.isRestorable(files)) {
       try {
+        await this.saved.verify(files);
         return await this.restore(entry, identity, machine, identity.pilotToken, link);
       } catch (error) {
         this.#parts.log.warn({ id: entry.id, err: error }, "restore failed, starting from the disk");

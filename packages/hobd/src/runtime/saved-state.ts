@@ -1,4 +1,6 @@
-import { readFile, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { readFile, rm, stat } from "node:fs/promises";
+import { HobError } from "@hob/protocol";
 import { readJson, writeJson } from "../vmm/qemu/processes.ts";
 import type { VmFactory } from "./machine.ts";
 import type { SpriteFiles } from "./paths.ts";
@@ -12,9 +14,26 @@ interface StartInfo {
 }
 
 /** What a saved VM fits; anything else is started from its disk. */
-interface StateInfo extends StartInfo {
+interface Fit extends StartInfo {
   /** memory saved before a crash of the host may be incomplete on disk */
   hostBoot: string;
+}
+
+/**
+ * What was saved. A VMM takes whatever it reads for a state, and a guest whose memory is not its own may write nonsense to
+ * its disk before it is found out.
+ */
+interface Content {
+  /** SHA-256 of the device state, hexadecimal */
+  devices: string;
+  /** The memory is too large to be read at every save and wake: any change of the file shows in these. */
+  ramBytes: string;
+  /** nanoseconds */
+  ramModified: string;
+}
+
+interface StateInfo extends Fit {
+  content?: Content;
 }
 
 /** The saves of sprites: whether one can still be restored, and which images a sprite was started with. */
@@ -32,14 +51,25 @@ export class SavedStates {
   }
 
   /**
-   * To be called when memory and devices are on disk. They fit what the VM was started with, which is not what this daemon has when an
-   * earlier one has started it.
+   * To be called when memory and devices are in their files, and nobody has them open any more. They fit what the VM was started with,
+   * which is not what this daemon has when an earlier one has started it.
    */
   async complete(files: SpriteFiles): Promise<void> {
     const [started, present] = [await readJson<Partial<StartInfo>>(files.images), await this.#present()];
     // Notes of earlier versions lack the components: of other images it is then not known where they are.
     const components = started === undefined || started.images === present.images ? present.components : undefined;
-    await writeJson(files.stateInfo, { ...present, components, ...started });
+    await writeJson(files.stateInfo, { ...present, components, ...started, content: await contentOf(files) });
+  }
+
+  /** To be called before a restore. @throws HobError `vm_failed` when memory or devices are not what was saved */
+  async verify(files: SpriteFiles): Promise<void> {
+    const [info, found] = [await readJson<StateInfo>(files.stateInfo), await contentOf(files).catch(() => undefined)];
+    const saved = info?.content;
+    for (const part of ["devices", "ramBytes", "ramModified"] as const) {
+      if (saved?.[part] === undefined || saved[part] !== found?.[part]) {
+        throw new HobError("vm_failed", `restore the memory: the files are not what was saved (${part})`);
+      }
+    }
   }
 
   /** Removes the save; the memory as well, which without its devices is worth nothing. */
@@ -63,10 +93,15 @@ export class SavedStates {
     return (await readJson<{ images: string }>(files.images))?.images === this.#factory.images.hash;
   }
 
-  async #present(): Promise<StateInfo> {
+  async #present(): Promise<Fit> {
     const { images, driver } = this.#factory;
     return { images: images.hash, components: images.components, vmm: await driver.fingerprint(), hostBoot: await bootOfHost() };
   }
+}
+
+async function contentOf({ state, ram }: SpriteFiles): Promise<Content> {
+  const [devices, { size, mtimeNs }] = await Promise.all([readFile(state), stat(ram, { bigint: true })]);
+  return { devices: createHash("sha256").update(devices).digest("hex"), ramBytes: String(size), ramModified: String(mtimeNs) };
 }
 
 /** Names this run of the host's kernel, random(4). */

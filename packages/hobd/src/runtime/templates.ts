@@ -12,6 +12,7 @@ import { bootVm, createVolume, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
+import { syncAll } from "./sync.ts";
 import { warmUp } from "./warm-up.ts";
 
 const BOOT_TIMEOUT_MS = 120_000;
@@ -157,14 +158,25 @@ export class TemplateStore {
         await vm.kill();
       }
       await writeJson(building.stateInfo, { pilotToken });
-      const files = this.#paths.template(key);
-      await rm(files.directory, { recursive: true, force: true });
-      await rename(building.directory, files.directory);
-      return { files, pilotToken };
+      return { files: await this.#publish(building, key), pilotToken };
     } finally {
       await rm(building.directory, { recursive: true, force: true });
       await rm(building.run, { recursive: true, force: true });
     }
+  }
+
+  /**
+   * Gives a template its name. It serves for days and over crashes of the host, so all of it is on the disk before: a torn one
+   * would start sprites that are broken, one after the other.
+   */
+  async #publish(building: SpriteFiles, key: string): Promise<SpriteFiles> {
+    const files = this.#paths.template(key);
+    const { ram, volume, state, bootConfig, stateInfo, directory } = building;
+    await syncAll([ram, volume, state, bootConfig, stateInfo, directory]);
+    await rm(files.directory, { recursive: true, force: true });
+    await rename(directory, files.directory);
+    await syncAll([this.#paths.templates]);
+    return files;
   }
 
   async #key(machine: MachineSpec): Promise<string> {

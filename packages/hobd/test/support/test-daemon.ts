@@ -44,7 +44,7 @@ export class TestDaemon implements AsyncDisposable {
   static async start(
     config: Partial<DaemonConfig> = {},
     options: Partial<TestRuntimeOptions> = {},
-    overrides: Pick<DaemonOverrides, "now"> = {},
+    overrides: Pick<DaemonOverrides, "now" | "upstreamTimes"> = {},
   ): Promise<TestDaemon> {
     await using undo = new AsyncDisposableStack();
     const home = undo.use(await temporaryHome());

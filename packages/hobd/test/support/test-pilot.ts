@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { type Duplex, pipeline } from "node:stream";
 import { pipeline as pipelineDone } from "node:stream/promises";
-import { PILOT_ROUTES } from "@hob/protocol";
+import { PILOT_ROUTES, REQUEST_ID_HEADER, STARTING_HEADER } from "@hob/protocol";
 import { WebSocketServer } from "ws";
 
 /** What one request looked like when it arrived. */
@@ -34,6 +34,16 @@ export class TestPilot implements AsyncDisposable {
   readonly waiting: ServerResponse[] = [];
   /** connections that have served a request */
   readonly used = new WeakSet<Socket>();
+  /** requests that are refused because the pilot is being started */
+  starting = 0;
+  /** refuses a name that it has taken before, as pilots do */
+  takesOnce = false;
+  /** what `slow` waits for */
+  slow = Promise.resolve();
+  /** requests that were not taken, and those that were answered */
+  refused = 0;
+  answered = 0;
+  readonly #taken = new Set<unknown>();
   /** called while a sprite brings what it has into the store */
   onSync: () => void | Promise<void> = () => {};
   /** body with which that is refused */
@@ -48,7 +58,10 @@ export class TestPilot implements AsyncDisposable {
       this.#sockets.add(socket);
       socket.on("error", () => {}).once("close", () => this.#sockets.delete(socket));
     });
+    this.#server.on("checkContinue", (request, response) => void this.#answer(request, response));
     this.#server.on("upgrade", (request, socket, head) => {
+      const refusal = this.#refusal(request);
+      if (refusal !== undefined) return void socket.end(refusal.raw);
       this.#note(request);
       if (request.url === PILOT_ROUTES.ingress) return this.#openTunnel(request, socket);
       if (request.url?.includes("/refuse")) {
@@ -128,10 +141,34 @@ export class TestPilot implements AsyncDisposable {
     this.seen.push({ method, url, headers });
   }
 
+  /** Why a request is not taken: then it is not noted as seen. */
+  #refusal({ headers }: IncomingMessage): { status: number; headers: Record<string, string>; raw: string } | undefined {
+    const refuse = (status: number, more: Record<string, string> = {}) => {
+      this.refused++;
+      const lines = Object.entries({ ...more, "Content-Length": "2" }).map(([name, value]) => `${name}: ${value}\r\n`);
+      return { status, headers: more, raw: `HTTP/1.1 ${status} Refused\r\n${lines.join("")}\r\n{}` };
+    };
+    if (this.starting > 0) {
+      this.starting--;
+      return refuse(503, { [STARTING_HEADER]: "1" });
+    }
+    if (!this.takesOnce) return undefined;
+    const id = headers[REQUEST_ID_HEADER];
+    if (this.#taken.has(id)) return refuse(409);
+    this.#taken.add(id);
+    return undefined;
+  }
+
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const refusal = this.#refusal(request);
+    if (refusal !== undefined) return void response.writeHead(refusal.status, refusal.headers).end("{}");
+    if (request.headers.expect !== undefined) response.writeContinue();
     this.#note(request);
     response.on("error", () => {});
-    response.once("finish", () => this.used.add(request.socket));
+    response.once("finish", () => {
+      this.used.add(request.socket);
+      this.answered++;
+    });
     request.on("error", () => {});
     if (this.acceptedToken !== undefined && request.headers.authorization !== `Bearer ${this.acceptedToken}`) {
       response.writeHead(401).end('{"error":"unauthorized"}');
@@ -232,6 +269,13 @@ const ROUTES: Record<string, Route> = {
   async fresh(request, response) {
     if (this.used.has(request.socket)) request.socket.destroy();
     else response.end("on a connection of its own");
+  },
+  async slow(_request, response) {
+    await this.slow;
+    response.end("at last");
+  },
+  async conflict(_request, response) {
+    response.writeHead(409).end("a conflict of its own");
   },
   /** Answers without reading the body. */
   async early(_request, response) {

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from "node:crypto";
-import { createServer, type IncomingMessage, type Server } from "node:http";
-import { HobError, LIMITS, SPRITE_VERSION, toHobError } from "@hob/protocol";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { HobError, LIMITS, SPRITE_VERSION, STARTING_HEADER, toHobError } from "@hob/protocol";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
 import type { Logger } from "pino";
@@ -18,6 +18,8 @@ export interface ApiServerParts {
   token: () => string;
   /** Whether the sprite is up. Until then its own API says so: what it would answer is not known yet. */
   isUp?: () => boolean;
+  /** where a pilot tells its successor which requests it has taken; default nowhere */
+  seenFile?: string;
   log: Logger;
 }
 
@@ -25,20 +27,24 @@ export interface ApiServerParts {
  * The pilot's port: one server for the host's own calls and for the public API of this sprite. Nothing is read of a
  * request without the host's token, and a request that the host had to send twice is taken once.
  */
-export function createApiServer({ hostRoutes, endpoints, token, log, isUp = () => true }: ApiServerParts): Server {
+export function createApiServer({ hostRoutes, endpoints, token, log, seenFile, isUp = () => true }: ApiServerParts): Server {
   const listener = requestListener(createApp(hostRoutes, endpoints, log));
-  const seen = new SeenRequests();
-  // Commands and environments travel in request targets of up to LIMITS.requestTargetBytes; uploads may take any time.
-  const server = createServer({ requestTimeout: 0, maxHeaderSize: LIMITS.requestTargetBytes + 64 * 1024 }, (request, response) => {
+  const seen = new SeenRequests(seenFile);
+  const take = (request: IncomingMessage, response: ServerResponse, taken = () => {}) => {
     if (!isFromHost(request, token())) return void response.writeHead(401).end();
     try {
       refuseUntil(isUp, request);
       seen.takeOnce(request);
+      taken();
       if (!endpoints.some((endpoint) => endpoint.handle?.(request, response))) void listener(request, response);
     } catch (error) {
-      refuseRequest(request, response, toHobError(error));
+      refuseRequest(request, response, toHobError(error), headersOf(error));
     }
-  });
+  };
+  // Commands and environments travel in request targets of up to LIMITS.requestTargetBytes; uploads may take any time.
+  const server = createServer({ requestTimeout: 0, maxHeaderSize: LIMITS.requestTargetBytes + 64 * 1024 }, take);
+  // The host sends a body when it knows that the request has arrived, and so can send all of it again until then.
+  server.on("checkContinue", (request, response) => take(request, response, () => response.writeContinue()));
   server.on("upgrade", (request, socket, head) => {
     // A client may reset the connection at any time; without a listener that would end the pilot.
     socket.on("error", () => socket.destroy());
@@ -49,11 +55,16 @@ export function createApiServer({ hostRoutes, endpoints, token, log, isUp = () =
       if (endpoints.some((endpoint) => endpoint.upgrade?.(request, socket, head))) return;
       throw new HobError("not_found", "upgrade: no such route");
     } catch (error) {
-      refuseUpgrade(socket, toHobError(error));
+      refuseUpgrade(socket, toHobError(error), headersOf(error));
     }
   });
   return server;
 }
+
+/** The platform is being started: the host sends the request again. */
+class Starting extends HobError {}
+
+const headersOf = (thrown: unknown): Record<string, string> => (thrown instanceof Starting ? { [STARTING_HEADER]: "1" } : {});
 
 /**
  * The host asks a pilot that boots nothing before it is ready. One that is started again in a running VM is asked at
@@ -62,7 +73,7 @@ export function createApiServer({ hostRoutes, endpoints, token, log, isUp = () =
  */
 function refuseUntil(isUp: () => boolean, { url = "" }: IncomingMessage): void {
   if (isUp() || !url.startsWith("/v1/")) return;
-  throw new HobError("container_stopped", "the sprite's platform is being started", { hint: "repeat the request in a moment" });
+  throw new Starting("container_stopped", "the sprite's platform is being started", { hint: "repeat the request in a moment" });
 }
 
 /** Answers of every route carry the version; errors have the shape that the SDKs parse. */

@@ -1,11 +1,8 @@
 import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
 import { access, chmod, chown, open, readFile, rename, rm } from "node:fs/promises";
-import { createConnection, createServer } from "node:net";
 import { cpus } from "node:os";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { type CommandRunner, lastLines } from "@hob/linux";
 import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
@@ -23,6 +20,7 @@ import {
   writeJson,
 } from "./processes.ts";
 import { QmpClient } from "./qmp.ts";
+import { receiveState, sendState, waitForMigration, waitForStatus } from "./state-stream.ts";
 
 /** The VMM of this machine. */
 export const PROGRAM = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
@@ -70,7 +68,7 @@ export class QemuDriver implements VmmDriver {
       await qmp.execute("migrate-set-capabilities", SHARED_RAM);
       const socket = join(config.directory, "incoming.sock");
       await qmp.execute("migrate-incoming", { uri: `unix:${socket}` });
-      await pipeline(createReadStream(stateFile), createConnection(socket));
+      await sendState(stateFile, socket);
       await waitForStatus(qmp, (status) => status !== "inmigrate", MIGRATION_TIMEOUT_MS);
       await rm(socket, { force: true });
       return vm;
@@ -193,7 +191,7 @@ class QemuVm implements Vm {
     await qmp.execute("stop");
     await qmp.execute("migrate-set-capabilities", SHARED_RAM);
     const temporary = `${stateFile}.tmp`;
-    const receiver = await receiveStream(join(this.#directory, "outgoing.sock"), temporary);
+    const receiver = await receiveState(join(this.#directory, "outgoing.sock"), temporary);
     try {
       await qmp.execute("migrate", { uri: `unix:${receiver.path}` });
       await waitForMigration(qmp, MIGRATION_TIMEOUT_MS);
@@ -258,40 +256,6 @@ async function prepareFiles(config: VmConfig): Promise<void> {
   const { uid, gid } = config.credentials;
   for (const path of [config.consoleLog, config.directory, ...owned]) await chown(path, uid, gid);
   await chmod(config.directory, 0o700);
-}
-
-/** A unix socket that takes one connection and writes what it carries to a file, synced. */
-async function receiveStream(path: string, file: string): Promise<{ path: string; done: Promise<void>; close: () => void }> {
-  await rm(path, { force: true });
-  const server = createServer();
-  const done = new Promise<void>((resolve, reject) => {
-    server.once("connection", (socket) => pipeline(socket, createWriteStream(file, { mode: 0o600, flush: true })).then(resolve, reject));
-  });
-  done.catch(() => {});
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(path, resolve));
-  await chmod(path, 0o666);
-  return { path, done, close: () => server.close() };
-}
-
-async function waitForStatus(qmp: QmpClient, done: (status: string) => boolean, timeoutMs: number): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const { status } = (await qmp.execute("query-status")) as { status: string };
-    if (done(status)) return;
-    if (performance.now() > deadline) throw new HobError("timeout", `load the saved state: still ${status} after ${timeoutMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 3));
-  }
-}
-
-async function waitForMigration(qmp: QmpClient, timeoutMs: number): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const { status, "error-desc": error } = (await qmp.execute("query-migrate")) as { status: string; "error-desc"?: string };
-    if (status === "completed") return;
-    if (status === "failed" || status === "cancelled") throw new HobError("vm_failed", `save the state: ${error ?? status}`);
-    if (performance.now() > deadline) throw new HobError("timeout", `save the state: still ${status} after ${timeoutMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
 }
 
 async function failOnExit(vm: Vm): Promise<never> {

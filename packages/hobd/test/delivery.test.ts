@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { createServer } from "node:net";
+import { describe, test } from "node:test";
+import { WebSocket } from "ws";
+import { LossyWay } from "./support/lossy-way.ts";
+import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
+
+const PATH = "/v1/sprites/one";
+
+/** Long enough that nothing is given up by time in a test that does not want it. */
+const TIMES = { patienceMs: 60_000, repeatAfterMs: 60_000 };
+
+async function withWay(
+  times: Partial<typeof TIMES>,
+  body: (hob: TestDaemon, way: LossyWay) => Promise<void>,
+  port = (way: LossyWay) => way.port,
+): Promise<void> {
+  let hob: TestDaemon | undefined;
+  await using way = await LossyWay.start(() => hob?.pilot.port ?? 0);
+  await using daemon = await TestDaemon.start({}, { pilotPort: () => port(way) }, { upstreamTimes: { ...TIMES, ...times } });
+  hob = daemon;
+  assert.equal((await daemon.create("one")).status, 201);
+  daemon.pilot.takesOnce = true;
+  await body(daemon, way);
+}
+
+const webSocket = (hob: TestDaemon, path: string) => {
+  const ws = new WebSocket(`${hob.url.replace("http", "ws")}${path}`, { headers: hob.headers, perMessageDeflate: false });
+  return new Promise<WebSocket>((resolve, reject) => ws.once("open", () => resolve(ws)).once("error", reject));
+};
+
+const BODY = randomBytes(300_000);
+const SHA256 = createHash("sha256").update(BODY).digest("hex");
+
+/** Every kind of request; each fails when it is not answered well. */
+const KINDS: Record<string, (hob: TestDaemon) => Promise<void>> = {
+  upgrade: async (hob) => (await webSocket(hob, `${PATH}/ws`)).terminate(),
+  GET: async (hob) => assert.equal((await hob.fetch(`${PATH}/echo`)).status, 200),
+  POST: async (hob) => assert.equal((await hob.fetch(`${PATH}/echo`, { method: "POST" })).status, 200),
+  "PUT with a body": async (hob) =>
+    assert.equal((await bodyOf(await hob.fetch(`${PATH}/sink`, { method: "PUT", body: BODY }))).sha256, SHA256),
+  "POST with a body of unknown length": async (hob) => {
+    const init = { method: "POST", body: new Blob([BODY]).stream(), duplex: "half" } as RequestInit;
+    assert.equal((await bodyOf(await hob.fetch(`${PATH}/sink`, init))).sha256, SHA256);
+  },
+};
+
+describe("a connection that is lost without a word", () => {
+  for (const [kind, ask] of Object.entries(KINDS)) {
+    test(`${kind}: is sent once more beside it, under the same name, and arrives once`, () =>
+      withWay({ repeatAfterMs: 30 }, async (hob, way) => {
+        way.plan.push("lose", "lose");
+        await ask(hob);
+        assert.deepEqual([way.count, hob.pilot.seen.length], [3, 1]);
+        await until("the others are given up", () => way.givenUp === 2);
+      }));
+  }
+
+  test("that was only slow: what comes second is not taken", () =>
+    withWay({ repeatAfterMs: 30 }, async (hob, way) => {
+      way.plan.push("hold", "hold");
+      const answer = hob.fetch(`${PATH}/echo`, { method: "POST" });
+      await until("it was sent twice", () => way.count === 2);
+      way.release();
+      assert.equal((await answer).status, 200);
+      assert.equal(hob.pilot.seen.length, 1);
+    }));
+
+  test("an answer that takes its time is waited for, however often it was asked for", () =>
+    withWay({ repeatAfterMs: 20 }, async (hob, way) => {
+      for (const method of ["GET", "POST"]) {
+        const ready = Promise.withResolvers<void>();
+        hob.pilot.slow = ready.promise;
+        const before = hob.pilot.refused;
+        const answer = hob.fetch(`${PATH}/slow`, { method });
+        await until("it was sent again, and refused", () => hob.pilot.refused > before);
+        ready.resolve();
+        assert.equal(await (await answer).text(), "at last");
+      }
+      assert.equal(hob.pilot.seen.length, 2);
+      assert.ok(way.count < 6, "that it has arrived was understood");
+    }));
+
+  test("a conflict that the pilot means is told, when the other one is gone", () =>
+    withWay({ repeatAfterMs: 20 }, async (hob, way) => {
+      way.plan.push("lose");
+      const answer = hob.fetch(`${PATH}/conflict`, { method: "POST" });
+      await until("the repetition has its answer", () => hob.pilot.answered === 1);
+      way.reset();
+      assert.deepEqual([(await answer).status, await (await answer).text()], [409, "a conflict of its own"]);
+    }));
+});
+
+describe("a pilot that is being started", () => {
+  for (const [kind, ask] of Object.entries(KINDS)) {
+    test(`${kind}: waits for it`, () =>
+      withWay({}, async (hob, way) => {
+        hob.pilot.starting = 3;
+        await ask(hob);
+        assert.deepEqual([way.count, hob.pilot.seen.length], [4, 1]);
+      }));
+  }
+
+  test("is waited for while nothing listens; a client that leaves takes its request with it", async () => {
+    const reserved = createServer();
+    await new Promise<void>((resolve) => reserved.listen(0, "127.0.0.1", resolve));
+    const { port: closed } = reserved.address() as { port: number };
+    await new Promise((resolve) => reserved.close(resolve));
+    let isUp = false;
+    await withWay(
+      {},
+      async (hob) => {
+        const gone = new AbortController();
+        const left = hob.fetch(`${PATH}/echo`, { signal: gone.signal });
+        const answers = [hob.fetch(`${PATH}/echo`), hob.fetch(`${PATH}/sink`, { method: "POST", body: "hello" })];
+        const asked = () => hob.runtime.calls.filter((call) => call === "endpoint one").length;
+        await until("they were sent again", () => asked() > 9);
+        gone.abort();
+        await assert.rejects(left);
+        isUp = true;
+        for (const answer of answers) assert.equal((await answer).status, 200);
+        assert.equal(hob.pilot.seen.length, 2);
+      },
+      (way) => (isUp ? way.port : closed),
+    );
+  });
+
+  test("is not waited for for ever", () =>
+    withWay({ patienceMs: 50 }, async (hob) => {
+      hob.pilot.starting = Number.POSITIVE_INFINITY;
+      const response = await hob.fetch(`${PATH}/echo`, { method: "POST", body: "x" });
+      const { error, hint } = await bodyOf(response);
+      assert.deepEqual([response.status, error, typeof hint], [502, "pilot_unreachable", "string"]);
+      assert.equal(response.headers.get("hob-starting"), null);
+    }));
+});
+
+test("a request that was taken and then cut off is not done again, and that is said", () =>
+  withWay({}, async (hob) => {
+    assert.equal((await hob.fetch(`${PATH}/shy`, { method: "POST" })).status, 409);
+    assert.equal(hob.pilot.seen.length, 1);
+    hob.pilot.seen.length = 0;
+    const response = await hob.fetch(`${PATH}/shy`, { method: "POST", body: "x" });
+    assert.deepEqual([response.status, (await bodyOf(response)).error], [502, "pilot_unreachable"]);
+    assert.equal(hob.pilot.seen.length, 1);
+    hob.pilot.seen.length = 0;
+    assert.equal(await (await hob.fetch(`${PATH}/shy`)).text(), "second try");
+  }));
