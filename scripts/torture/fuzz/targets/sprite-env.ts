@@ -65,6 +65,8 @@ const ANSWERS: readonly (readonly [text: string, exit: 0 | 1])[] = [
   [sized("409 Conflict", '{"limit":5,"error":"conflict","message":"no \\"good\\"\\t\\u00fc","hint":"wait"}'), 1],
   [sized("500 Internal Server Error", "<html>"), 1],
   [head("503 Service Unavailable", "Content-Length: 0"), 1],
+  [`${head("200 OK", "Content-Length: 10")}short`, 1],
+  [chunked(...STREAM).slice(0, -7), 1],
 ];
 const ANSWER_BYTES = ANSWERS.map(([text]) => Buffer.from(text));
 
