@@ -14,6 +14,8 @@
 #define SOCKET "/.sprite/api.sock"
 #define HEAD_MAX (64 * 1024)
 #define ERROR_BODY_MAX (64 * 1024)
+/* A line that tells of an error is shorter; of others no more is kept, for a body without lines may be of any size. */
+#define STREAM_LINE_MAX (64 * 1024)
 
 /* The socket of another place, for tests. */
 const char *api_socket(void) {
@@ -89,6 +91,17 @@ static void read_line(struct answer *answer, struct text *line) {
   if (line->length > 0 && line->data[line->length - 1] == '\r') line->data[--line->length] = 0;
 }
 
+/* A number that begins a line, with nothing behind it but blanks or the extension of a chunk; -1 for anything else. */
+static long long read_number(const char *text, int base) {
+  char *end;
+  text += strspn(text, " \t");
+  errno = 0;
+  long long number = strtoll(text, &end, base);
+  bool digits = end != text && strchr("+-", text[0]) == NULL && (base != 16 || strncasecmp(text, "0x", 2) != 0);
+  end += strspn(end, " \t");
+  return digits && errno == 0 && (*end == 0 || (base == 16 && *end == ';')) ? number : -1;
+}
+
 static void read_head(struct answer *answer) {
   struct text line = {0};
   read_line(answer, &line);
@@ -96,7 +109,8 @@ static void read_head(struct answer *answer) {
   answer->left = -1;
   for (int count = 0; read_line(answer, &line), line.length > 0; count++) {
     if (count > 100) fail("the answer has too many headers");
-    if (strncasecmp(line.data, "content-length:", 15) == 0) answer->left = strtoll(line.data + 15, NULL, 10);
+    bool sized = strncasecmp(line.data, "content-length:", 15) == 0;
+    if (sized && (answer->left = read_number(line.data + 15, 10)) < 0) fail("the answer's length is not a number");
     if (strncasecmp(line.data, "transfer-encoding:", 18) == 0 && strcasestr(line.data + 18, "chunked") != NULL) answer->chunked = true;
   }
   if (answer->chunked) answer->left = 0;
@@ -109,9 +123,8 @@ static void next_chunk(struct answer *answer, bool first) {
   struct text line = {0};
   if (!first) read_line(answer, &line);
   read_line(answer, &line);
-  char *end;
-  answer->left = strtoll(line.data, &end, 16);
-  if (end == line.data || answer->left < 0) fail("a chunk of the answer has no length");
+  answer->left = read_number(line.data, 16);
+  if (answer->left < 0) fail("a chunk of the answer has no length");
   if (answer->left == 0) answer->ended = true;
   free(line.data);
 }
@@ -173,7 +186,7 @@ static int show_body(struct answer *answer, enum output output) {
     at_start = bytes[length - 1] == '\n';
     for (size_t i = 0; i < length; i++) {
       if (bytes[i] != '\n') {
-        text_add_bytes(&line, &bytes[i], 1);
+        if (line.length < STREAM_LINE_MAX) text_add_bytes(&line, &bytes[i], 1);
       } else if (line.length > 0) {
         error |= take_line(&line, output);
         line.length = 0;

@@ -93,7 +93,8 @@ static void build_definition(struct text *json, const struct option *options, co
   }
   const char *port = last_value(&options[HTTP_PORT]);
   if (port != NULL) {
-    if (port[0] == 0 || strspn(port, "0123456789") != strlen(port)) usage_error("--http-port: a number expected, not '%s'", port);
+    /* JSON has no number that begins with a zero, and 0 is no port. */
+    if (port[0] == 0 || port[0] == '0' || strspn(port, "0123456789") != strlen(port)) usage_error("--http-port: a number expected, not '%s'", port);
     text_add(json, ",\"http_port\":");
     text_add(json, port);
   }

@@ -1,19 +1,9 @@
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
-import { errorBody, TestDaemon } from "../../client/test/support/test-daemon.ts";
-import { TestHome } from "./support/run-hob.ts";
+import { beforeEach, test } from "node:test";
+import { errorBody } from "../../client/test/support/test-daemon.ts";
+import { startHob } from "./support/run-hob.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-
-before(async () => {
-  daemon = await TestDaemon.start();
-  home = new TestHome().connect(daemon);
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
+const { daemon, home } = await startHob();
 beforeEach(() => {
   daemon.faults = {};
   daemon.requests.length = 0;

@@ -1,22 +1,12 @@
 import assert from "node:assert/strict";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, test } from "node:test";
+import { beforeEach, describe, test } from "node:test";
 import { errorBody, TestDaemon } from "../../client/test/support/test-daemon.ts";
 import { COMMAND_NAMES } from "../src/program.ts";
-import { ended, HOB, TestHome } from "./support/run-hob.ts";
+import { ended, HOB, startHob, TestHome } from "./support/run-hob.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-
-before(async () => {
-  daemon = await TestDaemon.start();
-  home = new TestHome().connect(daemon);
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
+const { daemon, home } = await startHob();
 beforeEach(() => {
   daemon.sprites.clear();
   daemon.requests.length = 0;

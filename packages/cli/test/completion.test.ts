@@ -2,28 +2,17 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { after, before, describe, test } from "node:test";
-import { TEST_TOKEN, TestDaemon } from "../../client/test/support/test-daemon.ts";
+import { describe, test } from "node:test";
+import { TEST_TOKEN } from "../../client/test/support/test-daemon.ts";
 import { Cli } from "../src/cli.ts";
 import { complete } from "../src/completion/candidates.ts";
 import { DaemonNames } from "../src/completion/names.ts";
 import { COMPLETION_SCRIPTS } from "../src/completion/scripts.ts";
 import { buildProgram } from "../src/program.ts";
-import { HOB, TestHome } from "./support/run-hob.ts";
+import { HOB, startHob } from "./support/run-hob.ts";
 import { TestTerminal } from "./support/terminal.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-
-before(async () => {
-  daemon = await TestDaemon.start();
-  for (const name of ["web-one", "web-two", "other"]) daemon.add(name);
-  home = new TestHome().connect(daemon);
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
+const { daemon, home } = await startHob("web-one", "web-two", "other");
 
 async function candidates(words: readonly string[], env: Record<string, string> = {}): Promise<string[]> {
   const { stdout, status, stderr } = await home.run(["__complete", "--", ...words], { env });

@@ -1,24 +1,12 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { TestDaemon } from "../../client/test/support/test-daemon.ts";
 import { separateCommand } from "../src/exec-arguments.ts";
-import { ended, HOB, TestHome } from "./support/run-hob.ts";
+import { ended, HOB, startHob } from "./support/run-hob.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-
-before(async () => {
-  daemon = await TestDaemon.start();
-  daemon.add("web");
-  home = new TestHome().connect(daemon);
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
+const { daemon, home } = await startHob("web");
 
 describe("hob exec", () => {
   test("exit statuses pass through", async () => {

@@ -1,23 +1,13 @@
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, test } from "node:test";
-import { TEST_TOKEN, TestDaemon } from "../../client/test/support/test-daemon.ts";
-import { TestHome } from "./support/run-hob.ts";
+import { beforeEach, describe, test } from "node:test";
+import { TEST_TOKEN } from "../../client/test/support/test-daemon.ts";
+import { startHob, TestHome } from "./support/run-hob.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-let project: string;
+const { daemon, home } = await startHob();
+const project = join(home.path, "project");
 
-before(async () => {
-  daemon = await TestDaemon.start();
-  home = new TestHome().connect(daemon);
-  project = join(home.path, "project");
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
 beforeEach(() => {
   daemon.sprites.clear();
   daemon.requests.length = 0;

@@ -1,21 +1,11 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, test } from "node:test";
-import { errorBody, TestDaemon } from "../../client/test/support/test-daemon.ts";
-import { TestHome } from "./support/run-hob.ts";
+import { beforeEach, describe, test } from "node:test";
+import { errorBody } from "../../client/test/support/test-daemon.ts";
+import { startHob } from "./support/run-hob.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-
-before(async () => {
-  daemon = await TestDaemon.start();
-  home = new TestHome().connect(daemon);
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
+const { daemon, home } = await startHob();
 beforeEach(() => {
   daemon.requests.length = 0;
   daemon.faults = { answer: { status: 204, body: "" } };

@@ -3,21 +3,16 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { TestDaemon } from "../../client/test/support/test-daemon.ts";
 import { parsePortMapping, parseTarget } from "../src/port-arguments.ts";
 import { ScreenWatch } from "../src/terminal/screen-watch.ts";
-import { ended, HOB, TestHome } from "./support/run-hob.ts";
+import { ended, HOB, startHob } from "./support/run-hob.ts";
 import { TestTerminal } from "./support/terminal.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
+const { daemon, home } = await startHob("web");
 let server: Server;
 const port = () => (server.address() as AddressInfo).port;
 
 before(async () => {
-  daemon = await TestDaemon.start();
-  daemon.add("web");
-  home = new TestHome().connect(daemon);
   // What it gets goes back when the sender has ended, so that half-closed connections are seen to work.
   server = createServer({ allowHalfOpen: true }, async (socket) => {
     socket.on("error", () => {});
@@ -26,11 +21,7 @@ before(async () => {
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 });
-after(async () => {
-  home[Symbol.dispose]();
-  server.close();
-  await daemon.close();
-});
+after(() => server.close());
 
 async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (const deadline = Date.now() + 15_000; !(await holds()); await sleep(10)) assert.ok(Date.now() < deadline, `not in time: ${what}`);

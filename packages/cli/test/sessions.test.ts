@@ -3,25 +3,14 @@ import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, before, describe, test } from "node:test";
+import { afterEach, describe, test } from "node:test";
 import { promisify } from "node:util";
 import { BROKEN_OUTPUT } from "../../client/test/support/broken-sessions.ts";
-import { errorBody, TestDaemon } from "../../client/test/support/test-daemon.ts";
-import { HOB, TestHome } from "./support/run-hob.ts";
+import { errorBody } from "../../client/test/support/test-daemon.ts";
+import { HOB, startHob } from "./support/run-hob.ts";
 import { TestTerminal } from "./support/terminal.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-
-before(async () => {
-  daemon = await TestDaemon.start();
-  daemon.add("web");
-  home = new TestHome().connect(daemon);
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
+const { daemon, home } = await startHob("web");
 afterEach(() => daemon.sessionAnswers.clear());
 
 const item = {

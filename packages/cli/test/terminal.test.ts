@@ -1,24 +1,12 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { TestDaemon } from "../../client/test/support/test-daemon.ts";
-import { HOB, TestHome } from "./support/run-hob.ts";
+import { HOB, startHob } from "./support/run-hob.ts";
 import { TestTerminal } from "./support/terminal.ts";
 
-let daemon: TestDaemon;
-let home: TestHome;
-
-before(async () => {
-  daemon = await TestDaemon.start();
-  daemon.add("web");
-  home = new TestHome().connect(daemon);
-});
-after(async () => {
-  home[Symbol.dispose]();
-  await daemon.close();
-});
+const { daemon, home } = await startHob("web");
 
 /** Runs hob in a shell of the terminal, which then tells its exit status and how it finds the terminal. */
 const inShell = (command: string, env: Record<string, string> = {}): TestTerminal =>

@@ -5,7 +5,7 @@ import type { RestorePathAnswer, TreeDifference, TreeDiffLine } from "@hob/proto
 import { HobError, isErrorCode } from "@hob/protocol/errors.ts";
 import { exchangeBytes } from "./byte-stream.ts";
 import { call, callJson, type Endpoint } from "./http.ts";
-import { callLines } from "./ndjson-stream.ts";
+import { callLines } from "./ndjson.ts";
 
 /** A sleeping sprite is woken first. What is dirty is written before a checkpoint: as much as the sprite's memory holds. */
 const TIMEOUT_MS = { plain: 60_000, stream: 900_000 } as const;

@@ -19,7 +19,7 @@ import type { ExecResult } from "./collect.ts";
 import type { AttachOptions, ExecOptions, ExecSession } from "./exec.ts";
 import type { SpriteFiles } from "./files.ts";
 import type { Forward, ForwardOptions } from "./forward.ts";
-import { call, callJson, type Endpoint } from "./http.ts";
+import { call, callJson, type Endpoint, LONGEST_MS } from "./http.ts";
 import { SpritePoliciesClient } from "./policies.ts";
 import type { PortListener, PortWatch } from "./ports.ts";
 import type { ProxyTarget } from "./proxy.ts";
@@ -33,9 +33,6 @@ export interface HobClientOptions {
   url: string;
   token?: string | undefined;
 }
-
-/** The longest that a timer of Node.js knows: 24 days. */
-const LONGEST_MS = 2 ** 31 - 1;
 
 /** Bounds on waiting, milliseconds. Create, delete and bounce start or stop a machine, under emulation perhaps. */
 const TIMEOUT_MS = {
@@ -123,7 +120,7 @@ export class HobClient {
 
   /** The sprites as they are and then every change, without an end. */
   async *watch(options: Pick<ListOptions, "prefix" | "signal"> = {}): AsyncGenerator<SpriteWatchLine, void, undefined> {
-    const { callLines } = await import("./ndjson-stream.ts");
+    const { callLines } = await import("./ndjson.ts");
     const query = { prefix: options.prefix, max_results: String(PAGE_SIZE_MAX) };
     yield* callLines<SpriteWatchLine>(this.endpoint, "GET", "/v1/sprites", { query, timeoutMs: TIMEOUT_MS.watch, signal: options.signal });
   }

@@ -27,6 +27,9 @@ export interface Answer {
   body: string;
 }
 
+/** A bound for what goes on until the user ends it: as much as a timer holds, 24 days. */
+export const LONGEST_MS = 2 ** 31 - 1;
+
 /** More than a full page of the largest sprites; a server that sends more is not ours. */
 const ANSWER_BYTES_MAX = 32 * 1024 * 1024;
 

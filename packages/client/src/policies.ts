@@ -1,7 +1,6 @@
 import type { NetworkLogEntry, NetworkPolicy, PrivilegesPolicy, ResourcesPolicy } from "@hob/protocol/api/policies.ts";
-import { call, callJson, type Endpoint } from "./http.ts";
-import { parseLine } from "./json-line.ts";
-import { getLines } from "./lines.ts";
+import { call, callJson, type Endpoint, LONGEST_MS } from "./http.ts";
+import { callLines } from "./ndjson.ts";
 
 /** Milliseconds; a running sprite exchanges its resolver for a network policy, under emulation perhaps. */
 const TIMEOUT_MS = 60_000;
@@ -34,11 +33,13 @@ export class SpritePoliciesClient {
     return this.#change("POST", "network", policy);
   }
 
-  /** Decisions of the network policy, oldest first. A sleeping sprite is woken. */
+  /** Decisions of the network policy, oldest first, until the signal ends them. A sleeping sprite is woken. */
   async *networkLog({ tail, follow, signal }: NetworkLogOptions = {}): AsyncGenerator<NetworkLogEntry, void, undefined> {
     const query = { tail: tail?.toString(), follow: follow === true ? "true" : undefined };
-    for await (const line of getLines(this.#endpoint, `${this.#path}/network/log`, { query, signal })) {
-      yield parseLine<NetworkLogEntry>(line, "read the network log");
+    try {
+      yield* callLines<NetworkLogEntry>(this.#endpoint, "GET", `${this.#path}/network/log`, { query, signal, timeoutMs: LONGEST_MS });
+    } catch (error) {
+      if (!signal?.aborted) throw error;
     }
   }
 

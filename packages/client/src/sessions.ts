@@ -1,7 +1,7 @@
 import type { KillEvent, SessionItem, SessionList } from "@hob/protocol/api/exec.ts";
 import { HobError } from "@hob/protocol/errors.ts";
 import { callJson, type Endpoint } from "./http.ts";
-import { callLines } from "./ndjson-stream.ts";
+import { callLines } from "./ndjson.ts";
 
 export interface KillOptions {
   /** a name with or without SIG, or a number; default SIGTERM */

@@ -1,10 +1,10 @@
 import type { IncomingMessage } from "node:http";
 import { HobError } from "@hob/protocol/errors.ts";
 import { connectionError } from "./errors.ts";
-import { authorization, type Endpoint, requestTarget } from "./http.ts";
+import { addressOf, authorization, type Endpoint, requester, requestTarget } from "./http.ts";
 import { refuseUnaskedUpgrade } from "./unasked-upgrade.ts";
 
-/** Milliseconds until the server has begun to answer. A sleeping sprite may have to be booted for it. */
+/** A sleeping sprite may have to be booted for the answer. */
 const ANSWER_TIMEOUT_MS = 180_000;
 
 export interface StreamOptions {
@@ -12,6 +12,8 @@ export interface StreamOptions {
   headers?: Readonly<Record<string, string | string[]>>;
   body?: string | Uint8Array | undefined;
   signal?: AbortSignal | undefined;
+  /** until the server has begun to answer; default 180 s */
+  answerTimeoutMs?: number | undefined;
 }
 
 /**
@@ -19,17 +21,14 @@ export interface StreamOptions {
  * @throws HobError `cannot_connect` | `connection_lost` | `timeout`
  */
 export async function openStream(endpoint: Endpoint, method: string, path: string, options: StreamOptions = {}): Promise<IncomingMessage> {
-  const { request } = endpoint.url.protocol === "https:" ? await import("node:https") : await import("node:http");
-  const { query, headers, body, signal } = options;
+  const request = await requester(endpoint);
+  const { query, headers, body, signal, answerTimeoutMs = ANSWER_TIMEOUT_MS } = options;
   const what = `${method} ${path.split("?", 1)[0]}`;
   return new Promise((resolve, reject) => {
     const outgoing = request({
+      ...addressOf(endpoint),
       method,
-      protocol: endpoint.url.protocol,
-      hostname: endpoint.url.hostname.replace(/^\[|\]$/g, ""),
-      port: endpoint.url.port,
       path: requestTarget(endpoint, path, query),
-      agent: false,
       ...(signal === undefined ? {} : { signal }),
       headers: {
         ...authorization(endpoint),
@@ -37,11 +36,14 @@ export async function openStream(endpoint: Endpoint, method: string, path: strin
         ...headers,
       },
     });
-    const late = () => outgoing.destroy(new HobError("timeout", `${what}: no answer within ${ANSWER_TIMEOUT_MS / 1_000} s`));
-    const timer = setTimeout(late, ANSWER_TIMEOUT_MS);
+    const late = new HobError("timeout", `${what}: no answer within ${answerTimeoutMs / 1_000} s`, {
+      hint: "the daemon's log says what it is doing",
+    });
+    const timer = setTimeout(() => outgoing.destroy(late), answerTimeoutMs);
     refuseUnaskedUpgrade(outgoing);
     outgoing.once("close", () => clearTimeout(timer));
-    outgoing.once("error", (error) => reject(connectionError(what, endpoint.url.origin, error)));
+    // Stays: an error after the answer shows on the answer itself.
+    outgoing.on("error", (error) => reject(connectionError(what, endpoint.url.origin, error)));
     outgoing.once("response", (answer) => {
       clearTimeout(timer);
       resolve(answer);

@@ -270,6 +270,10 @@ describe("the socket inside", () => {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nabcde",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 garbage\r\nab\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nab",
         `HTTP/1.1 200 OK\r\nX: ${"y".repeat(70_000)}\r\n\r\n`,
         'HTTP/1.1 500 No\r\n\r\n{"message":"cut \\u00',
         '{"message":',
@@ -294,6 +298,7 @@ describe("the socket inside", () => {
         ["services", "create", "a", "--cmd", "x", "--", "y"],
         ["services", "create", "a", "--cmd", "x", "--env", "novalue"],
         ["services", "create", "a", "--cmd", "x", "--http-port", "1x"],
+        ["services", "create", "a", "--cmd", "x", "--http-port", "080"],
         ["tasks", "create"],
         ["checkpoints", "restore"],
       ]) {

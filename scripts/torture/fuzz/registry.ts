@@ -9,6 +9,7 @@ import { networkTargets } from "./targets/network.ts";
 import { pilotTargets } from "./targets/pilot.ts";
 import { relayTargets } from "./targets/relay.ts";
 import { requestTargets } from "./targets/requests.ts";
+import { spriteEnv } from "./targets/sprite-env.ts";
 import { storageTargets } from "./targets/storage.ts";
 
 /** All parsers of bytes from outside. */
@@ -23,5 +24,6 @@ export const TARGETS: readonly Target[] = [
   ...daemonTargets,
   helperAnswers,
   helperRequests,
+  spriteEnv,
   ...pilotTargets,
 ];

@@ -2,7 +2,8 @@ import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { TEST_TOKEN, type TestDaemon } from "../../../client/test/support/test-daemon.ts";
+import { after } from "node:test";
+import { TEST_TOKEN, TestDaemon } from "../../../client/test/support/test-daemon.ts";
 
 export const HOB = join(import.meta.dirname, "../../../../bin/hob");
 
@@ -48,6 +49,18 @@ export class TestHome implements Disposable {
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/** A daemon of the tests' own with these sprites, and a home that knows it, until the end of the tests of a file. */
+export async function startHob(...sprites: readonly string[]): Promise<{ daemon: TestDaemon; home: TestHome }> {
+  const daemon = await TestDaemon.start();
+  for (const name of sprites) daemon.add(name);
+  const home = new TestHome().connect(daemon);
+  after(async () => {
+    home[Symbol.dispose]();
+    await daemon.close();
+  });
+  return { daemon, home };
 }
 
 export function ended(child: ChildProcessWithoutNullStreams): Promise<Ended> {
