@@ -29,6 +29,7 @@ const IDENTITY: Identity = {
 class FakeVm implements Vm {
   readonly pid = 1;
   readonly pilotPort: number;
+  isStalled = false;
   readonly #directory: string;
   readonly #exit = Promise.withResolvers<void>();
   readonly exited = this.#exit.promise;
