@@ -162,6 +162,18 @@ describe("an export", () => {
     await assert.rejects(importInto(new MemoryStore(), Buffer.from("HOBEXPT9........")), rejectsWith("store_unsupported"));
   });
 
+  it("is refused when its head contradicts its checkpoints", async () => {
+    for (const change of [{ volumeBytes: 64 * 65_536 }, { lastCheckpoint: 0 }]) {
+      const { store } = await history();
+      const [key = ""] = [...store.objects.keys()].filter((one) => one.endsWith("/head.json"));
+      const head = JSON.parse((await store.get(key))?.data.toString() ?? "");
+      await store.put(key, Buffer.from(JSON.stringify({ ...head, ...change })));
+      const target = new MemoryStore();
+      await assert.rejects(importInto(target, await exported(store)), rejectsWith("invalid_request"), JSON.stringify(change));
+      assert.equal(await target.head("orgs/other/sprites/s2/head.json"), undefined);
+    }
+  });
+
   it("ends with an error when the store is damaged", async () => {
     const { store } = await history();
     const key = [...store.objects.keys()].find((one) => one.includes("/packs/")) ?? "";

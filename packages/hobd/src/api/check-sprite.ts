@@ -1,4 +1,4 @@
-import { PILOT_ROUTES, type SpriteCheck } from "@hob/protocol";
+import { HobError, PILOT_ROUTES, type SpriteCheck } from "@hob/protocol";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { SpriteContext } from "./sprite-context.ts";
@@ -27,6 +27,7 @@ async function judge(context: SpriteContext, pilot: PilotRequester, record: Spri
     return httpStatus === 200 ? { status: "healthy" } : { status: "unhealthy", reason: `the pilot answered with status ${httpStatus}` };
   } catch (error) {
     context.log.warn({ sprite: record.id, err: error }, "check failed");
-    return { status: "unhealthy", reason: "the pilot does not answer" };
+    const isFull = error instanceof HobError && error.code === "no_space";
+    return { status: "unhealthy", reason: isFull ? error.message : "the pilot does not answer" };
   }
 }

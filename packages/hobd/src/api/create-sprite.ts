@@ -126,15 +126,18 @@ export class SpriteCreator {
     const { sprites, runtime, catalogue, urlOf, now, events, log } = this.#context;
     const startedAt = performance.now();
     let record = reserved;
+    let turnBy = deadline;
     try {
       if (storage !== undefined) {
         const { policies = record.policies, storageGb = record.machine.storageGb } = await storage(record);
         record = { ...record, policies, machine: { ...record.machine, storageGb } };
         await sprites.begin(record);
+        // A large import takes longer than anybody waits for a turn: it must not be for nothing because others are being made.
+        turnBy = Math.max(deadline, Date.now() + this.#waitMs);
       }
       const described = catalogue.describe(record);
       described.catch(() => {});
-      await this.#turns.run(`create sprite ${record.name}`, deadline, () => runtime.create(identityOf(record, urlOf), record.machine));
+      await this.#turns.run(`create sprite ${record.name}`, turnBy, () => runtime.create(identityOf(record, urlOf), record.machine));
       // Whoever hears of the sprite finds it again, also when this host is lost.
       await described;
       const at = now();

@@ -73,7 +73,9 @@ export class VmRuntime implements SpriteRuntime {
 
   endpoint(identity: Identity, machine: MachineSpec): Promise<PilotEndpoint> {
     const known = this.#entries.get(identity.id);
-    const atOnce = known !== undefined && known.status === "running" && !known.closing ? endpointOf(known) : undefined;
+    const isUp = known !== undefined && known.status === "running" && !known.closing;
+    if (isUp && known.vm?.isStalled) return Promise.reject(diskFull(identity));
+    const atOnce = isUp ? endpointOf(known) : undefined;
     if (atOnce !== undefined) return Promise.resolve(atOnce);
     return this.#entries.inOrder(identity.id, async (entry) => {
       if (entry.vm === undefined) {
@@ -247,6 +249,12 @@ export class VmRuntime implements SpriteRuntime {
 
 const endpointOf = ({ vm, pilotToken }: SpriteEntry): PilotEndpoint | undefined =>
   vm === undefined ? undefined : { host: "127.0.0.1", port: vm.pilotPort, token: pilotToken };
+
+/** Whoever asked would wait for as long as the disk is full. */
+const diskFull = ({ name }: Identity): HobError =>
+  new HobError("no_space", `reach sprite ${name}: this machine's disk is full, and the sprite stands still until there is room`, {
+    hint: "make room on the disk of the daemon's home: the sprite goes on by itself, and has lost nothing",
+  });
 
 /** Those who were in the middle of something when another host took the sprite over must hear of it, and not take it back. */
 function refuseIfJustLost({ lostAt }: SpriteEntry, { name }: Identity): void {

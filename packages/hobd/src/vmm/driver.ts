@@ -51,6 +51,8 @@ export interface Disk {
 export interface Vm {
   readonly pid: number;
   readonly pilotPort: number;
+  /** It stands still because the host's disk is full, and goes on by itself when there is room. */
+  readonly isStalled: boolean;
   pause(): Promise<void>;
   resume(): Promise<void>;
   /** Pauses, writes the device state and ends the VMM; the RAM file then holds the memory. */

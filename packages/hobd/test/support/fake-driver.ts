@@ -7,6 +7,7 @@ import type { Vm, VmConfig, VmmDriver } from "../../src/vmm/driver.ts";
 export class FakeVm implements Vm {
   readonly pid = 1;
   readonly pilotPort: number;
+  isStalled = false;
   readonly #directory: string;
   readonly #exit = Promise.withResolvers<void>();
   readonly exited = this.#exit.promise;

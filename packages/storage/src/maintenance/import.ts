@@ -5,7 +5,7 @@ import { sha256 } from "../format/hash.ts";
 import { OrgKeys } from "../format/keys.ts";
 import type { MapRoot } from "../map/chunk-ref.ts";
 import { acquire } from "../ownership/acquire.ts";
-import type { Ownership } from "../ownership/ownership.ts";
+import { numberOf, type Ownership } from "../ownership/ownership.ts";
 import type { ObjectStore } from "../store/object-store.ts";
 import { RecentChunks } from "../upload/recent-chunks.ts";
 import type { BlockChange, UploadResult } from "../upload/types.ts";
@@ -142,7 +142,11 @@ class Import {
     const found = this.#states.map(({ checkpoint }, number) => `${number} ${this.#offsets[number]} ${checkpoint?.id ?? null}`).join();
     if (listed !== found) throw malformed("its index does not fit");
     header.head.checkpoints.forEach(({ id }, number) => {
-      if (this.#states[number]?.checkpoint?.id !== id) throw malformed("its checkpoints are not those of its head");
+      const checkpoint = this.#states[number]?.checkpoint;
+      if (checkpoint?.id !== id) throw malformed("its checkpoints are not those of its head");
+      if (checkpoint.volumeBytes !== header.head.volumeBytes) throw malformed(`checkpoint ${id} is of a volume of another size`);
+      // The next one would get a number that is taken, and could never be kept.
+      if ((numberOf(id) ?? 0) > header.head.lastCheckpoint) throw malformed(`its head does not know of the number of checkpoint ${id}`);
     });
   }
 

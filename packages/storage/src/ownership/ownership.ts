@@ -182,4 +182,5 @@ export class Ownership {
   }
 }
 
-const numberOf = (id: string): number | undefined => (/^v[1-9][0-9]{0,14}$/.test(id) ? Number(id.slice(1)) : undefined);
+/** N of a checkpoint `vN`; undefined for other names. */
+export const numberOf = (id: string): number | undefined => (/^v[1-9][0-9]{0,14}$/.test(id) ? Number(id.slice(1)) : undefined);

@@ -7,6 +7,7 @@ import { type CommandRunner, lastLines } from "@hob/linux";
 import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
 import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments } from "./arguments.ts";
+import { FullDisk } from "./full-disk.ts";
 import {
   findProcesses,
   type InheritedFile,
@@ -26,8 +27,6 @@ import { receiveState, sendState, waitForMigration, waitForStatus } from "./stat
 export const PROGRAM = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
 const START_TIMEOUT_MS = 10_000;
 const MIGRATION_TIMEOUT_MS = 20_000;
-/** A VM that is stopped because the host's disk is full tries again this often. */
-const FULL_DISK_RETRY_MS = 2_000;
 /** RAM stays in its file: neither saved nor loaded, qapi/migration.json */
 const SHARED_RAM = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
@@ -163,6 +162,7 @@ class QemuVm implements Vm {
   readonly exited: Promise<void>;
   readonly #directory: string;
   readonly #record: VmRecord;
+  readonly #fullDisk = new FullDisk({ status: () => this.status(), resume: () => this.resume() });
   /** one connection, because QEMU serves one at a time */
   qmp: QmpClient | undefined;
 
@@ -172,6 +172,10 @@ class QemuVm implements Vm {
     this.pid = record.vmm.pid;
     this.pilotPort = record.pilotPort;
     this.exited = waitForExit(record.vmm, child).then(() => this.qmp?.close());
+  }
+
+  get isStalled(): boolean {
+    return this.#fullDisk.isStalled;
   }
 
   async status(): Promise<string> {
@@ -216,20 +220,9 @@ class QemuVm implements Vm {
     return this.qmp as QmpClient;
   }
 
-  /**
-   * QEMU stops a VM whose disk the host cannot extend (werror=enospc), so that the guest sees no error and loses
-   * nothing. It goes on by itself once there is space.
-   */
   use(qmp: QmpClient): void {
     this.qmp = qmp;
-    qmp.onEvent = (name) => {
-      if (name === "BLOCK_IO_ERROR") setTimeout(() => void this.#continueAfterError(), FULL_DISK_RETRY_MS).unref();
-    };
-  }
-
-  async #continueAfterError(): Promise<void> {
-    const status = await this.status().catch(() => "gone");
-    if (status === "io-error") await this.resume().catch(() => {});
+    qmp.onEvent = (name) => name === "BLOCK_IO_ERROR" && this.#fullDisk.noteError();
   }
 }
 

@@ -1,0 +1,54 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** A VM that is stopped because the host's disk is full tries again this often. */
+const RETRY_MS = 2_000;
+/** What cannot be written is tried at once when the VM goes on; by then it has stopped again, or has come through. */
+const SETTLE_MS = 200;
+
+export interface FullDiskParts {
+  /** of QEMU's query-status */
+  status: () => Promise<string>;
+  resume: () => Promise<void>;
+  retryMs?: number;
+  settleMs?: number;
+}
+
+/**
+ * QEMU stops a VM whose disk the host cannot extend (werror=enospc), so that the guest sees no error and loses nothing. Here it
+ * goes on by itself once there is space; until then it is known to stand still.
+ */
+export class FullDisk {
+  readonly #parts: FullDiskParts;
+  #isWatching = false;
+  #isStalled = false;
+
+  constructor(parts: FullDiskParts) {
+    this.#parts = parts;
+  }
+
+  get isStalled(): boolean {
+    return this.#isStalled;
+  }
+
+  /** A request of the VM's disk has failed, qapi/block-core.json, BLOCK_IO_ERROR. */
+  noteError(): void {
+    if (this.#isWatching) return;
+    this.#isWatching = true;
+    void this.#watch().finally(() => {
+      this.#isWatching = this.#isStalled = false;
+    });
+  }
+
+  async #watch(): Promise<void> {
+    const { status, resume, retryMs = RETRY_MS, settleMs = SETTLE_MS } = this.#parts;
+    const hasStopped = async () => (await status().catch(() => "gone")) === "io-error";
+    for (;;) {
+      await sleep(settleMs, undefined, { ref: false });
+      if (!(await hasStopped())) return;
+      this.#isStalled = true;
+      await sleep(retryMs, undefined, { ref: false });
+      // Somebody may have stopped it for another reason meanwhile, as for a save.
+      if (await hasStopped()) await resume().catch(() => {});
+    }
+  }
+}
