@@ -60,7 +60,7 @@ export class MachineTorture implements AsyncDisposable {
         doing = `operation ${step.number} of ${steps}: ${nameOf(step)}`;
         this.#say(`  ${step.number}/${steps} ${nameOf(step)}`);
         await this.#do(step);
-        if (step.number % INSPECTION_EVERY === 0) await this.#inspect();
+        if (step.number % INSPECTION_EVERY === 0 && step.number < steps) await this.#inspect();
       }
       doing = "the end";
       await this.#inspect();
@@ -175,7 +175,9 @@ export class MachineTorture implements AsyncDisposable {
     }
   }
 
-  #say(line: string): void {
+  /** A target holds a whole script. */
+  #say(text: string): void {
+    const line = text.replace(/\?cmd=[^ )]*/g, "?…");
     console.log(line);
     this.#journal += `${new Date().toISOString()} ${line}\n`;
   }
