@@ -178,6 +178,8 @@ describe("from the store alone", () => {
     await hob.daemon.restart();
     assert.equal(await outputOf(hob.sprite("box"), "sha256sum /home/sprite/data"), sum);
     assert.equal(await outputOf(hob.sprite("box"), "cat /home/sprite/note"), "two");
+    const looked = "cat /.sprite/checkpoints/v1/home/sprite/note";
+    await until("its checkpoints are to be seen inside", async () => (await outputOf(hob.sprite("box"), looked)) === "one", 60_000);
     const restored = await hob.sprite("box").restoreCheckpoint("v1");
     await restored.processAll(() => {});
     assert.equal(await outputOf(hob.sprite("box"), "cat /home/sprite/note; sha256sum /home/sprite/data"), `one\n${sum}`);

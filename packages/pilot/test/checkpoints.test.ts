@@ -74,6 +74,37 @@ describe("checkpoints", () => {
     assert.equal(pilot.checkpoints.undoTarget(), "auto-1");
   });
 
+  test("that came from the object store are shown inside, and not after an end has begun", async () => {
+    const adopt = (id: string) =>
+      pilot.ledger.update((state) => ({
+        ...state,
+        checkpoints: [
+          ...state.checkpoints,
+          { ...{ id, thin: 100, createTime: "", comment: "", history: [], automatic: false, reason: null }, origin: "s" },
+        ],
+      }));
+    await adopt("v7");
+    const shown = new Promise<string[]>((resolve) => {
+      pilot.onShow = (wanted) => {
+        resolve(wanted);
+        return [];
+      };
+    });
+    pilot.checkpoints.adopted();
+    assert.deepEqual(await shown, ["v7"]);
+    let isLate = false;
+    pilot.onShow = () => {
+      isLate = true;
+      return [];
+    };
+    pilot.checkpoints.adopted();
+    await pilot.checkpoints.settled();
+    // Timers of one process go off in order.
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    await pilot.checkpoints.settled();
+    assert.equal(isLate, false);
+  });
+
   test("an automatic one is taken only when something was changed", async () => {
     await pilot.checkpoints.noteNew();
     assert.equal(await pilot.checkpoints.automatic("sleep"), undefined, "a new sprite has nothing to keep");

@@ -22,13 +22,13 @@ export async function limited<T>(what: string, work: Promise<T>, ms = LIMIT_MS):
 }
 
 /** Tries until it succeeds. @throws Violation at once, and with the last reason when it does not in time */
-export async function eventually<T>(what: string, work: () => Promise<T>): Promise<T> {
-  for (const deadline = Date.now() + LIMIT_MS; ; await sleep(PAUSE_MS)) {
+export async function eventually<T>(what: string, work: () => Promise<T>, ms = LIMIT_MS): Promise<T> {
+  for (const deadline = Date.now() + ms; ; await sleep(PAUSE_MS)) {
     try {
-      return await limited(what, work(), Math.max(1, deadline - Date.now()));
+      return await limited(what, work(), ms);
     } catch (error) {
       if (error instanceof Violation) throw error;
-      if (Date.now() >= deadline) throw new Violation(`${what}: not once in ${LIMIT_MS / 1_000} s`, { cause: error });
+      if (Date.now() + PAUSE_MS > deadline) throw new Violation(`${what}: not once in ${ms / 1_000} s: ${error}`, { cause: error });
     }
   }
 }

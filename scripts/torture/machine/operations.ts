@@ -12,6 +12,8 @@ import type { Report } from "./report.ts";
 import { AnswerError, FOLDER, VICTIM, type Victim } from "./victim.ts";
 import type { World } from "./world.ts";
 
+/** Below this none is deleted. */
+const CHECKPOINTS_MIN = 3;
 const CHECKPOINTS_MAX = 8;
 const UPLOAD_BYTES_MAX = 200_000;
 
@@ -25,6 +27,7 @@ export interface OperationParts {
 /** What one operation may have done if nobody heard how it ended. */
 export interface Attempt {
   comment: string;
+  isCheckpoint?: boolean;
   /** of a restore: what is there if it took place */
   target?: Manifest;
   /** of a delete: the checkpoint that may be gone */
@@ -42,11 +45,13 @@ export class Operations {
     this.#parts = parts;
   }
 
-  run(kind: OperationKind, random: Random, attempt: Attempt): Promise<void> {
+  run(wanted: OperationKind, random: Random, attempt: Attempt): Promise<void> {
+    const kind = this.#possible(wanted);
+    this.#parts.report.count(this.#parts.report.operations, kind);
     const all: Readonly<Record<OperationKind, () => Promise<void>>> = {
       rest: async () => {},
       write: () => this.#write(random, attempt),
-      checkpoint: () => this.#checkpoint(random, attempt),
+      checkpoint: () => this.#checkpoint(attempt),
       restore: () => this.#restore(random, attempt),
       delete: () => this.#delete(random, attempt),
       fork: () => this.#fork(random, attempt),
@@ -56,6 +61,13 @@ export class Operations {
       loseHost: () => this.loseHost(random.chance(0.5)),
     };
     return all[kind]();
+  }
+
+  /** Without checkpoints one is taken; of too many one goes. */
+  #possible(kind: OperationKind): OperationKind {
+    const { size } = this.#parts.victim.checkpoints;
+    if ((kind === "delete" && size < CHECKPOINTS_MIN) || (kind === "restore" && size === 0)) return "checkpoint";
+    return kind === "checkpoint" && size >= CHECKPOINTS_MAX ? "delete" : kind;
   }
 
   async sync(): Promise<void> {
@@ -104,9 +116,9 @@ export class Operations {
     if (isFlushed) victim.noteFlushed();
   }
 
-  async #checkpoint(random: Random, attempt: Attempt): Promise<void> {
+  async #checkpoint(attempt: Attempt): Promise<void> {
     const { victim } = this.#parts;
-    if (victim.checkpoints.size >= CHECKPOINTS_MAX) return await this.#delete(random, attempt);
+    attempt.isCheckpoint = true;
     const id = await limited("checkpoint", checkpoint(victim.sprite, attempt.comment));
     victim.checkpoints.set(id, victim.present);
     // Freezing the file system has written everything out.
@@ -115,8 +127,7 @@ export class Operations {
 
   async #restore(random: Random, attempt: Attempt): Promise<void> {
     const { victim } = this.#parts;
-    const [id, manifest] = this.#anyCheckpoint(random) ?? [];
-    if (id === undefined || manifest === undefined) return;
+    const [id, manifest] = random.pick([...victim.checkpoints]);
     attempt.target = manifest;
     await limited(`restore of ${id}`, completed(victim.sprite.restoreCheckpoint(id)));
     victim.present = manifest;
@@ -125,8 +136,7 @@ export class Operations {
 
   async #delete(random: Random, attempt: Attempt): Promise<void> {
     const { victim } = this.#parts;
-    const [id] = this.#anyCheckpoint(random) ?? [];
-    if (id === undefined || victim.checkpoints.size < 3) return;
+    const id = random.pick([...victim.checkpoints.keys()]);
     attempt.deleted = id;
     await victim.call("DELETE", `/v1/sprites/${VICTIM}/checkpoints/${id}`);
     victim.checkpoints.delete(id);
@@ -134,7 +144,8 @@ export class Operations {
 
   async #fork(random: Random, attempt: Attempt): Promise<void> {
     const { victim } = this.#parts;
-    const [id, manifest = victim.present] = random.chance(0.7) ? (this.#anyCheckpoint(random) ?? []) : [];
+    const isOfPast = random.chance(0.7) && victim.checkpoints.size > 0;
+    const [id, manifest] = isOfPast ? random.pick([...victim.checkpoints]) : [undefined, victim.present];
     const name = attempt.comment.replaceAll(" ", "-");
     attempt.fork = { name, manifest };
     await victim.call("POST", `/v1/sprites/${VICTIM}/fork`, { name, ...(id === undefined ? {} : { checkpoint: id }) });
@@ -178,11 +189,6 @@ export class Operations {
   async #stop(): Promise<void> {
     const status = await this.#parts.world.daemon.stop();
     if (status !== 0) throw new Violation(`hob serve ended with ${status} at SIGTERM`);
-  }
-
-  #anyCheckpoint(random: Random): [id: string, manifest: Manifest] | undefined {
-    const { checkpoints } = this.#parts.victim;
-    return checkpoints.size === 0 ? undefined : random.pick([...checkpoints]);
   }
 }
 

@@ -60,7 +60,7 @@ export class MachineTorture implements AsyncDisposable {
         doing = `operation ${step.number} of ${steps}: ${nameOf(step)}`;
         this.#say(`  ${step.number}/${steps} ${nameOf(step)}`);
         await this.#do(step);
-        if (step.number % INSPECTION_EVERY === 0) await this.#inspect();
+        if (step.number % INSPECTION_EVERY === 0 && step.number < steps) await this.#inspect();
       }
       doing = "the end";
       await this.#inspect();
@@ -87,7 +87,6 @@ export class MachineTorture implements AsyncDisposable {
     const before = this.#victim.present;
     if (step.fault !== undefined) faults.plan(step.fault, step.seed);
     const isDisturbed = step.kill !== undefined || faults.isDisturbing;
-    this.#report.count(this.#report.operations, step.operation);
     const killed = this.#killLater(step);
     killed.catch(() => {});
     const failure = await this.#operations.run(step.operation, random, attempt).then(
@@ -123,7 +122,7 @@ export class MachineTorture implements AsyncDisposable {
     const ask: typeof eventually = state.isDisturbed ? eventually : (_, work) => work();
     // Pilots bring to an end what was begun. They do one thing after the other, so what is asked for now comes after it.
     const goesOn = isUncertain && step.kill?.kind !== "vmm" && step.kill?.kind !== "pilot";
-    const isOrdered = attempt.target !== undefined || attempt.deleted !== undefined || step.operation === "checkpoint";
+    const isOrdered = attempt.target !== undefined || attempt.deleted !== undefined || attempt.isCheckpoint;
     if (goesOn && isOrdered) await ask("checkpoint after what was cut off", () => checkpoint(victim.sprite, `after ${attempt.comment}`));
     if (isUncertain && attempt.fork !== undefined) await this.#settleFork(attempt.fork);
     const found = await ask("manifest", () => victim.read());
@@ -175,7 +174,9 @@ export class MachineTorture implements AsyncDisposable {
     }
   }
 
-  #say(line: string): void {
+  /** A target holds a whole script. */
+  #say(text: string): void {
+    const line = text.replace(/\?cmd=[^ )]*/g, "?…");
     console.log(line);
     this.#journal += `${new Date().toISOString()} ${line}\n`;
   }

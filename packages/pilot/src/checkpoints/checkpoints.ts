@@ -11,6 +11,9 @@ export type AutomaticReason = "hourly" | "restore" | "sleep";
 /** For how long after a restore uploads stay paused: what its user starts first shall not have to share the processor. */
 const UPLOADS_PAUSED_AFTER_MS = 2_000;
 
+/** Milliseconds from the end of a fetch to the first mount of what it brought. */
+const SHOWN_AFTER_MS = 5_000;
+
 /** Ancestors that a checkpoint names. */
 const HISTORY_MAX = 100;
 
@@ -35,6 +38,7 @@ export class Checkpoints {
   readonly #parts: CheckpointParts;
   #queue: Promise<unknown> = Promise.resolve();
   #failedToMount: readonly string[] = [];
+  #refreshLater: NodeJS.Timeout | undefined;
   /** of the newest checkpoint's content; undefined: not known, as after a start from the disk and after a restore */
   #markAtLast: string | undefined;
 
@@ -136,8 +140,18 @@ export class Checkpoints {
     this.#refreshView();
   }
 
+  /**
+   * Shows the newest inside, of those that came with a volume from the object store. A mount reads from the store: the sprite's
+   * first commands have it to themselves.
+   */
+  adopted(): void {
+    clearTimeout(this.#refreshLater);
+    this.#refreshLater = setTimeout(() => this.#refreshView(), this.#parts.shownAfterMs ?? SHOWN_AFTER_MS).unref();
+  }
+
   /** Resolves when what is under way has ended; nothing begins any more that was not asked for before. */
   settled(): Promise<unknown> {
+    clearTimeout(this.#refreshLater);
     return this.#queue;
   }
 

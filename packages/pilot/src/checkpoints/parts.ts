@@ -26,6 +26,8 @@ export interface CheckpointParts {
   view: CheckpointView;
   /** checkpoints that are mounted inside */
   shown: number;
+  /** how long those that came from the object store wait for that; default 5 s */
+  shownAfterMs?: number;
   /** those that the object store has; undefined while that is not known */
   durableIds?: () => ReadonlySet<string> | undefined;
   /** keeps uploads from going on until the function that it returns is called */

@@ -96,6 +96,7 @@ export function hostApi(parts: HostApiParts): Hono {
   });
   app.post(PILOT_ROUTES.attach, async (c) => {
     await parts.storage.attach();
+    parts.checkpoints.adopted();
     return c.body(null, 204);
   });
   app.post(PILOT_ROUTES.repair, async (c) => {

@@ -38,6 +38,8 @@ export class PilotModel {
   readonly ledger: Ledger;
   readonly checkpoints: Checkpoints;
   readonly #pool: PoolModel;
+  /** told what is to be seen inside; returns what of it cannot be mounted */
+  onShow: (ids: string[]) => string[] = () => [];
   #reaping: Promise<void> = Promise.resolve();
 
   private constructor(pool: PoolModel, ledger: Ledger) {
@@ -56,8 +58,9 @@ export class PilotModel {
         discard: async ({ thin }) => this.#drop(thin),
         switchToStaged: (staged, options) => this.#switch(staged, options),
       },
-      view: noView,
+      view: { ...noView, show: async (wanted) => this.onShow(wanted.map(({ id }) => id)) },
       shown: 5,
+      shownAfterMs: 0,
       now: () => new Date(),
       onError: () => {},
     });
