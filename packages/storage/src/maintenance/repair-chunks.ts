@@ -3,10 +3,14 @@ import { blocksOfLevel } from "../format/page.ts";
 import type { ChunkRef, MapRoot } from "../map/chunk-ref.ts";
 import { walkPages } from "../map/traverse.ts";
 import type { BlockChange } from "../upload/types.ts";
+import { mapLimit } from "../util/concurrency.ts";
 import type { Ranges } from "../util/ranges.ts";
 import { PackCheck } from "./pack-check.ts";
 import { onlyDamage, type RepairOptions } from "./repair-source.ts";
 import type { StateRebuild } from "./state-rebuild.ts";
+
+/** Chunks looked at side by side: each is a request. */
+const CONCURRENT_CHECKS = 8;
 
 interface LostChunk {
   readonly block: number;
@@ -41,11 +45,10 @@ export class ChunkRepair {
       enter: (_, level, first) => ranges.has(first, blocksOfLevel(level)) && !unknown.covers(first, blocksOfLevel(level)),
       leaf: async (page, _, first) => {
         this.#options.signal?.throwIfAborted();
-        for (const [index, ref] of page.entries) {
-          const block = first + index;
-          // Where the store has it right after all, nothing is put in its place.
-          if (ranges.has(block) && (await this.#check.problemOfChunk(ref)) !== undefined) lost.push({ block, ref });
-        }
+        const named = [...page.entries].map(([index, ref]) => ({ block: first + index, ref })).filter(({ block }) => ranges.has(block));
+        // Where the store has it right after all, nothing is put in its place.
+        const problems = await mapLimit(named, CONCURRENT_CHECKS, ({ ref }) => this.#check.problemOfChunk(ref));
+        lost.push(...named.filter((_, number) => problems[number] !== undefined));
       },
       broken: onlyDamage,
     });
