@@ -140,6 +140,14 @@ describe("a command", () => {
     await assert.rejects(Promise.all([qmp.execute("stop"), qmp.execute("cont")]), { code: "vm_failed", message: /the VMM has ended$/ });
     assert(performance.now() - start < 2_000);
   });
+
+  test("after the end of the VMM fails, without a wait", { timeout: 10_000 }, async () => {
+    const qmp = await connect();
+    vmm.onRequest = (_, socket) => socket.destroy();
+    await assert.rejects(qmp.execute("stop"));
+    const forEver = 2 ** 31 - 1;
+    await assert.rejects(qmp.execute("query-status", {}, forEver), { code: "vm_failed", message: "query-status: the VMM has ended" });
+  });
 });
 
 describe("connecting", () => {

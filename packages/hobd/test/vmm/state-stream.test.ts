@@ -25,15 +25,14 @@ test("a device state goes to a VMM as it came from one", async () => {
   assert.deepEqual(await readFile(again), STATE);
 });
 
-test("a VMM that closes the connection before its end has read what it wants; one that does not listen has not", async () => {
+test("a VMM that closes the connection before its end has read what it wants; one that does not listen has not", async (context) => {
   await using home = await temporaryHome();
   const [path, file] = [join(home.path, "socket"), join(home.path, "state")];
   await writeFile(file, STATE);
   await assert.rejects(sendState(file, path), { code: "ENOENT" });
   const server = createServer((socket) => socket.once("data", () => socket.destroy())).listen(path);
+  context.after(() => server.close());
   await once(server, "listening");
   await sendState(file, path);
-  server.close();
-  await once(server, "close");
   await assert.rejects(sendState(join(home.path, "missing"), path));
 });

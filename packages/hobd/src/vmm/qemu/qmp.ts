@@ -50,7 +50,9 @@ export class QmpClient {
           then(value);
         };
       this.#waiting.push({ command, resolve: settle(resolve), reject: settle(reject) });
-      this.#socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
+      // What is written after the end of a connection fails without a word.
+      if (this.#socket.destroyed) this.#failAll();
+      else this.#socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
     });
   }
 
