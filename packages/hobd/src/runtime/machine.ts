@@ -25,9 +25,10 @@ export const bootVm = (factory: VmFactory, files: SpriteFiles, machine: MachineS
 /**
  * Lets a saved VM go on. The saved devices are removed before it does: from its first instruction on, its memory is no
  * longer the one that they fit, whatever becomes of this process.
+ * @param isolated nothing leads out of it, see VmConfig
  */
-export async function restoreVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec): Promise<Vm> {
-  const vm = await startVm(factory, files, machine, (config) => factory.driver.restore(config, files.state));
+export async function restoreVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec, isolated = false): Promise<Vm> {
+  const vm = await startVm(factory, files, machine, (config) => factory.driver.restore({ ...config, isolated }, files.state));
   try {
     await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
     await vm.resume();
@@ -80,6 +81,7 @@ function vmConfig(images: ImageSet, files: SpriteFiles, machine: MachineSpec, pi
     ],
     ramFile: files.ram,
     pilotPort,
+    isolated: false,
     credentials: process.getuid?.() === 0 ? vmmUser(files.directory) : undefined,
   };
 }

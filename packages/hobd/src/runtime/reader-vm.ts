@@ -29,7 +29,8 @@ export async function startReader(parts: ReaderParts, sprite: Identity, machine:
   const began = performance.now();
   await mkdir(files.directory, { recursive: true, mode: 0o700 });
   await templates.clone(template, files);
-  const vm = await restoreVm(factory, files, machine);
+  // Its kernel mounts what users wrote. Should that break it, it still reaches nothing but the store, by way of the host.
+  const vm = await restoreVm(factory, files, machine, true);
   undo.defer(() => vm.kill());
   const { policies: _, ...known } = sprite;
   const identity: Identity = { ...known, pilotToken: randomBytes(32).toString("hex"), environment: {} };

@@ -9,7 +9,7 @@ import { pipeline } from "node:stream/promises";
 import { type CommandRunner, lastLines } from "@hob/linux";
 import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
-import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments } from "./arguments.ts";
+import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments, usesPasst } from "./arguments.ts";
 import {
   findProcesses,
   type InheritedFile,
@@ -105,7 +105,7 @@ export class QemuDriver implements VmmDriver {
     let network: ProcessIdentity | undefined;
     let vm: QemuVm | undefined;
     try {
-      if (host.network === "passt") network = await this.#startPasst(config);
+      if (usesPasst(config, host)) network = await this.#startPasst(config);
       const inherited = inheritedFiles(config);
       const paths = inherited.map((_, index) => `/proc/self/fd/${index + 3}`);
       const [kernel = "", initramfs = "", ram = "", console = "", ...disks] = paths;
