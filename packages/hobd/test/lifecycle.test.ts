@@ -6,13 +6,14 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import type { ImageSet } from "@hob/images";
-import { HobError, type Identity, NO_POLICIES } from "@hob/protocol";
+import { HobError, type Identity, NO_POLICIES, PILOT_ROUTES } from "@hob/protocol";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { pino } from "pino";
 import { SpriteStorage } from "../src/object-store/sprite-storage.ts";
 import { SpriteEntries, type SpriteEntry } from "../src/runtime/entries.ts";
 import { VmLifecycle } from "../src/runtime/lifecycle.ts";
 import { RuntimePaths } from "../src/runtime/paths.ts";
+import { noteRest, readRest } from "../src/runtime/rest.ts";
 import { StorageLinks } from "../src/runtime/storage-link.ts";
 import type { TemplateStore } from "../src/runtime/templates.ts";
 import type { Vm, VmConfig, VmmDriver } from "../src/vmm/driver.ts";
@@ -41,7 +42,10 @@ class FakeVm implements Vm {
 
   async pause(): Promise<void> {}
   async resume(): Promise<void> {}
+  /** called while it is saved */
+  onSave: () => Promise<void> = async () => {};
   async save(stateFile: string): Promise<void> {
+    await this.onSave();
     await writeFile(stateFile, "devices");
   }
 
@@ -79,8 +83,10 @@ class FakeDriver implements VmmDriver {
     return this.#start(config);
   }
 
+  /** of an earlier daemon */
+  left: FakeVm | undefined;
   async adopt(): Promise<Vm | undefined> {
-    return undefined;
+    return this.left;
   }
 
   async #start(config: VmConfig): Promise<Vm> {
@@ -92,13 +98,16 @@ class FakeDriver implements VmmDriver {
   }
 }
 
-describe("the folder of sockets of a VM", () => {
+describe("what there is of a VM", () => {
   let cleanUp: AsyncDisposableStack;
   let paths: RuntimePaths;
   let entries: SpriteEntries;
   let lifecycle: VmLifecycle;
   let driver: FakeDriver;
+  let storeFolder = "";
   let refusing = false;
+  /** what the pilot says when its sprite's processes stand still; undefined: it refuses */
+  let said: object | undefined;
   const run = () => paths.sprite(ID).run;
   const inOrder = <T>(work: (entry: SpriteEntry) => Promise<T>) => entries.inOrder(ID, work);
   const wake = () => inOrder((entry) => lifecycle.wake(entry, IDENTITY, MACHINE));
@@ -110,10 +119,13 @@ describe("the folder of sockets of a VM", () => {
     const home = cleanUp.use(await temporaryHome());
     const pilot: Server = createServer((request, response) => {
       request.resume();
-      const body = JSON.stringify({ protocol: 2 });
-      request.once("end", () => response.writeHead(refusing ? 500 : 200, { "Content-Type": "application/json" }).end(body));
+      const isFreeze = request.url === PILOT_ROUTES.freeze;
+      const body = JSON.stringify(isFreeze ? said : { protocol: 2 });
+      const refuses = refusing || (isFreeze && said === undefined);
+      request.once("end", () => response.writeHead(refuses ? 500 : 200, { "Content-Type": "application/json" }).end(body));
     });
     refusing = false;
+    said = undefined;
     await new Promise<void>((resolve) => pilot.listen(0, "127.0.0.1", resolve));
     cleanUp.defer(() => void pilot.close());
     cleanUp.defer(() => pilot.closeAllConnections());
@@ -122,7 +134,8 @@ describe("the folder of sockets of a VM", () => {
     entries = new SpriteEntries();
     driver = new FakeDriver(() => (pilot.address() as AddressInfo).port);
     const log = pino({ level: "silent" });
-    const store = await DirectoryStore.open(join(home.path, "store"));
+    storeFolder = join(home.path, "store");
+    const store = await DirectoryStore.open(storeFolder);
     const links = new StorageLinks(new SpriteStorage({ store, organization: "hob", owner: "test", log }));
     const images = { hash: "images" } as ImageSet;
     lifecycle = new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log });
@@ -197,6 +210,54 @@ describe("the folder of sockets of a VM", () => {
     await writeFile(join(run(), "qmp.sock"), "");
     await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
     assert.ok(!existsSync(run()));
+  });
+
+  describe("what is known of it while it sleeps", () => {
+    const LAG = { lagMs: 60_000, checkpoints: 2, error: null };
+    const rest = () => readRest(paths.sprite(ID));
+
+    test("is noted before the save ends, and gone before the next VM runs", async () => {
+      await wake();
+      said = { storedAs: "w1", lag: LAG };
+      newest().onSave = async () => {
+        assert.equal((await rest()).behind?.checkpoints, 2, "a daemon that is killed now must not forget it");
+      };
+      await inOrder((entry) => lifecycle.sleep(entry));
+      assert.deepEqual([(await rest()).storedAs, (await rest()).behind?.checkpoints], ["w1", 2]);
+      await wake();
+      assert.deepEqual(await rest(), { storedAs: undefined, said: undefined, behind: undefined });
+    });
+
+    test("of a pilot that does not answer any more is what it said a moment before", async () => {
+      await wake();
+      await inOrder((entry) => lifecycle.sleep(entry, LAG));
+      assert.equal((await rest()).behind?.checkpoints, 2);
+    });
+
+    test("is dropped when the save fails and the sprite goes on, and when a later daemon takes the VM over", async () => {
+      await wake();
+      said = { storedAs: "w1", lag: LAG };
+      newest().onSave = () => Promise.reject(new HobError("no_space", "as the test asked"));
+      await assert.rejects(
+        inOrder((entry) => lifecycle.sleep(entry)),
+        /as the test asked/,
+      );
+      assert.deepEqual([(await rest()).behind, entries.get(ID)?.status], [undefined, "running"]);
+      await noteRest(paths.sprite(ID), { storedAs: "w1", lag: LAG }, null);
+      driver.left = newest();
+      await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
+      assert.deepEqual([(await rest()).storedAs, (await rest()).behind], [undefined, undefined]);
+    });
+  });
+
+  test("a sprite of which the store has nothing any more is not started, and its copy stays", async () => {
+    await wake();
+    await inOrder((entry) => lifecycle.stop(entry));
+    await rm(storeFolder, { recursive: true });
+    await mkdir(storeFolder);
+    await assert.rejects(wake(), { code: "store_failed" });
+    const { volume, ownership, state } = paths.sprite(ID);
+    assert.deepEqual([volume, ownership, state].map(existsSync), [true, true, true]);
   });
 
   test("a sprite that was destroyed meanwhile gets no entry again", async () => {

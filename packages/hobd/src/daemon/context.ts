@@ -28,6 +28,7 @@ import { openSink } from "../log-shipping/sink-address.ts";
 import { SpriteCatalogue } from "../object-store/catalogue.ts";
 import { SpriteStorage } from "../object-store/sprite-storage.ts";
 import { HistoryReaders } from "../readers/history-readers.ts";
+import { RestAnswers } from "../readers/rest-answers.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
@@ -222,7 +223,8 @@ async function startParts({ context, storage, sleeper, readers, server, registry
   const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
   const locate = createPilotLocator(context);
   const upstream = undo.use(new Upstream(locate, context.uses));
-  const frontDoor = new FrontDoor({ sprites, authenticator, upstream, readers, log });
+  const rests = new RestAnswers(context, storage);
+  const frontDoor = new FrontDoor({ sprites, authenticator, upstream, readers, rests, log });
   const exchange = undo.use(new ApplicationExchange(locate, context.uses));
   const access = new UrlAccess({ sprites, authenticator, signIn });
   const ingress = new Ingress({ access, exchange, ownRoutes: new OwnRoutes(sprites, signIn), log });

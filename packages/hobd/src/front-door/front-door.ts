@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { logError, sendError } from "../api/error-answer.ts";
 import { requireSprite } from "../api/sprite-context.ts";
 import type { HistoryReaders } from "../readers/history-readers.ts";
+import type { RestAnswers } from "../readers/rest-answers.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { hasPrefixedFrames, relayExecFrames } from "./exec-frames.ts";
@@ -25,6 +26,8 @@ export interface FrontDoorParts {
   upstream: Upstream;
   /** answer for sprites that sleep */
   readers: Pick<HistoryReaders, "lend">;
+  /** what sprites that sleep said last */
+  rests: Pick<RestAnswers, "answer">;
   log: Logger;
 }
 
@@ -54,7 +57,10 @@ export class FrontDoor {
   /** Answers one request; never rejects. */
   async handle(request: IncomingMessage, response: ServerResponse, target: SpriteTarget): Promise<void> {
     try {
-      const answer = await this.#ask(request, response, target, false);
+      const record = await this.#admit(request, target);
+      const known = hasBody(request) ? undefined : await this.#parts.rests.answer(record, request.method, target.rest);
+      if (known !== undefined) return sendKnown(response, known);
+      const answer = await this.#ask(request, response, { record, target }, false);
       if (answer.kind === "upgrade") {
         answer.socket.destroy();
         throw new HobError("pilot_unreachable", `reach the pilot of sprite ${target.name}: it changed the protocol unasked`);
@@ -70,7 +76,8 @@ export class FrontDoor {
     const response = this.#upgraded.add(request, socket);
     response.setHeader(SPRITE_VERSION_HEADER, SPRITE_VERSION);
     try {
-      const answer = await this.#ask(request, response, target, true);
+      const record = await this.#admit(request, target);
+      const answer = await this.#ask(request, response, { record, target }, true);
       if (answer.kind === "response") return await forward(answer, response);
       response.detachSocket(socket as Socket);
       await joinUpgraded(answer, socket, head, upgradeHeaders(answer.response));
@@ -85,11 +92,14 @@ export class FrontDoor {
   }
 
   /** Authorization comes first, and an unknown name is told before anything is upgraded or woken. */
-  async #ask(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, upgrade: boolean): Promise<Answer> {
-    const { authenticator, sprites, upstream } = this.#parts;
+  async #admit(request: IncomingMessage, target: SpriteTarget): Promise<SpriteRecord> {
+    await this.#parts.authenticator.authenticate(request.headers.authorization);
+    return requireSprite(this.#parts.sprites, target.name);
+  }
+
+  async #ask(request: IncomingMessage, response: ServerResponse, { record, target }: Admitted, upgrade: boolean): Promise<Answer> {
+    const { upstream } = this.#parts;
     const answer = await whileClientWaits(response, async (signal) => {
-      await authenticator.authenticate(request.headers.authorization);
-      const record = await requireSprite(sprites, target.name);
       const asked = { client: request, record, path: pathAtPilot(record, target), upgrade, signal };
       return (await this.#askReader(asked, target)) ?? (await upstream.send(asked));
     });
@@ -133,7 +143,24 @@ export class FrontDoor {
   }
 }
 
+/** A request that may be answered. */
+interface Admitted {
+  record: SpriteRecord;
+  target: SpriteTarget;
+}
+
 const pathAtPilot = (record: SpriteRecord, target: SpriteTarget): string => `/v1/sprites/${record.name}${target.rest}`;
+
+/** As the pilot sends it. Node.js leaves the body out where there is none. */
+function sendKnown(response: ServerResponse, body: object): void {
+  const text = JSON.stringify(body);
+  const headers = {
+    "Content-Type": "application/json",
+    "Content-Length": Buffer.byteLength(text),
+    [SPRITE_VERSION_HEADER]: SPRITE_VERSION,
+  };
+  response.writeHead(200, headers).end(text);
+}
 
 /** The answer goes out as it comes in. */
 async function forward(answer: Extract<Answer, { kind: "response" }>, response: ServerResponse): Promise<void> {

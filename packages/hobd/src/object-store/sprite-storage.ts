@@ -62,6 +62,11 @@ export class SpriteStorage {
     return (await readHead(store, new OrgKeys(organization).sprite(spriteId).head))?.head;
   }
 
+  /** Whether a copy that was written under this epoch is what the store says that this host has. */
+  owns(head: HeadDocument | undefined, epoch: number | undefined): boolean {
+    return head !== undefined && head.owner === this.owner && head.epoch === epoch;
+  }
+
   /** Whether the store has this checkpoint of the sprite. */
   async hasCheckpoint(spriteId: string, checkpoint: string): Promise<boolean> {
     return (await this.head(spriteId))?.checkpoints.some(({ id }) => id === checkpoint) ?? false;
@@ -82,7 +87,8 @@ export class SpriteStorage {
     const record = hasVolume ? await records.read() : undefined;
     if (record !== undefined) {
       const present = await this.head(spriteId);
-      if (present === undefined || present.owner !== owner || present.epoch !== record.epoch) {
+      if (present === undefined) throw storeLacks(spriteId);
+      if (!this.owns(present, record.epoch)) {
         throw new HobError("ownership_lost", `start sprite ${spriteId}: another host has taken it over since it ran here`);
       }
       return this.#claim(spriteId, records, record);
@@ -145,3 +151,9 @@ function writerOf(data: Buffer): { owner: string; epoch: number } | undefined {
     return undefined;
   }
 }
+
+/** A folder that is not mounted, say. What this machine has may be all that is left: it is neither removed nor used as if nothing were wrong. */
+const storeLacks = (spriteId: string): HobError =>
+  new HobError("store_failed", `start sprite ${spriteId}: the object store has nothing of it any more`, {
+    hint: "is it the right store, and is its folder mounted? What this machine has of the sprite is kept",
+  });

@@ -98,6 +98,16 @@ function vmmUser(directory: string): Credentials {
   return { uid: id, gid: id };
 }
 
+/** Whether the VM has not ended yet, to be asked again and again. */
+export function aliveness(vm: Vm): () => boolean {
+  let gone = false;
+  const end = () => {
+    gone = true;
+  };
+  vm.exited.then(end, end);
+  return () => !gone;
+}
+
 /** A new, empty data disk for a volume of this size: sparse, so that it takes what is written and no more. */
 export async function createVolume(path: string, storageGb: number): Promise<void> {
   const file = await open(path, "wx", 0o600);

@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import type { Identity, StoredHistory } from "@hob/protocol";
 import type { Vm } from "../vmm/driver.ts";
-import { restoreVm } from "./machine.ts";
+import { aliveness, restoreVm } from "./machine.ts";
 import { PilotClient } from "./pilot-client.ts";
 import type { MachineSpec, PilotEndpoint, Reader } from "./sprite-runtime.ts";
 import type { VmRuntimeParts } from "./vm-runtime.ts";
@@ -40,15 +40,6 @@ export async function startReader(parts: ReaderParts, sprite: Identity, machine:
   undo.use(links.show(sprite.id, start, () => endpoint));
   log.info({ id: sprite.id, reader: start, ms: Math.round(performance.now() - began) }, "a reader shows the sprite's history");
   return asReader(endpoint, vm, undo.move());
-}
-
-function aliveness(vm: Vm): () => boolean {
-  let gone = false;
-  const end = () => {
-    gone = true;
-  };
-  vm.exited.then(end, end);
-  return () => !gone;
 }
 
 function asReader(endpoint: PilotEndpoint, vm: Vm, files: AsyncDisposableStack): Reader {
