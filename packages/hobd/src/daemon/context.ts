@@ -4,6 +4,7 @@ import { HOB_VERSION, MACHINE_LIMITS } from "@hob/protocol";
 import { requireConditionalWrites } from "@hob/storage";
 import { openStore } from "@hob/storage/store/open-store.ts";
 import type { Logger } from "pino";
+import { CatchUp } from "../activity/catch-up.ts";
 import { diskIsShort } from "../activity/disk-room.ts";
 import { Sleeper } from "../activity/sleeper.ts";
 import { SpriteUses } from "../activity/use.ts";
@@ -47,6 +48,7 @@ const CREATES_STOP_MS = 10_000;
 const RUNTIME_STOP_MS = 30_000;
 /** One that is just being started ends when it has. */
 const READERS_STOP_MS = 20_000;
+const CATCH_UP_STOP_MS = 5_000;
 /** A batch that is on its way to the sink may arrive. */
 const SHIPPING_STOP_MS = 5_000;
 
@@ -112,9 +114,14 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const context = spriteContext({ registry, runtime, catalogue, urlOf, log, now, limit, createRate: config.createRate });
   const sleeper = createSleeper(context, config, home);
   const readers = new HistoryReaders(context, storage, config);
-  // A reader that nobody uses goes before a sprite has to sleep.
-  context.gate.makeRoom = async () => (await readers.makeRoom()) || sleeper.makeRoom();
-  await startParts({ context, storage, sleeper, readers, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
+  const catchUp = createCatchUp(context, storage, sleeper);
+  // A reader that nobody uses goes before a sprite has to sleep, and what the daemon does for itself before what others do.
+  context.gate.makeRoom = async () => {
+    if (await readers.makeRoom()) return true;
+    await catchUp.giveWay();
+    return sleeper.makeRoom();
+  };
+  await startParts({ context, storage, sleeper, catchUp, readers, server, registry, undo, signIn: new SignIn(ensureUrlKey(home), now) });
   if (config.logSink !== undefined) {
     const shipping = new LogShipping(context, openSink(config.logSink, log), home.logCursors);
     undo.defer(() => bounded("end the shipping of logs", shipping.stop(), SHIPPING_STOP_MS, log));
@@ -190,6 +197,16 @@ function createSleeper(context: SpriteContext, config: DaemonConfig, home: HomeL
   return sleeper;
 }
 
+function createCatchUp(context: SpriteContext, storage: SpriteStorage, sleeper: Sleeper): CatchUp {
+  const { runtime, events, uses, log } = context;
+  const catchUp = new CatchUp({ context, storage, sleeper, pilot: createPilotRequester(createPilotLocator(context), uses) });
+  runtime.onStatusChange((id, status) => {
+    catchUp.noteStatus(id, status).catch((err) => log.error({ sprite: id, err }, "it is not known what the object store lacks"));
+  });
+  events.subscribe(({ type, id }) => type === "deleted" && catchUp.forget(id));
+  return catchUp;
+}
+
 async function noteStatus({ sprites, events, now }: SpriteContext, id: string, status: "cold" | "warm" | "running"): Promise<void> {
   const at = now();
   const record = await sprites.findById(id);
@@ -202,6 +219,7 @@ interface Parts {
   context: SpriteContext;
   storage: SpriteStorage;
   sleeper: Sleeper;
+  catchUp: CatchUp;
   readers: HistoryReaders;
   server: HttpServer;
   registry: Registry;
@@ -210,7 +228,7 @@ interface Parts {
 }
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
-async function startParts({ context, storage, sleeper, readers, server, registry, undo, signIn }: Parts): Promise<void> {
+async function startParts({ context, storage, sleeper, catchUp, readers, server, registry, undo, signIn }: Parts): Promise<void> {
   const { runtime, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
@@ -220,6 +238,8 @@ async function startParts({ context, storage, sleeper, readers, server, registry
   undo.defer(() => bounded("end creates", creator.idle(), CREATES_STOP_MS, log));
   undo.use(startHousekeeping(context, destroyer));
   await undo.use(sleeper).start();
+  undo.defer(() => bounded("end an upload", catchUp[Symbol.asyncDispose](), CATCH_UP_STOP_MS, log));
+  await catchUp.start();
   const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
   const locate = createPilotLocator(context);
   const upstream = undo.use(new Upstream(locate, context.uses));
