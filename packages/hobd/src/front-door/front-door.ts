@@ -57,10 +57,7 @@ export class FrontDoor {
   /** Answers one request; never rejects. */
   async handle(request: IncomingMessage, response: ServerResponse, target: SpriteTarget): Promise<void> {
     try {
-      const record = await this.#admit(request, target);
-      const known = hasBody(request) ? undefined : await this.#parts.rests.answer(record, request.method, target.rest);
-      if (known !== undefined) return sendKnown(response, known);
-      const answer = await this.#ask(request, response, { record, target }, false);
+      const answer = await this.#ask(request, response, target, false);
       if (answer.kind === "upgrade") {
         answer.socket.destroy();
         throw new HobError("pilot_unreachable", `reach the pilot of sprite ${target.name}: it changed the protocol unasked`);
@@ -76,9 +73,8 @@ export class FrontDoor {
     const response = this.#upgraded.add(request, socket);
     response.setHeader(SPRITE_VERSION_HEADER, SPRITE_VERSION);
     try {
-      const record = await this.#admit(request, target);
-      const answer = await this.#ask(request, response, { record, target }, true);
-      if (answer.kind === "response") return await forward(answer, response);
+      const answer = await this.#ask(request, response, target, true);
+      if (answer.kind !== "upgrade") return await forward(answer, response);
       response.detachSocket(socket as Socket);
       await joinUpgraded(answer, socket, head, upgradeHeaders(answer.response));
     } catch (error) {
@@ -92,18 +88,17 @@ export class FrontDoor {
   }
 
   /** Authorization comes first, and an unknown name is told before anything is upgraded or woken. */
-  async #admit(request: IncomingMessage, target: SpriteTarget): Promise<SpriteRecord> {
-    await this.#parts.authenticator.authenticate(request.headers.authorization);
-    return requireSprite(this.#parts.sprites, target.name);
-  }
-
-  async #ask(request: IncomingMessage, response: ServerResponse, { record, target }: Admitted, upgrade: boolean): Promise<Answer> {
-    const { upstream } = this.#parts;
+  async #ask(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, upgrade: boolean): Promise<Answer | Known> {
+    const { authenticator, sprites, upstream, rests } = this.#parts;
     const answer = await whileClientWaits(response, async (signal) => {
+      await authenticator.authenticate(request.headers.authorization);
+      const record = await requireSprite(sprites, target.name);
+      const body = upgrade || hasBody(request) ? undefined : await rests.answer(record, request.method, target.rest);
+      if (body !== undefined) return { kind: "known", body } as const;
       const asked = { client: request, record, path: pathAtPilot(record, target), upgrade, signal };
       return (await this.#askReader(asked, target)) ?? (await upstream.send(asked));
     });
-    if (answer.response.statusCode === 401) {
+    if (answer.kind !== "known" && answer.response.statusCode === 401) {
       // The client was authorized: this is about the pilot's own token, which no client can mend.
       answer.response.destroy();
       throw new HobError("pilot_unreachable", `reach the pilot of sprite ${target.name}: it does not accept the host's token`);
@@ -143,16 +138,23 @@ export class FrontDoor {
   }
 }
 
-/** A request that may be answered. */
-interface Admitted {
-  record: SpriteRecord;
-  target: SpriteTarget;
+/** What the host answers itself. */
+interface Known {
+  kind: "known";
+  body: object;
 }
 
 const pathAtPilot = (record: SpriteRecord, target: SpriteTarget): string => `/v1/sprites/${record.name}${target.rest}`;
 
-/** As the pilot sends it. Node.js leaves the body out where there is none. */
-function sendKnown(response: ServerResponse, body: object): void {
+/** The answer goes out as it comes in. */
+async function forward(answer: Extract<Answer, { kind: "response" }> | Known, response: ServerResponse): Promise<void> {
+  if (answer.kind === "known") return sendKnown(answer, response);
+  response.writeHead(answer.response.statusCode ?? 502, answer.response.statusMessage, responseHeaders(answer.response));
+  await passOn(answer, response, hasPrefixedFrames(answer.response) ? relayExecFrames : undefined);
+}
+
+/** As the pilot would. Node.js leaves the body out where there is none. */
+function sendKnown({ body }: Known, response: ServerResponse): void {
   const text = JSON.stringify(body);
   const headers = {
     "Content-Type": "application/json",
@@ -160,12 +162,6 @@ function sendKnown(response: ServerResponse, body: object): void {
     [SPRITE_VERSION_HEADER]: SPRITE_VERSION,
   };
   response.writeHead(200, headers).end(text);
-}
-
-/** The answer goes out as it comes in. */
-async function forward(answer: Extract<Answer, { kind: "response" }>, response: ServerResponse): Promise<void> {
-  response.writeHead(answer.response.statusCode ?? 502, answer.response.statusMessage, responseHeaders(answer.response));
-  await passOn(answer, response, hasPrefixedFrames(answer.response) ? relayExecFrames : undefined);
 }
 
 /** The pilot's headers of a 101 for the client. */

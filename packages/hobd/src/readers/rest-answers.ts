@@ -1,10 +1,13 @@
-import { type Checkpoint, CURRENT, checkpointNotFound, type StorageStatus, selectCheckpoints } from "@hob/protocol";
+import { type Checkpoint, CURRENT, checkpointNotFound, HobError, type StorageStatus, selectCheckpoints } from "@hob/protocol";
 import type { HeadDocument } from "@hob/storage";
 import type { SpriteContext } from "../api/sprite-context.ts";
 import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { Rest } from "../runtime/sprite-runtime.ts";
 import { parseRestRequest, type RestRequest } from "./rest-request.ts";
+
+/** A store that has not answered by then counts as away: the question is only whose the sprite is. */
+const STORE_MS = 5_000;
 
 /** What is known of a sprite that sleeps on this machine. */
 interface Known extends Pick<Rest, "storedAs"> {
@@ -44,7 +47,7 @@ export class RestAnswers {
     const { hasCopy, epoch, said, storedAs } = await runtime.rest(id);
     if (!hasCopy || said === undefined) return undefined;
     try {
-      const head = await this.#storage.head(id);
+      const head = await inTime(this.#storage.head(id));
       if (!this.#storage.owns(head, epoch) || runtime.status(id) === "running") return undefined;
       return { said, storedAs, head };
     } catch (err) {
@@ -85,5 +88,17 @@ export class RestAnswers {
     const lag = storage.durable_lag_seconds;
     const asleepSeconds = Math.max(0, Math.round((this.#context.now() - at) / 100) / 10);
     return { ...storage, uploading: false, durable_lag_seconds: lag === 0 ? 0 : lag + asleepSeconds };
+  }
+}
+
+/** @throws HobError `store_unavailable` */
+async function inTime<T>(answer: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const error = new HobError("store_unavailable", `the object store has not answered in ${STORE_MS} ms`);
+  const timer = setTimeout(() => late.reject(error), STORE_MS);
+  try {
+    return await Promise.race([answer, late.promise]);
+  } finally {
+    clearTimeout(timer);
   }
 }
