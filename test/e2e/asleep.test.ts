@@ -101,8 +101,11 @@ test("what the store lacks of it is not forgotten, and brought there when the st
   const again = await activity();
   assert.deepEqual([again.behind?.since, again.status], [behind?.since, "warm"]);
   assert.ok(!(await durableIds()).includes("v2"));
-  await until("it has been brought there, and sleeps again", async () => (await activity()).behind === null, CAUGHT_UP_MS);
-  await until("it sleeps", async () => (await get<Sprite>("")).status === "warm", CAUGHT_UP_MS);
+  const hasCaughtUp = async () => {
+    const { behind: left, status, last_wake } = await activity();
+    return left === null && status === "warm" && last_wake !== null;
+  };
+  await until("it has been brought there, and sleeps again", hasCaughtUp, CAUGHT_UP_MS);
   assert.ok((await durableIds()).includes("v2"));
   const { last_wake } = await activity();
   assert.equal(last_wake?.reason, "what the object store lacks");
