@@ -134,6 +134,7 @@ test("the history of a sprite that sleeps is read, and it sleeps on", LIMIT, asy
   const listed = await timed("first answer", () => textOf(fetchOf(`checkpoints/v1/files?path=${path}`)));
   assert.equal((JSON.parse(listed) as { count: number }).count, 5);
   assert.deepEqual([suite.daemon.vmProcesses("qemu").length, readerFolders().length], [1, 1]);
+  assert.deepEqual(suite.daemon.vmProcesses("passt"), [], "nothing leads out of it");
   assert.equal(await timed("second answer", () => textOf(fetchOf(`checkpoints/v1/content?path=${path}/config`))), "one\n");
   assert.equal(await timed("another checkpoint", () => hob("checkpoint", "cat", `web@v2:${path}/config`)), "two\n");
   assert.match(await hob("checkpoint", "ls", `web@v1:${path}`), /same/);

@@ -18,7 +18,7 @@ export class HobStorage {
     this.#endpoint = endpoint;
   }
 
-  /** How far the store is behind. Wakes a sprite that sleeps. */
+  /** How far the store is behind. A sprite that sleeps is woken only when that is not known. */
   status(sprite: string): Promise<StorageStatus> {
     return callJson(this.#endpoint, "GET", spritePath(sprite, "storage"), { timeoutMs: TIMEOUT_MS.plain });
   }

@@ -7,6 +7,7 @@ import { isAllStored } from "../src/readers/history-readers.ts";
 import { statesRead } from "../src/readers/history-request.ts";
 import { ORGANIZATION } from "../src/tokens/token-format.ts";
 import { bodyOf, TestDaemon } from "./support/test-daemon.ts";
+import { NOTHING_KNOWN } from "./support/test-runtime.ts";
 
 const HASH = "0123456789abcdef".repeat(4);
 
@@ -38,7 +39,7 @@ test("only requests that read history are a reader's", () => {
 test("a reader answers only what the sprite would answer too", () => {
   const head = { writeId: "w1", owner: "here", checkpoints: [{ id: "v1", document: HASH }] } as unknown as HeadDocument;
   const stored = (states: string[], local: { hasCopy: boolean; storedAs?: string }, of: Partial<HeadDocument> = {}) =>
-    isAllStored(new Set(states), { ...head, ...of }, { storedAs: undefined, ...local }, "here");
+    isAllStored(new Set(states), { ...head, ...of }, { ...NOTHING_KNOWN, ...local }, "here");
   const asleep = { hasCopy: true, storedAs: "w1" };
   assert.ok(stored(["v1", "Current"], asleep));
   assert.ok(!stored(["v2"], asleep), "a checkpoint that the store does not have");
@@ -60,7 +61,7 @@ describe("the front door", () => {
     const initial = { volumeBytes: 65_536, root: HASH, checkpoints: [{ id: "v1", document: HASH }] };
     const { head } = await acquire({ store, org: ORGANIZATION, sprite: id, owner: "x", initial, takeOver: true });
     hob.runtime.setStatus(id, "warm");
-    hob.runtime.rests.set(id, { hasCopy: true, storedAs: head.writeId });
+    hob.runtime.rests.set(id, { ...NOTHING_KNOWN, hasCopy: true, storedAs: head.writeId });
     const before = hob.runtime.calls.length;
     await body(hob, id, () => hob.runtime.calls.slice(before));
   }

@@ -6,13 +6,14 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import type { ImageSet } from "@hob/images";
-import { HobError, type Identity, NO_POLICIES } from "@hob/protocol";
+import { HobError, type Identity, NO_POLICIES, PILOT_ROUTES } from "@hob/protocol";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { pino } from "pino";
 import { SpriteStorage } from "../src/object-store/sprite-storage.ts";
 import { SpriteEntries, type SpriteEntry } from "../src/runtime/entries.ts";
 import { VmLifecycle } from "../src/runtime/lifecycle.ts";
 import { RuntimePaths } from "../src/runtime/paths.ts";
+import { noteRest, readRest } from "../src/runtime/rest.ts";
 import { StorageLinks } from "../src/runtime/storage-link.ts";
 import type { TemplateStore } from "../src/runtime/templates.ts";
 import { FakeDriver } from "./support/fake-driver.ts";
@@ -33,6 +34,8 @@ let lifecycleWith: (images: string) => VmLifecycle;
 let store: string;
 let driver: FakeDriver;
 let refusing = false;
+/** what the pilot says when its sprite's processes stand still; undefined: it refuses */
+let said: object | undefined;
 const run = () => paths.sprite(ID).run;
 const inOrder = <T>(work: (entry: SpriteEntry) => Promise<T>) => entries.inOrder(ID, work);
 const wake = () => inOrder((entry) => lifecycle.wake(entry, IDENTITY, MACHINE));
@@ -44,10 +47,13 @@ beforeEach(async () => {
   const home = cleanUp.use(await temporaryHome());
   const pilot: Server = createServer((request, response) => {
     request.resume();
-    const body = JSON.stringify({ protocol: 2 });
-    request.once("end", () => response.writeHead(refusing ? 500 : 200, { "Content-Type": "application/json" }).end(body));
+    const isFreeze = request.url === PILOT_ROUTES.freeze;
+    const body = JSON.stringify(isFreeze ? said : { protocol: 2 });
+    const refuses = refusing || (isFreeze && said === undefined);
+    request.once("end", () => response.writeHead(refuses ? 500 : 200, { "Content-Type": "application/json" }).end(body));
   });
   refusing = false;
+  said = undefined;
   await new Promise<void>((resolve) => pilot.listen(0, "127.0.0.1", resolve));
   cleanUp.defer(() => void pilot.close());
   cleanUp.defer(() => pilot.closeAllConnections());
@@ -267,5 +273,43 @@ describe("a VM of an earlier daemon", () => {
     await writeFile(ram, "memory of a VM that was killed");
     assert.deepEqual(await adopted(), [false, false, false]);
     assert.ok(existsSync(paths.sprite(ID).volume));
+  });
+});
+
+describe("what is known of a sprite while it sleeps", () => {
+  const LAG = { lagMs: 60_000, checkpoints: 2, error: null };
+  const rest = () => readRest(paths.sprite(ID));
+
+  test("is noted before the save ends, and gone before the next VM runs", async () => {
+    await wake();
+    said = { storedAs: "w1", lag: LAG };
+    newest().onSave = async () => {
+      assert.equal((await rest()).behind?.checkpoints, 2, "a daemon that is killed now must not forget it");
+    };
+    await inOrder((entry) => lifecycle.sleep(entry));
+    assert.deepEqual([(await rest()).storedAs, (await rest()).behind?.checkpoints], ["w1", 2]);
+    await wake();
+    assert.deepEqual(await rest(), { storedAs: undefined, said: undefined, behind: undefined });
+  });
+
+  test("of a pilot that does not answer any more is what it said a moment before", async () => {
+    await wake();
+    await inOrder((entry) => lifecycle.sleep(entry, LAG));
+    assert.equal((await rest()).behind?.checkpoints, 2);
+  });
+
+  test("is dropped when the save fails and the sprite goes on, and when a later daemon takes the VM over", async () => {
+    await wake();
+    said = { storedAs: "w1", lag: LAG };
+    newest().onSave = () => Promise.reject(new HobError("no_space", "as the test asked"));
+    await assert.rejects(
+      inOrder((entry) => lifecycle.sleep(entry)),
+      /as the test asked/,
+    );
+    assert.deepEqual([(await rest()).behind, entries.get(ID)?.status], [undefined, "running"]);
+    await noteRest(paths.sprite(ID), { storedAs: "w1", lag: LAG }, null);
+    driver.adoptable = newest();
+    await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
+    assert.deepEqual([(await rest()).storedAs, (await rest()).behind], [undefined, undefined]);
   });
 });

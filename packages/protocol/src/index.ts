@@ -1,3 +1,4 @@
+export * from "./api/checkpoint-list.ts";
 export * from "./api/checkpoints.ts";
 export * from "./api/default-domains.ts";
 export * from "./api/domain-pattern.ts";

@@ -1,5 +1,7 @@
 import { z } from "zod";
+import { CHECKPOINT_LIMITS, checkpoint } from "./api/checkpoints.ts";
 import { spritePolicies } from "./api/policies.ts";
+import { storageStatus } from "./api/storage.ts";
 import { storageAssignment, storedHistory } from "./relay.ts";
 
 /**
@@ -19,7 +21,7 @@ import { storageAssignment, storedHistory } from "./relay.ts";
  * | POST /hob/prepare-sleep | decide once more whether the sprite may sleep now; if so, flush to disk |
  * | POST /hob/settle | after prepare-sleep said `unsettled`: an automatic checkpoint, and into the store what it lacks, for a bounded time |
  * | GET /hob/ingress, upgrade to `hob-tunnel` | a connection to what answers the sprite's URL, its bytes as they are; 101 |
- * | POST /hob/freeze | stop the user's processes until the next `resumed`, for a memory save; FreezeResponse |
+ * | POST /hob/freeze | stop the user's processes and changes of checkpoints until the next `resumed`, for a memory save; FreezeResponse |
  * | POST /hob/thaw | let them go on: the save has failed; 204 |
  * | POST /hob/logs | what services wrote since a cursor; waits for more when there is nothing |
  * | POST /hob/shutdown | stop the inner container, unmount the volume, power off; 202 |
@@ -149,10 +151,26 @@ export type StorageLag = z.infer<typeof storageLag>;
 /** `ready: false`: the sprite may not sleep, the rest says why, and nothing was done. `lag: null`: the store has everything, or there is none. */
 export const settleResponse = pilotActivity.extend({ ready: z.boolean(), lag: storageLag.nullable() });
 export type SettleResponse = z.infer<typeof settleResponse>;
-/** An older pilot answers 204 with nothing: then it is not known. */
+
+/** Bytes of JSON: of the checkpoints, and of the whole answer. */
+export const FREEZE_LIMITS = { checkpointsBytes: 3 * 1024 * 1024, answerBytes: 4 * 1024 * 1024 } as const;
+
+/**
+ * What the host needs to answer for the sprite while that sleeps. An older pilot answers 204 with nothing, or leaves out what it does
+ * not know of: then it is not known.
+ */
 export const freezeResponse = z.object({
   /** `writeId` of the head in the store that has everything that the sprite has; null when something is here only */
   storedAs: z.string().max(64).nullable(),
+  /** as `GET /checkpoints` shows all of them; null while they are being changed, and when they are too long */
+  checkpoints: z
+    .array(checkpoint)
+    .max(CHECKPOINT_LIMITS.checkpoints + 1)
+    .nullish(),
+  /** as `GET /storage` shows it */
+  storage: storageStatus.optional(),
+  /** null: the store has everything, or there is none */
+  lag: storageLag.nullish(),
 });
 export type FreezeResponse = z.infer<typeof freezeResponse>;
 

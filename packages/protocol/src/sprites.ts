@@ -143,7 +143,7 @@ export const spriteActivity = z.object({
   sleeps_at: time.nullable(),
   /** when its memory is dropped if nobody wakes it before; null: not by itself */
   cold_at: time.nullable(),
-  /** while it sleeps: what the object store lacks of it, if anything: the oldest write since then, and checkpoints. It goes on after the wake */
+  /** while it sleeps: what the object store lacks of it, if anything: the oldest write since then, and checkpoints. The daemon wakes it for that */
   behind: z.object({ since: time, checkpoints: z.number(), error: z.string().nullable() }).nullable().default(null),
   /** why it last began to run, as far as this daemon has seen it */
   last_wake: z.object({ at: time, reason: z.string() }).nullable(),

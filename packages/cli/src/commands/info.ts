@@ -85,7 +85,7 @@ function describeBehind({ since, checkpoints, error }: NonNullable<SpriteActivit
     `what was written since ${formatAge(Date.parse(since), nowMs)} ago`,
     ...(checkpoints > 0 ? [`${checkpoints} checkpoints`] : []),
   ];
-  return `all but ${what.join(" and ")}; goes on when it wakes${error === null ? "" : ` (${printable(error)})`}`;
+  return `all but ${what.join(" and ")}; the sprite is woken for it when the store answers${error === null ? "" : ` (${printable(error)})`}`;
 }
 
 function describe(sprite: Sprite): [key: string, value: string][] {

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { type ActivityHolder, HobError, type SpriteActivity, type SpriteStatus, type StorageLag } from "@hob/protocol";
+import { type ActivityHolder, HobError, type SpriteActivity, type SpriteStatus } from "@hob/protocol";
 import { identityOf } from "../api/present.ts";
 import type { SpriteContext } from "../api/sprite-context.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
-import type { SleepOutcome, SleepTerms } from "../runtime/sprite-runtime.ts";
+import type { SleepOutcome, SleepTerms, StorageGap } from "../runtime/sprite-runtime.ts";
 
 const SECOND_MS = 1_000;
 /** Between looks at the running sprites; less where sprites sleep sooner than a few seconds. */
@@ -14,6 +14,8 @@ const ASK_AGAIN_MS = 5 * SECOND_MS;
 const CHILL_INTERVAL_MS = 60 * SECOND_MS;
 /** A sprite may be put to sleep to make room for another one when nobody has used it for this long. */
 const ROOM_IDLE_MS = 5 * SECOND_MS;
+/** One that was woken for the daemon's own purposes sleeps after this, unless somebody uses it. */
+const VISIT_IDLE_MS = SECOND_MS;
 /** What was changed may take this long to be brought into the object store before a sleep; nobody waits for it but the sleep. */
 const SETTLE_MS = 10 * SECOND_MS;
 /** The same when somebody waits for the sprite's place. */
@@ -57,8 +59,8 @@ export class Sleeper implements Disposable {
   readonly #settings: SleepSettings;
   readonly #running = new Map<string, Running>();
   readonly #lastWakes = new Map<string, { at: number; reason: string }>();
-  /** what the object store lacks of sprites that sleep, and since when */
-  readonly #behind = new Map<string, StorageLag & { since: number }>();
+  /** sprites that the daemon wakes for itself */
+  readonly #visits = new Set<string>();
   readonly #timers: NodeJS.Timeout[] = [];
   #makingRoom: Promise<unknown> = Promise.resolve();
 
@@ -88,6 +90,7 @@ export class Sleeper implements Disposable {
   noteStatus(id: string, status: SpriteStatus): void {
     if (status !== "running") {
       this.#running.delete(id);
+      this.#visits.delete(id);
       return;
     }
     const [first] = this.#context.uses.holders(id);
@@ -98,8 +101,13 @@ export class Sleeper implements Disposable {
   forget(id: string): void {
     this.#running.delete(id);
     this.#lastWakes.delete(id);
-    this.#behind.delete(id);
+    this.#visits.delete(id);
     this.#context.uses.forget(id);
+  }
+
+  /** To be called before the daemon wakes a sprite for itself: as long as nobody else uses it, it sleeps as soon as it is let go. */
+  noteVisit(id: string): void {
+    this.#visits.add(id);
   }
 
   /** To be called when a sprite's own idle time was changed. */
@@ -152,7 +160,7 @@ export class Sleeper implements Disposable {
         status === "warm" && coldAfterSeconds > 0
           ? timeOf((record.lastWarmingAt ?? record.updatedAt) + coldAfterSeconds * SECOND_MS)
           : null,
-      behind: this.#behindOf(id),
+      behind: status === "running" ? null : presentGap((await runtime.rest(id)).behind),
       last_wake: lastWake === undefined ? null : { at: timeOf(lastWake.at), reason: lastWake.reason },
     };
   }
@@ -167,11 +175,12 @@ export class Sleeper implements Disposable {
   async #sleepIdlest(): Promise<boolean> {
     const { uses, sprites, now, log } = this.#context;
     const candidates = [...this.#running.keys()]
-      .filter((id) => !uses.inUse(id) && now() - this.#idleSince(id) >= ROOM_IDLE_MS)
-      .sort((a, b) => this.#idleSince(a) - this.#idleSince(b));
+      .filter((id) => !uses.inUse(id) && (this.#isVisit(id) || now() - this.#idleSince(id) >= ROOM_IDLE_MS))
+      .sort((a, b) => this.#idleSince(a) - this.#idleSince(b))
+      .sort((a, b) => Number(this.#isVisit(b)) - Number(this.#isVisit(a)));
     for (const id of candidates) {
       const record = await sprites.findById(id);
-      const idleMs = record?.state === "ready" ? this.#idleMs(record) : 0;
+      const idleMs = record?.state === "ready" ? this.#timeoutMs(record) : 0;
       if (record === undefined || idleMs === 0) continue;
       try {
         const terms = { idleMs: Math.min(idleMs, ROOM_IDLE_MS), settleMs: SETTLE_FOR_ROOM_MS };
@@ -196,7 +205,7 @@ export class Sleeper implements Disposable {
       const record = await sprites.findById(id);
       // One that is being created or destroyed is somebody else's business.
       if (record?.state !== "ready") return;
-      const idleMs = this.#idleMs(record);
+      const idleMs = this.#timeoutMs(record);
       const leftMs = this.#idleSince(id) + idleMs - now();
       if (idleMs === 0) running.nextLookAt = Number.POSITIVE_INFINITY;
       else if (leftMs > 0) running.nextLookAt = now() + leftMs;
@@ -220,26 +229,7 @@ export class Sleeper implements Disposable {
     const outcome = await runtime.sleep(identityOf(record, urlOf), { force: false, settleMs: SETTLE_MS, inUse, ...terms });
     const ms = Math.round(performance.now() - startedAt);
     if (wasRunning && outcome.kind === "asleep") log.info({ sprite: id, name: record.name, ms }, "sprite sleeps");
-    if (outcome.kind === "asleep" && outcome.lag != null) this.#noteBehind(record, outcome.lag);
     return outcome;
-  }
-
-  /** It goes on when the sprite wakes. */
-  #noteBehind({ id, name }: SpriteRecord, lag: StorageLag): void {
-    const { runtime, now, log } = this.#context;
-    if (runtime.status(id) === "running") return;
-    this.#behind.set(id, { ...lag, since: now() - lag.lagMs });
-    log.warn(
-      { sprite: id, name, lagMs: lag.lagMs, checkpoints: lag.checkpoints },
-      "a sprite sleeps of which the object store lacks something",
-    );
-  }
-
-  #behindOf(id: string): SpriteActivity["behind"] {
-    const behind = this.#behind.get(id);
-    if (behind === undefined) return null;
-    const { since, checkpoints, error } = behind;
-    return { since: timeOf(since), checkpoints, error: error === null ? null : error.slice(0, ERROR_CHARACTERS_TOLD) };
   }
 
   /** Those that have slept longest go first; all that are due, and as many more as the disk needs. */
@@ -262,9 +252,18 @@ export class Sleeper implements Disposable {
 
   #noteRunning(id: string, reason: string): void {
     const at = this.#context.now();
-    this.#behind.delete(id);
     this.#running.set(id, { since: at, nextLookAt: 0, trying: false });
     this.#lastWakes.set(id, { at, reason });
+  }
+
+  #isVisit(id: string): boolean {
+    const since = this.#running.get(id)?.since ?? 0;
+    return this.#visits.has(id) && this.#context.uses.lastUsedAt(id) < since;
+  }
+
+  /** After which the sprite sleeps this time; 0: not by itself. */
+  #timeoutMs(record: SpriteRecord): number {
+    return this.#isVisit(record.id) ? VISIT_IDLE_MS : this.#idleMs(record);
   }
 
   #idleMs({ idleTimeoutSeconds }: SpriteRecord): number {
@@ -290,6 +289,11 @@ function namesOf(holders: readonly ActivityHolder[]): string {
   const named = holders.slice(0, HOLDERS_TOLD).map(({ kind, label }) => `${kind} ${label}`);
   const more = holders.length - named.length;
   return `it is in use by ${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
+}
+
+function presentGap(gap: StorageGap | undefined): SpriteActivity["behind"] {
+  if (gap === undefined) return null;
+  return { since: timeOf(gap.since), checkpoints: gap.checkpoints, error: gap.error?.slice(0, ERROR_CHARACTERS_TOLD) ?? null };
 }
 
 const timeOf = (unixMs: number): string => new Date(unixMs).toISOString();

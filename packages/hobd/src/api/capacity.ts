@@ -46,12 +46,17 @@ export class CapacityGate {
    */
   async reserve(id: string): Promise<Reservation> {
     for (let attempt = 0; ; attempt++) {
-      const running = await this.#runningIds();
       // No await between the count and the reservation: two requests cannot both take the last place.
-      const present = new Set([...running, ...this.#reserved.keys()]);
+      const present = this.#present(await this.#runningIds());
       if (present.has(id) || present.size < this.limit) return this.#take(id);
       if (attempt >= ROOM_ATTEMPTS || !(await this.makeRoom())) throw limitExceeded(this.limit, present.size);
     }
+  }
+
+  /** Takes a place for this sprite if there is one that nobody has; no other sprite has to sleep for it. */
+  async reserveIfFree(id: string): Promise<Reservation | undefined> {
+    const present = this.#present(await this.#runningIds());
+    return present.has(id) || present.size < this.limit ? this.#take(id) : undefined;
   }
 
   /**
@@ -74,6 +79,10 @@ export class CapacityGate {
   /** To be called when a sprite stopped running or was destroyed: who waits looks again. */
   notify(): void {
     for (const wake of this.#waiting) wake();
+  }
+
+  #present(running: readonly string[]): Set<string> {
+    return new Set([...running, ...this.#reserved.keys()]);
   }
 
   #take(id: string): Reservation {

@@ -4,6 +4,7 @@ import { HOB_VERSION, MACHINE_LIMITS } from "@hob/protocol";
 import { requireConditionalWrites } from "@hob/storage";
 import { openStore } from "@hob/storage/store/open-store.ts";
 import type { Logger } from "pino";
+import { CatchUp } from "../activity/catch-up.ts";
 import { diskIsShort } from "../activity/disk-room.ts";
 import { Sleeper } from "../activity/sleeper.ts";
 import { SpriteUses } from "../activity/use.ts";
@@ -28,6 +29,7 @@ import { openSink } from "../log-shipping/sink-address.ts";
 import { SpriteCatalogue } from "../object-store/catalogue.ts";
 import { SpriteStorage } from "../object-store/sprite-storage.ts";
 import { HistoryReaders } from "../readers/history-readers.ts";
+import { RestAnswers } from "../readers/rest-answers.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
@@ -46,6 +48,7 @@ const CREATES_STOP_MS = 10_000;
 const RUNTIME_STOP_MS = 30_000;
 /** One that is just being started ends when it has. */
 const READERS_STOP_MS = 20_000;
+const CATCH_UP_STOP_MS = 5_000;
 /** A batch that is on its way to the sink may arrive. */
 const SHIPPING_STOP_MS = 5_000;
 /** Settings that were changed a moment ago may not be in the store's description yet. */
@@ -117,10 +120,16 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const context = spriteContext({ registry, runtime, catalogue, urlOf, log, now, limit, createRate: config.createRate });
   const sleeper = createSleeper(context, config, home);
   const readers = new HistoryReaders(context, storage, config);
-  // A reader that nobody uses goes before a sprite has to sleep.
-  context.gate.makeRoom = async () => (await readers.makeRoom()) || sleeper.makeRoom();
+  const catchUp = createCatchUp(context, storage, sleeper);
+  // A reader that nobody uses goes before a sprite has to sleep, and what the daemon does for itself before what others do.
+  context.gate.makeRoom = async () => {
+    if (await readers.makeRoom()) return true;
+    await catchUp.giveWay();
+    return sleeper.makeRoom();
+  };
   const signIn = new SignIn(ensureUrlKey(home), now);
-  await startParts({ context, storage, sleeper, readers, server, registry, undo, signIn, upstreamTimes: overrides.upstreamTimes });
+  const { upstreamTimes } = overrides;
+  await startParts({ context, storage, sleeper, catchUp, readers, server, registry, undo, signIn, upstreamTimes });
   if (config.logSink !== undefined) {
     const shipping = new LogShipping(context, openSink(config.logSink, log), home.logCursors);
     undo.defer(() => bounded("end the shipping of logs", shipping.stop(), SHIPPING_STOP_MS, log));
@@ -196,6 +205,16 @@ function createSleeper(context: SpriteContext, config: DaemonConfig, home: HomeL
   return sleeper;
 }
 
+function createCatchUp(context: SpriteContext, storage: SpriteStorage, sleeper: Sleeper): CatchUp {
+  const { runtime, events, uses, log } = context;
+  const catchUp = new CatchUp({ context, storage, sleeper, pilot: createPilotRequester(createPilotLocator(context), uses) });
+  runtime.onStatusChange((id, status) => {
+    catchUp.noteStatus(id, status).catch((err) => log.error({ sprite: id, err }, "it is not known what the object store lacks"));
+  });
+  events.subscribe(({ type, id }) => type === "deleted" && catchUp.forget(id));
+  return catchUp;
+}
+
 async function noteStatus({ sprites, events, now }: SpriteContext, id: string, status: "cold" | "warm" | "running"): Promise<void> {
   const at = now();
   const record = await sprites.findById(id);
@@ -208,6 +227,7 @@ interface Parts {
   context: SpriteContext;
   storage: SpriteStorage;
   sleeper: Sleeper;
+  catchUp: CatchUp;
   readers: HistoryReaders;
   server: HttpServer;
   registry: Registry;
@@ -217,7 +237,8 @@ interface Parts {
 }
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
-async function startParts({ context, storage, sleeper, readers, server, registry, undo, signIn, upstreamTimes }: Parts): Promise<void> {
+async function startParts(parts: Parts): Promise<void> {
+  const { context, storage, sleeper, catchUp, readers, server, registry, undo, signIn, upstreamTimes } = parts;
   const { runtime, catalogue, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
@@ -228,10 +249,13 @@ async function startParts({ context, storage, sleeper, readers, server, registry
   undo.defer(() => bounded("end creates", creator.idle(), CREATES_STOP_MS, log));
   undo.use(startHousekeeping(context, destroyer));
   await undo.use(sleeper).start();
+  undo.defer(() => bounded("end an upload", catchUp[Symbol.asyncDispose](), CATCH_UP_STOP_MS, log));
+  await catchUp.start();
   const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
   const locate = createPilotLocator(context);
   const upstream = undo.use(new Upstream(locate, context.uses, upstreamTimes));
-  const frontDoor = new FrontDoor({ sprites, authenticator, upstream, readers, log });
+  const rests = new RestAnswers(context, storage);
+  const frontDoor = new FrontDoor({ sprites, authenticator, upstream, readers, rests, log });
   const exchange = undo.use(new ApplicationExchange(locate, context.uses));
   const access = new UrlAccess({ sprites, authenticator, signIn });
   const ingress = new Ingress({ access, exchange, ownRoutes: new OwnRoutes(sprites, signIn), log });

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { logError, sendError } from "../api/error-answer.ts";
 import { requireSprite } from "../api/sprite-context.ts";
 import type { HistoryReaders } from "../readers/history-readers.ts";
+import type { RestAnswers } from "../readers/rest-answers.ts";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { hasPrefixedFrames, relayExecFrames } from "./exec-frames.ts";
@@ -26,6 +27,8 @@ export interface FrontDoorParts {
   upstream: Upstream;
   /** answer for sprites that sleep */
   readers: Pick<HistoryReaders, "lend">;
+  /** what sprites that sleep said last */
+  rests: Pick<RestAnswers, "answer">;
   log: Logger;
 }
 
@@ -72,7 +75,7 @@ export class FrontDoor {
     response.setHeader(SPRITE_VERSION_HEADER, SPRITE_VERSION);
     try {
       const answer = await this.#ask(request, response, target, true);
-      if (answer.kind === "response") return await forward(answer, response);
+      if (answer.kind !== "upgrade") return await forward(answer, response);
       response.detachSocket(socket as Socket);
       await joinUpgraded(answer, socket, head, upgradeHeaders(answer.response));
     } catch (error) {
@@ -86,15 +89,17 @@ export class FrontDoor {
   }
 
   /** Authorization comes first, and an unknown name is told before anything is upgraded or woken. */
-  async #ask(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, upgrade: boolean): Promise<Answer> {
-    const { authenticator, sprites, upstream } = this.#parts;
+  async #ask(request: IncomingMessage, response: ServerResponse, target: SpriteTarget, upgrade: boolean): Promise<Answer | Known> {
+    const { authenticator, sprites, upstream, rests } = this.#parts;
     const answer = await whileClientWaits(response, async (signal) => {
       await authenticator.authenticate(request.headers.authorization);
       const record = await requireSprite(sprites, target.name);
+      const body = upgrade || hasBody(request) ? undefined : await rests.answer(record, request.method, target.rest);
+      if (body !== undefined) return { kind: "known", body } as const;
       const asked = { client: request, record, path: pathAtPilot(record, target), upgrade, signal };
       return (await this.#askReader(asked, target)) ?? (await upstream.send(asked));
     });
-    if (answer.response.statusCode === 401) {
+    if (answer.kind !== "known" && answer.response.statusCode === 401) {
       // The client was authorized: this is about the pilot's own token, which no client can mend.
       answer.response.destroy();
       throw new HobError("pilot_unreachable", `reach the pilot of sprite ${target.name}: it does not accept the host's token`);
@@ -134,12 +139,30 @@ export class FrontDoor {
   }
 }
 
+/** What the host answers itself. */
+interface Known {
+  kind: "known";
+  body: object;
+}
+
 const pathAtPilot = (record: SpriteRecord, target: SpriteTarget): string => `/v1/sprites/${record.name}${target.rest}`;
 
 /** The answer goes out as it comes in. */
-async function forward(answer: Extract<Answer, { kind: "response" }>, response: ServerResponse): Promise<void> {
+async function forward(answer: Extract<Answer, { kind: "response" }> | Known, response: ServerResponse): Promise<void> {
+  if (answer.kind === "known") return sendKnown(answer, response);
   response.writeHead(answer.response.statusCode ?? 502, answer.response.statusMessage, responseHeaders(answer.response));
   await passOn(answer, response, hasPrefixedFrames(answer.response) ? relayExecFrames : undefined);
+}
+
+/** As the pilot would. Node.js leaves the body out where there is none. */
+function sendKnown({ body }: Known, response: ServerResponse): void {
+  const text = JSON.stringify(body);
+  const headers = {
+    "Content-Type": "application/json",
+    "Content-Length": Buffer.byteLength(text),
+    [SPRITE_VERSION_HEADER]: SPRITE_VERSION,
+  };
+  response.writeHead(200, headers).end(text);
 }
 
 /** The pilot's headers of a 101 for the client. */

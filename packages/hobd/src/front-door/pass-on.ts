@@ -5,7 +5,7 @@ import { splice } from "./splice.ts";
 import type { Answer } from "./try.ts";
 
 /** Asks with a signal that is aborted when the client goes before there is an answer. */
-export async function whileClientWaits(response: ServerResponse, ask: (gone: AbortSignal) => Promise<Answer>): Promise<Answer> {
+export async function whileClientWaits<T>(response: ServerResponse, ask: (gone: AbortSignal) => Promise<T>): Promise<T> {
   const gone = new AbortController();
   const abort = () => gone.abort();
   response.once("close", abort);

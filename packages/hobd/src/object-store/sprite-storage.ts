@@ -62,6 +62,11 @@ export class SpriteStorage {
     return (await readHead(store, new OrgKeys(organization).sprite(spriteId).head))?.head;
   }
 
+  /** Whether a copy that was written under this epoch is what the store says that this host has. */
+  owns(head: HeadDocument | undefined, epoch: number | undefined): boolean {
+    return head !== undefined && head.owner === this.owner && head.epoch === epoch;
+  }
+
   /** Whether the store has this checkpoint of the sprite. */
   async hasCheckpoint(spriteId: string, checkpoint: string): Promise<boolean> {
     return (await this.head(spriteId))?.checkpoints.some(({ id }) => id === checkpoint) ?? false;

@@ -10,14 +10,20 @@ const ID_CHARACTERS_MAX = 80;
  */
 export function statesRead(method: string | undefined, rest: string): ReadonlySet<string> | undefined {
   if (method !== "GET" && method !== "HEAD") return undefined;
+  const { segments, parameters } = splitRest(rest);
+  const [checkpoints, id = "", view, ...more] = segments;
+  if (checkpoints !== "checkpoints" || more.length > 0) return undefined;
+  if (view === "files" || view === "content") return idsOf(id);
+  if (id !== "diff" || view !== undefined) return undefined;
+  return idsOf(parameters.get("from") ?? "", parameters.get("to") ?? CURRENT);
+}
+
+/** A path below a sprite, its segments decoded, and its query. */
+export function splitRest(rest: string): { segments: string[]; parameters: URLSearchParams } {
   const queryAt = rest.indexOf("?");
   const path = queryAt < 0 ? rest : rest.slice(0, queryAt);
-  const [, checkpoints, id, view, ...more] = path.split("/");
-  if (checkpoints !== "checkpoints" || more.length > 0) return undefined;
-  if (view === "files" || view === "content") return idsOf(decoded(id ?? ""));
-  if (id !== "diff" || view !== undefined) return undefined;
   const parameters = new URLSearchParams(queryAt < 0 ? "" : rest.slice(queryAt + 1));
-  return idsOf(parameters.get("from") ?? "", parameters.get("to") ?? CURRENT);
+  return { segments: path.split("/").slice(1).map(decoded), parameters };
 }
 
 /** Empty for what is not well formed. */

@@ -1,5 +1,5 @@
 import { mkdir, rm } from "node:fs/promises";
-import { HobError, type Identity } from "@hob/protocol";
+import { HobError, type Identity, type StorageLag } from "@hob/protocol";
 import type { Logger } from "pino";
 import type { Vm } from "../vmm/driver.ts";
 import { consoleEnd, pilotAnnounced } from "./announcement.ts";
@@ -7,10 +7,10 @@ import { rememberIdentity, writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
 import { type SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { Leftovers } from "./leftovers.ts";
-import { bootVm, restoreVm, type VmFactory } from "./machine.ts";
+import { aliveness, bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
-import { noteRest } from "./rest.ts";
+import { forgetRest, noteRest } from "./rest.ts";
 import { SavedStates } from "./saved-state.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
 import { hasVolume, isOwnershipLost, removeLocalCopy, type StorageLink, type StorageLinks } from "./storage-link.ts";
@@ -137,7 +137,8 @@ export class VmLifecycle {
       link = await links.forLocal(files, entry.id, machine);
       this.#connect(entry, identity, vm, link);
       await pilot.waitUntilReady(RESUME_TIMEOUT_MS, () => true);
-      // The earlier daemon may have died between the restore and this; once more does no harm.
+      // The earlier daemon may have died in the middle of a save, or between the restore and this; once more does no harm.
+      await forgetRest(files);
       await pilot.resumed(identity, link.told, RESUME_TIMEOUT_MS, () => true);
       await link.settle(pilot);
       await rememberIdentity(files.bootConfig, identity, link.settled);
@@ -150,12 +151,12 @@ export class VmLifecycle {
   }
 
   /** Saves and ends the VM of a sprite whose data is on its disk. When that fails the VM goes on, if it can. @throws what it threw */
-  async sleep(entry: SpriteEntry): Promise<void> {
+  async sleep(entry: SpriteEntry, lag: StorageLag | null = null): Promise<void> {
     const { vm } = entry;
     if (vm === undefined) return;
     entry.vm = undefined;
     try {
-      await this.#save(entry, vm);
+      await this.#save(entry, vm, lag);
     } catch (error) {
       if (await goesOn(entry, vm)) entry.vm = vm;
       else await this.#lose(entry, vm, error);
@@ -170,7 +171,7 @@ export class VmLifecycle {
     // The memory may be worthless to the next daemon, if it brings other images: then the disk must be complete.
     await bounded(new PilotClient(vm.pilotPort, entry.pilotToken).prepareSave(), FLUSH_TIMEOUT_MS);
     entry.vm = undefined;
-    await this.#save(entry, vm).catch((error: unknown) => this.#lose(entry, vm, error));
+    await this.#save(entry, vm, null).catch((error: unknown) => this.#lose(entry, vm, error));
   }
 
   /** Ends a VM in good order, or, when it does not end in time, at once; and drops what is saved. Then there is only the disk. */
@@ -200,19 +201,21 @@ export class VmLifecycle {
     this.#parts.entries.setStatus(entry, "cold");
   }
 
-  async #save(entry: SpriteEntry, vm: Vm): Promise<void> {
+  async #save(entry: SpriteEntry, vm: Vm, lag: StorageLag | null): Promise<void> {
     const files = this.#parts.paths.sprite(entry.id);
     // Nothing of the user's runs between a wake and the `resumed` that brings the policies of that time. What cannot be
     // frozen is saved as it is: it does not answer now, and a restored pilot that does not answer either is ended.
-    const storedAs = await new PilotClient(vm.pilotPort, entry.pilotToken).freeze().catch(() => undefined);
+    const said = await new PilotClient(vm.pilotPort, entry.pilotToken).freeze().catch(() => undefined);
+    // Before the save: a daemon that is killed in between must not forget what the store lacks.
+    await noteRest(files, said, lag);
     try {
       await vm.save(files.state);
       await this.saved.complete(files);
     } catch (error) {
-      await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
+      await Promise.all([files.state, files.stateInfo, files.rest].map((path) => rm(path, { force: true })));
       throw error;
     }
-    await Promise.all([this.#leftovers.clear(entry, vm), noteRest(files, storedAs)]);
+    await this.#leftovers.clear(entry, vm);
     this.#parts.entries.setStatus(entry, "warm");
   }
 
@@ -230,17 +233,10 @@ export class VmLifecycle {
     link: StorageLink,
     greet: (alive: () => boolean) => Promise<void>,
   ): Promise<void> {
-    let gone = false;
-    vm.exited.then(
-      () => {
-        gone = true;
-      },
-      () => {},
-    );
     entry.starting = vm;
     try {
       if (this.#parts.entries.isStopping) throw new HobError("shutting_down", "start a VM: the daemon is stopping");
-      await greet(() => !gone);
+      await greet(aliveness(vm));
     } catch (error) {
       link[Symbol.dispose]();
       await this.#leftovers.clear(entry, vm);

@@ -25,9 +25,10 @@ export const bootVm = (factory: VmFactory, files: SpriteFiles, machine: MachineS
 /**
  * Lets a saved VM go on. The saved devices are removed before it does: from its first instruction on, its memory is no
  * longer the one that they fit, whatever becomes of this process.
+ * @param isolated nothing leads out of it, see VmConfig
  */
-export async function restoreVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec): Promise<Vm> {
-  const vm = await startVm(factory, files, machine, (config) => factory.driver.restore(config, files.state));
+export async function restoreVm(factory: VmFactory, files: SpriteFiles, machine: MachineSpec, isolated = false): Promise<Vm> {
+  const vm = await startVm(factory, files, machine, (config) => factory.driver.restore({ ...config, isolated }, files.state));
   try {
     await Promise.all([rm(files.state, { force: true }), rm(files.stateInfo, { force: true })]);
     await vm.resume();
@@ -80,6 +81,7 @@ function vmConfig(images: ImageSet, files: SpriteFiles, machine: MachineSpec, pi
     ],
     ramFile: files.ram,
     pilotPort,
+    isolated: false,
     credentials: process.getuid?.() === 0 ? vmmUser(files.directory) : undefined,
   };
 }
@@ -94,6 +96,16 @@ const FIRST_VMM_UID = 0x7000_0000;
 function vmmUser(directory: string): Credentials {
   const id = FIRST_VMM_UID + (createHash("sha256").update(directory).digest().readUInt32BE(0) & 0x0fff_ffff);
   return { uid: id, gid: id };
+}
+
+/** Whether the VM has not ended yet, to be asked again and again. */
+export function aliveness(vm: Vm): () => boolean {
+  let gone = false;
+  const end = () => {
+    gone = true;
+  };
+  vm.exited.then(end, end);
+  return () => !gone;
 }
 
 /** A new, empty data disk for a volume of this size: sparse, so that it takes what is written and no more. */

@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { networkInterfaces } from "node:os";
 import {
+  FREEZE_LIMITS,
+  type FreezeResponse,
   freezeResponse,
   HobError,
   type Identity,
@@ -83,14 +85,11 @@ export class PilotClient {
     await this.#request("POST", PILOT_ROUTES.policies, policies, POLICIES_TIMEOUT_MS);
   }
 
-  /**
-   * The user's processes stop until `thaw` or the next `resumed`.
-   * @returns `writeId` of the head in the store that has all of the sprite; undefined: there may be more in the VM
-   */
-  async freeze(): Promise<string | undefined> {
-    const response = await this.#request("POST", PILOT_ROUTES.freeze, {}, FREEZE_TIMEOUT_MS);
-    if (response.status === 204) return undefined;
-    return (await readAnswer(response, freezeResponse, "stop the user's processes")).storedAs ?? undefined;
+  /** The user's processes stop until `thaw` or the next `resumed`. @returns what the sprite has then; undefined: an older pilot does not say */
+  async freeze(): Promise<FreezeResponse | undefined> {
+    const how = { bytesMax: FREEZE_LIMITS.answerBytes };
+    const response = await this.#request("POST", PILOT_ROUTES.freeze, {}, FREEZE_TIMEOUT_MS, how);
+    return response.status === 204 ? undefined : readAnswer(response, freezeResponse, "stop the user's processes");
   }
 
   async thaw(): Promise<void> {
@@ -103,14 +102,14 @@ export class PilotClient {
 
   /** What keeps the sprite awake from inside. A pilot of protocol 1 does not know: nothing does, as far as it can tell. */
   async activity(): Promise<PilotActivity> {
-    const answer = await this.#request("GET", PILOT_ROUTES.activity, undefined, ACTIVITY_TIMEOUT_MS, [404]);
+    const answer = await this.#request("GET", PILOT_ROUTES.activity, undefined, ACTIVITY_TIMEOUT_MS, { accepted: [404] });
     if (answer.status === 404) return { holders: [], idleMs: 0 };
     return readAnswer(answer, pilotActivity, "ask what keeps the sprite awake");
   }
 
   /** Asks once more whether the sprite may sleep; when it may, all is on its disk. */
   async prepareSleep(request: PrepareSleepRequest): Promise<PrepareSleepResponse> {
-    const answer = await this.#request("POST", PILOT_ROUTES.prepareSleep, request, REQUEST_TIMEOUT_MS, [404]);
+    const answer = await this.#request("POST", PILOT_ROUTES.prepareSleep, request, REQUEST_TIMEOUT_MS, { accepted: [404] });
     if (answer.status !== 404) return readAnswer(answer, prepareSleepResponse, "ask whether the sprite may sleep");
     await this.prepareSave();
     return { ready: true, holders: [], idleMs: request.idleMs };
@@ -129,8 +128,9 @@ export class PilotClient {
   }
 
   /** The whole exchange, so that no answer keeps its connection. @throws HobError `pilot_unreachable` */
-  async #request(method: string, path: string, body: unknown, timeoutMs: number, accepted: readonly number[] = []): Promise<Answer> {
+  async #request(method: string, path: string, body: unknown, timeoutMs: number, how: Expected = {}): Promise<Answer> {
     const what = `${method} ${path}`;
+    const { accepted = [], bytesMax = ANSWER_BYTES_MAX } = how;
     try {
       const response = await fetch(this.#base + path, {
         method,
@@ -139,7 +139,7 @@ export class PilotClient {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
       const { status } = response;
-      const text = await boundedText(response, what);
+      const text = await boundedText(response, bytesMax, what);
       if (response.ok || accepted.includes(status)) return { status, text };
       throw new HobError("pilot_unreachable", `${what}: the pilot answered ${status}`);
     } catch (cause) {
@@ -164,18 +164,24 @@ export class PilotClient {
   }
 }
 
+/** What is taken for an answer, besides a success of an ordinary size. */
+interface Expected {
+  accepted?: readonly number[];
+  bytesMax?: number;
+}
+
 interface Answer {
   readonly status: number;
   readonly text: string;
 }
 
 /** @throws HobError `pilot_unreachable` for one that is too long */
-async function boundedText(response: Response, what: string): Promise<string> {
+async function boundedText(response: Response, bytesMax: number, what: string): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
     bytes += chunk.length;
-    if (bytes > ANSWER_BYTES_MAX) throw new HobError("pilot_unreachable", `${what}: the answer is too long`);
+    if (bytes > bytesMax) throw new HobError("pilot_unreachable", `${what}: the answer is too long`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");

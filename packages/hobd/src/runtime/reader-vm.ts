@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import type { Identity, StoredHistory } from "@hob/protocol";
 import type { Vm } from "../vmm/driver.ts";
-import { restoreVm } from "./machine.ts";
+import { aliveness, restoreVm } from "./machine.ts";
 import { PilotClient } from "./pilot-client.ts";
 import type { MachineSpec, PilotEndpoint, Reader } from "./sprite-runtime.ts";
 import type { VmRuntimeParts } from "./vm-runtime.ts";
@@ -29,7 +29,8 @@ export async function startReader(parts: ReaderParts, sprite: Identity, machine:
   const began = performance.now();
   await mkdir(files.directory, { recursive: true, mode: 0o700 });
   await templates.clone(template, files);
-  const vm = await restoreVm(factory, files, machine);
+  // Its kernel mounts what users wrote. Should that break it, it still reaches nothing but the store, by way of the host.
+  const vm = await restoreVm(factory, files, machine, true);
   undo.defer(() => vm.kill());
   const { policies: _, ...known } = sprite;
   const identity: Identity = { ...known, pilotToken: randomBytes(32).toString("hex"), environment: {} };
@@ -39,15 +40,6 @@ export async function startReader(parts: ReaderParts, sprite: Identity, machine:
   undo.use(links.show(sprite.id, start, () => endpoint));
   log.info({ id: sprite.id, reader: start, ms: Math.round(performance.now() - began) }, "a reader shows the sprite's history");
   return asReader(endpoint, vm, undo.move());
-}
-
-function aliveness(vm: Vm): () => boolean {
-  let gone = false;
-  const end = () => {
-    gone = true;
-  };
-  vm.exited.then(end, end);
-  return () => !gone;
 }
 
 function asReader(endpoint: PilotEndpoint, vm: Vm, files: AsyncDisposableStack): Reader {

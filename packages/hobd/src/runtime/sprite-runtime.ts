@@ -1,4 +1,4 @@
-import type { Identity, PilotActivity, SpriteStatus, StorageLag, StoredHistory } from "@hob/protocol";
+import type { Checkpoint, Identity, PilotActivity, SpriteStatus, StorageStatus, StoredHistory } from "@hob/protocol";
 
 /** Size of a sprite's microVM: virtual CPUs, memory in MiB, volume in GB; within MACHINE_LIMITS. */
 export interface MachineSpec {
@@ -26,18 +26,27 @@ export interface SleepTerms {
   inUse(): boolean;
 }
 
-/**
- * What came of it: `asleep` also when it slept already, then without a `lag`: what the object store lacks of it, or null;
- * `awake` with what its pilot said, if that was the reason.
- */
-export type SleepOutcome = { kind: "asleep"; lag?: StorageLag | null } | { kind: "awake"; activity: PilotActivity | undefined };
+/** What came of it: `asleep` also when it slept already; `awake` with what its pilot said, if that was the reason. */
+export type SleepOutcome = { kind: "asleep" } | { kind: "awake"; activity: PilotActivity | undefined };
 
 /** What this machine knows of a sprite without a VM. */
 export interface Rest {
   /** whether its volume is here */
   hasCopy: boolean;
+  /** under which ownership that was written; undefined when it is not known */
+  epoch: number | undefined;
   /** `writeId` of the head in the object store that has all of that volume, and all checkpoints; undefined: there may be more here */
   storedAs: string | undefined;
+  /** what its pilot said when nothing changed any more, at that time (Unix milliseconds): all checkpoints, the live state first, then the newest */
+  said: { readonly at: number; readonly checkpoints: readonly Checkpoint[]; readonly storage: StorageStatus } | undefined;
+  /** what the object store is known to lack: `since` when (Unix milliseconds), how many checkpoints, and why */
+  behind: StorageGap | undefined;
+}
+
+export interface StorageGap {
+  readonly since: number;
+  readonly checkpoints: number;
+  readonly error: string | null;
 }
 
 /** A VM that shows what the object store has of a sprite, beside the sprite's own, which stays as it is. */

@@ -1,8 +1,17 @@
 import { mkdir, readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { HobError, type Identity, type PilotActivity, type SettleResponse, type SpriteStatus, type StoredHistory } from "@hob/protocol";
+import {
+  HobError,
+  type Identity,
+  type PilotActivity,
+  type SettleResponse,
+  type SpriteStatus,
+  type StorageLag,
+  type StoredHistory,
+} from "@hob/protocol";
 import type { Logger } from "pino";
 import type { CacheKeeper } from "../cache/keeper.ts";
+import { OwnershipFile } from "../object-store/ownership-file.ts";
 import { bounded } from "./bounded.ts";
 import { SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { VmLifecycle } from "./lifecycle.ts";
@@ -107,12 +116,11 @@ export class VmRuntime implements SpriteRuntime {
     // Outside of the sprite's queue: it may take seconds, and whoever wants the sprite meanwhile has it at once.
     const { ready, lag, ...activity } = await this.#settle(outcome.entry, terms);
     if (!ready) return { kind: "awake", activity };
-    const settled = await this.#sleep(id, terms, false);
-    if (settled.kind === "asleep") return { ...settled, lag };
-    return settled.kind === "awake" ? settled : { kind: "awake", activity: undefined };
+    const settled = await this.#sleep(id, terms, false, lag);
+    return settled.kind === "unsettled" ? { kind: "awake", activity: undefined } : settled;
   }
 
-  #sleep(id: string, terms: SleepTerms, unlessUnsettled: boolean): Promise<SleepOutcome | Unsettled> {
+  #sleep(id: string, terms: SleepTerms, unlessUnsettled: boolean, lag: StorageLag | null = null): Promise<SleepOutcome | Unsettled> {
     return this.#entries.closing(id, async (entry) => {
       if (entry.vm === undefined) return { kind: "asleep" };
       // The queue may have taken a while, and the answer of the pilot takes another: somebody may have come meanwhile.
@@ -124,8 +132,8 @@ export class VmRuntime implements SpriteRuntime {
       if (isWanted()) return { kind: "awake", activity: undefined };
       if (unlessUnsettled && unsettled === true) return { kind: "unsettled", entry };
       if (!ready) return { kind: "awake", activity };
-      await this.#lifecycle.sleep(entry);
-      return { kind: "asleep", lag: null };
+      await this.#lifecycle.sleep(entry, lag);
+      return { kind: "asleep" };
     });
   }
 
@@ -150,7 +158,8 @@ export class VmRuntime implements SpriteRuntime {
 
   async rest(id: string): Promise<Rest> {
     const files = this.#parts.paths.sprite(id);
-    return { hasCopy: await hasVolume(files), storedAs: await readRest(files) };
+    const ownership = await new OwnershipFile(files.ownership).read().catch(() => undefined);
+    return { hasCopy: await hasVolume(files), epoch: ownership?.epoch, ...(await readRest(files)) };
   }
 
   startReader(identity: Identity, machine: MachineSpec, history: StoredHistory): Promise<Reader> {

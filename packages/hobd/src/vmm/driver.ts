@@ -32,6 +32,8 @@ export interface VmConfig {
   ramFile: string;
   /** TCP port on the host's 127.0.0.1 that leads to the pilot */
   pilotPort: number;
+  /** nothing leads out of the VM: of its network there is only the way from that port to the pilot */
+  isolated: boolean;
   /** who the VMM and its network run as; undefined = as the daemon */
   credentials: Credentials | undefined;
 }

@@ -20,7 +20,10 @@ export class FakeVm implements Vm {
 
   async pause(): Promise<void> {}
   async resume(): Promise<void> {}
+  /** called while it is saved */
+  onSave: () => Promise<void> = async () => {};
   async save(stateFile: string): Promise<void> {
+    await this.onSave();
     await writeFile(stateFile, "devices");
   }
 

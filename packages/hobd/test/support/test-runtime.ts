@@ -13,6 +13,8 @@ import type {
   SpriteRuntime,
 } from "../../src/runtime/sprite-runtime.ts";
 
+export const NOTHING_KNOWN: Rest = { hasCopy: false, epoch: undefined, storedAs: undefined, said: undefined, behind: undefined };
+
 export interface TestRuntimeOptions {
   /** where every sprite's pilot is said to listen */
   pilotPort: () => number;
@@ -94,8 +96,11 @@ export class TestRuntime implements SpriteRuntime {
     if (!isReady) return { kind: "awake", activity: inside };
     if (!terms.force && terms.inUse()) return { kind: "awake", activity: undefined };
     this.#note(`sleep ${identity.name}`);
+    const lag = this.lags.get(identity.name);
+    const behind = lag === undefined ? undefined : { since: Date.now() - lag.lagMs, checkpoints: lag.checkpoints, error: lag.error };
+    this.rests.set(identity.id, { ...(await this.rest(identity.id)), behind });
     this.setStatus(identity.id, "warm");
-    return { kind: "asleep", lag: this.lags.get(identity.name) ?? null };
+    return { kind: "asleep" };
   }
 
   async activity(identity: Identity): Promise<PilotActivity | undefined> {
@@ -104,7 +109,7 @@ export class TestRuntime implements SpriteRuntime {
   }
 
   async rest(id: string): Promise<Rest> {
-    return this.rests.get(id) ?? { hasCopy: true, storedAs: undefined };
+    return this.rests.get(id) ?? { ...NOTHING_KNOWN, hasCopy: true };
   }
 
   /** Its pilot is the one of all sprites, with a token of its own. */

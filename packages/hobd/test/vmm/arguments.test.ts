@@ -16,6 +16,7 @@ const config: VmConfig = {
   disks,
   ramFile: "/home/hob/memory.ram",
   pilotPort: 40123,
+  isolated: false,
   credentials: undefined,
 };
 

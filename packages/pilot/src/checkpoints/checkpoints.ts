@@ -1,9 +1,18 @@
-import { CHECKPOINT_LIMITS, type Checkpoint, CURRENT, HobError } from "@hob/protocol";
+import {
+  CHECKPOINT_LIMITS,
+  type Checkpoint,
+  type CheckpointFilter,
+  CURRENT,
+  checkpointNotFound,
+  HobError,
+  selectCheckpoints,
+} from "@hob/protocol";
 import { type Step, timed } from "../container/container.ts";
 import { type CheckpointRecord, type LedgerState, settle } from "../volume/ledger.ts";
 import type { CheckpointParts } from "./parts.ts";
 import { presentCheckpoint, presentCurrent } from "./present.ts";
 import { superfluous, tooMany } from "./retention.ts";
+import { Turns } from "./turns.ts";
 
 /** Why an automatic checkpoint is taken. */
 export type AutomaticReason = "hourly" | "restore" | "sleep";
@@ -35,8 +44,9 @@ export type OnProgress = (text: string) => void;
 
 /** The sprite's checkpoints. Whatever changes them happens one after the other. */
 export class Checkpoints {
+  /** what changes them, and what must not happen while something does */
+  readonly turns = new Turns();
   readonly #parts: CheckpointParts;
-  #queue: Promise<unknown> = Promise.resolve();
   #failedToMount: readonly string[] = [];
   #refreshLater: NodeJS.Timeout | undefined;
   /** of the newest checkpoint's content; undefined: not known, as after a start from the disk and after a restore */
@@ -80,14 +90,10 @@ export class Checkpoints {
     });
   }
 
-  /** The live state first, then the newest. @throws HobError `not_found` if `history` names none */
-  list({ includeAuto = false, history }: { includeAuto?: boolean; history?: string | undefined } = {}): Checkpoint[] {
-    const { checkpoints } = this.#state;
-    const isWanted = (record: CheckpointRecord) =>
-      (includeAuto || !record.automatic) && (history === undefined || record.id === history || record.history.includes(history));
-    const listed = checkpoints.filter(isWanted).map((record) => this.#present(record));
-    listed.reverse();
-    return history === undefined ? [this.#current(), ...listed] : listed;
+  /** The live state first, then the newest. */
+  list(filter: CheckpointFilter = {}): Checkpoint[] {
+    const newestFirst = this.#state.checkpoints.map((record) => this.#present(record)).reverse();
+    return selectCheckpoints([this.#current(), ...newestFirst], filter);
   }
 
   /** @throws HobError `not_found` */
@@ -152,7 +158,7 @@ export class Checkpoints {
   /** Resolves when what is under way has ended; nothing begins any more that was not asked for before. */
   settled(): Promise<unknown> {
     clearTimeout(this.#refreshLater);
-    return this.#queue;
+    return this.turns.settled();
   }
 
   get #state(): LedgerState {
@@ -291,7 +297,7 @@ export class Checkpoints {
 
   #require(id: string): CheckpointRecord {
     const record = this.#parts.volume.ledger.find(id);
-    if (record === undefined) throw new HobError("not_found", `checkpoint not found: ${id}`, { hint: "list the checkpoints" });
+    if (record === undefined) throw checkpointNotFound(id);
     return record;
   }
 
@@ -305,8 +311,6 @@ export class Checkpoints {
 
   /** Does something while nothing changes the checkpoints. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.#queue.then(work, work);
-    this.#queue = next.catch(() => {});
-    return next;
+    return this.turns.take(work);
   }
 }

@@ -1,4 +1,4 @@
-import { type CheckpointEvent, checkpointQuery, checkpointRequest, HobError, LIMITS, toHobError } from "@hob/protocol";
+import { type CheckpointEvent, checkpointRequest, HobError, LIMITS, parseCheckpointFilter, toHobError } from "@hob/protocol";
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { stream } from "hono/streaming";
@@ -14,13 +14,7 @@ export function checkpointRoutes(checkpoints: Checkpoints): Hono {
     const { comment = "" } = await readRequest(c);
     return progress(c, (emit) => create(checkpoints, comment, emit));
   });
-  app.get("/checkpoints", (c) => {
-    const query = checkpointQuery.safeParse(c.req.query());
-    if (!query.success)
-      throw new HobError("invalid_request", `list checkpoints: parameter ${query.error.issues[0]?.path.join(".")} is not valid`);
-    const { includeAuto, history } = query.data;
-    return c.json(checkpoints.list({ includeAuto: includeAuto === "true" || includeAuto === "1", history: history || undefined }));
-  });
+  app.get("/checkpoints", (c) => c.json(checkpoints.list(parseCheckpointFilter(c.req.query()))));
   app.get("/checkpoints/:id", (c) => c.json(checkpoints.get(c.req.param("id"))));
   app.delete("/checkpoints/:id", async (c) => {
     await checkpoints.delete(c.req.param("id"));

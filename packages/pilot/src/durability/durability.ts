@@ -95,8 +95,16 @@ export class Durability implements AsyncDisposable {
   /** Whether the store lacks something of what is on the disk. */
   async isBehind(): Promise<boolean> {
     if (this.#assignment === undefined) return false;
+    return (await this.lag()) !== null || this.#isUploading;
+  }
+
+  /** What the store lacks of what is on the disk; null: nothing, or there is no store. */
+  async lag(): Promise<StorageLag | null> {
+    if (this.#assignment === undefined) return null;
     await this.#noteWrites();
-    return this.#lag() !== null || this.#isUploading;
+    const checkpoints = this.#pending(this.#head).length;
+    if (this.#dirtySince === undefined && checkpoints === 0) return null;
+    return { lagMs: this.#lagMs(), checkpoints, error: this.#error };
   }
 
   /**
@@ -104,11 +112,9 @@ export class Durability implements AsyncDisposable {
    * @returns what it lacks then; null: nothing, or there is no store
    */
   async settle(waitMs: number): Promise<StorageLag | null> {
-    if (this.#assignment === undefined) return null;
     if (!(await this.isBehind())) return null;
     await within(waitMs, this.#ask({ unflushed: false }));
-    await this.#noteWrites();
-    return this.#lag();
+    return this.lag();
   }
 
   /**
@@ -161,12 +167,6 @@ export class Durability implements AsyncDisposable {
 
   #lagMs(): number {
     return this.#dirtySince === undefined ? 0 : Math.max(0, this.#now() - this.#dirtySince);
-  }
-
-  #lag(): StorageLag | null {
-    const checkpoints = this.#pending(this.#head).length;
-    if (this.#dirtySince === undefined && checkpoints === 0) return null;
-    return { lagMs: this.#lagMs(), checkpoints, error: this.#error };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { HobError, type RepairRequest, type StorageAssignment, type StoredHistory } from "@hob/protocol";
+import { HobError, type RepairRequest, type StorageAssignment, type StorageStatus, type StoredHistory } from "@hob/protocol";
 import { type ObjectStore, Uploader } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
@@ -90,7 +90,12 @@ export class SpriteStorage {
   }
 
   get endpoints(): Endpoint[] {
-    return [this.#connections, { routes: storageRoutes(this.durability, () => this.#fetched()) }];
+    return [this.#connections, { routes: storageRoutes(this.durability, () => this.status()) }];
+  }
+
+  /** How far the store is behind. */
+  async status(): Promise<StorageStatus> {
+    return { ...(await this.durability.status()), ...this.#fetched() };
   }
 
   /** Begins to upload; to be called when the volume is there. */

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { CURRENT, HobError } from "@hob/protocol";
+import { CURRENT, checkpointNotFound } from "@hob/protocol";
 import type { CheckpointMounts } from "../checkpoints/checkpoint-mounts.ts";
 import type { Checkpoints } from "../checkpoints/checkpoints.ts";
 import { PATHS } from "../config.ts";
@@ -53,9 +53,7 @@ export class CheckpointTrees {
     const { checkpoints, mounts, onError, idleMs = IDLE_MS } = this.#parts;
     await checkpoints.exclusively(async () => {
       const record = await find(id);
-      if (record === undefined) {
-        throw new HobError("not_found", `checkpoint not found: ${id.slice(0, 80)}`, { hint: "list the checkpoints" });
-      }
+      if (record === undefined) throw checkpointNotFound(id);
       await mounts.lend(record);
     });
     const hide = () => void checkpoints.exclusively(() => mounts.hideIdle(id)).catch((error) => onError("hide a checkpoint", error));

@@ -1,5 +1,4 @@
 import {
-  type FreezeResponse,
   HOB_VERSION,
   HobError,
   PILOT_PROTOCOL_VERSION,
@@ -20,6 +19,7 @@ import type { Firewall } from "../network/firewall.ts";
 import type { Policies } from "../policies/policies.ts";
 import type { Sprite } from "../sprite.ts";
 import { activityRoutes } from "./activity-routes.ts";
+import { handOver } from "./hand-over.ts";
 import { logRoutes } from "./log-routes.ts";
 
 export interface HostApiParts {
@@ -69,6 +69,7 @@ export function hostApi(parts: HostApiParts): Hono {
     if (!parsed.success) throw new HobError("invalid_request", `resumed: ${parsed.error.issues[0]?.message ?? "not JSON"}`);
     const { hostAddresses, storage, start, history, identity } = parsed.data;
     parts.activity.touch();
+    parts.checkpoints.turns.goOn();
     parts.storage.resumed(storage, start, history);
     const isNew = sprite.identity?.id !== identity.id;
     await Promise.all([
@@ -88,9 +89,10 @@ export function hostApi(parts: HostApiParts): Hono {
   });
   app.post(PILOT_ROUTES.freeze, async (c) => {
     await container.freeze();
-    return c.json<FreezeResponse>({ storedAs: (await storedAs(parts)) ?? null });
+    return c.json(await handOver(parts));
   });
   app.post(PILOT_ROUTES.thaw, async (c) => {
+    parts.checkpoints.turns.goOn();
     await container.thaw();
     return c.body(null, 204);
   });
@@ -116,11 +118,4 @@ export function hostApi(parts: HostApiParts): Hono {
   });
   app.route("/", logRoutes(parts.logs));
   return app;
-}
-
-/** Of processes that stand still. Asked twice: what they had written, but not yet to the disk, may be what the store has not. */
-async function storedAs({ storage, sync }: Pick<HostApiParts, "storage" | "sync">): Promise<string | undefined> {
-  if ((await storage.durability.storedAs()) === undefined) return undefined;
-  await sync();
-  return storage.durability.storedAs();
 }

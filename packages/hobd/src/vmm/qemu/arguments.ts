@@ -37,7 +37,7 @@ export const GUEST_NETWORK = {
 export function machineDescription(host: QemuHost): string {
   const machine = { cpus: 1, ramMb: 512, storageGb: 1 };
   const disks = [true, false].map((readOnly) => ({ path: "", readOnly, owned: !readOnly }));
-  const config = { directory: "", consoleLog: "", machine, kernel: "", initramfs: "", disks, ramFile: "", pilotPort: 0 };
+  const config = { directory: "", consoleLog: "", machine, kernel: "", initramfs: "", disks, ramFile: "", pilotPort: 0, isolated: false };
   const files = { kernel: "", initramfs: "", ram: "", console: "", disks: ["", ""] };
   return JSON.stringify(qemuArguments({ ...config, credentials: undefined }, files, host));
 }
@@ -80,8 +80,11 @@ function diskArguments(readOnly: boolean, path: string, index: number): string[]
   ];
 }
 
+/** passt has no option that closes the way out: a VM without one gets QEMU's own network, which has. */
+export const usesPasst = ({ isolated }: Pick<VmConfig, "isolated">, { network }: QemuHost): boolean => network === "passt" && !isolated;
+
 function networkArguments(config: VmConfig, host: QemuHost): string[] {
-  if (host.network === "passt") {
+  if (usesPasst(config, host)) {
     return [
       "-netdev",
       `stream,id=net0,server=off,addr.type=unix,addr.path=${config.directory}/passt.sock`,
@@ -91,10 +94,12 @@ function networkArguments(config: VmConfig, host: QemuHost): string[] {
   }
   const { address, gateway, dns, pilotPort } = GUEST_NETWORK;
   const forward = `hostfwd=tcp:127.0.0.1:${config.pilotPort}-${address}:${pilotPort}`;
+  // What the guest sends is dropped, the host included, but for answers on forwarded connections: "-netdev user" in qemu(1).
+  const restrict = config.isolated ? "restrict=on," : "";
   // The gateway address is the host's loopback in slirp: it is put where the firewall of the pilot drops everything.
   return [
     "-netdev",
-    `user,id=net0,net=10.9.0.0/24,host=${gateway},dns=${dns},dhcpstart=10.9.0.15,${forward}`,
+    `user,id=net0,${restrict}net=10.9.0.0/24,host=${gateway},dns=${dns},dhcpstart=10.9.0.15,${forward}`,
     "-device",
     `virtio-net-device,netdev=net0,${MAC}`,
   ];

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { type CommandRunner, lastLines } from "@hob/linux";
 import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
-import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments } from "./arguments.ts";
+import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments, usesPasst } from "./arguments.ts";
 import { FullDisk } from "./full-disk.ts";
 import {
   findProcesses,
@@ -102,7 +102,7 @@ export class QemuDriver implements VmmDriver {
     let network: ProcessIdentity | undefined;
     let vm: QemuVm | undefined;
     try {
-      if (host.network === "passt") network = await this.#startPasst(config);
+      if (usesPasst(config, host)) network = await this.#startPasst(config);
       const inherited = inheritedFiles(config);
       const paths = inherited.map((_, index) => `/proc/self/fd/${index + 3}`);
       const [kernel = "", initramfs = "", ram = "", console = "", ...disks] = paths;
