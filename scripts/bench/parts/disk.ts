@@ -13,6 +13,8 @@ import { BenchDaemon } from "../subjects/daemon.ts";
 const NAME = "disk";
 const METER = "/home/sprite/hob-disk-meter";
 const FILE = "/home/sprite/meter-file";
+/** Large enough that one pass takes a while, and that few random places fall into a block of the pool that was touched already. */
+const SIZE_MB = 256;
 
 interface Step {
   pattern: DiskMeterRequest["pattern"];
@@ -42,11 +44,11 @@ export const diskPart: Part = {
   title: "file access beside raw ext4 on the same disk",
   boundMinutes: { quick: 6, full: 20 },
   async run(context) {
-    const [rounds, size_mb, operations] = context.quick ? [3, 64, 300] : [5, 256, 3_000];
+    const [rounds, operations, syncs] = context.quick ? [3, 1_000, 300] : [7, 3_000, 600];
     const daemon = await BenchDaemon.start(context);
     const sprite = await daemon.create(NAME);
     await installMeter(context, sprite);
-    const meters = new Meters(daemon, sprite, size_mb, operations);
+    const meters = new Meters(daemon, sprite, { operations, syncs });
     const rows: Row[] = [];
     for (const step of STEPS) rows.push(await measure(context, meters, step, rounds));
     rows.push(await firstTouch(context, meters, rounds));
@@ -68,28 +70,31 @@ async function installMeter(context: BenchContext, sprite: Sprite): Promise<void
 class Meters {
   readonly #daemon: BenchDaemon;
   readonly #sprite: Sprite;
-  readonly #sizeMb: number;
-  readonly #operations: number;
+  readonly #counts: { operations: number; syncs: number };
 
-  constructor(daemon: BenchDaemon, sprite: Sprite, sizeMb: number, operations: number) {
+  /** @param counts accesses of 4 KiB in one measurement: `syncs` with a sync after each, `operations` without */
+  constructor(daemon: BenchDaemon, sprite: Sprite, counts: { operations: number; syncs: number }) {
     this.#daemon = daemon;
     this.#sprite = sprite;
-    this.#sizeMb = sizeMb;
-    this.#operations = operations;
+    this.#counts = counts;
   }
 
   async inSprite(pattern: DiskMeterRequest["pattern"]): Promise<number> {
-    const { stdout } = await this.#sprite.execFile(METER, [FILE, pattern, String(this.#sizeMb), String(this.#operations)]);
+    const { stdout } = await this.#sprite.execFile(METER, [FILE, pattern, String(SIZE_MB), String(this.#operations(pattern))]);
     return speedOf(JSON.parse(String(stdout)) as DiskMeterAnswer);
   }
 
   async raw(pattern: DiskMeterRequest["pattern"]): Promise<number> {
-    const body: DiskMeterRequest = { pattern, size_mb: this.#sizeMb, operations: this.#operations };
+    const body: DiskMeterRequest = { pattern, size_mb: SIZE_MB, operations: this.#operations(pattern) };
     return speedOf(await this.#daemon.request<DiskMeterAnswer>("POST", `/v1/sprites/${NAME}/diagnostics/disk`, body));
   }
 
   async remove(): Promise<void> {
     await this.raw("remove");
+  }
+
+  #operations(pattern: DiskMeterRequest["pattern"]): number {
+    return pattern === "random-fsync" ? this.#counts.syncs : this.#counts.operations;
   }
 }
 
