@@ -187,6 +187,18 @@ describe("from the store alone", () => {
     assert.deepEqual((await json(await post("/v1/sprites/box/fsck"))).damage, []);
   });
 
+  test("it goes on to read what lies over states that are gone", LIMIT, async () => {
+    // Its volume lies over the map of v1, where nothing was written to since.
+    assert.equal((await hob.daemon.fetch("/v1/sprites/box/checkpoints/v1", { method: "DELETE" })).status, 204);
+    await outputOf(hob.sprite("box"), "touch /home/sprite/since && sync");
+    await json(await post("/v1/sprites/box/sync"));
+    await json(await post("/v1/storage/gc", { grace_seconds: 0 }));
+    // Without what this VM has in memory.
+    await hob.daemon.stop();
+    await hob.daemon.restart();
+    assert.equal(await outputOf(hob.sprite("box"), "cat /home/sprite/note; sha256sum /home/sprite/data"), `one\n${sum}`);
+  });
+
   test("another host on the same store takes it over, and this one can write no more", LIMIT, async () => {
     await using other = await TestDaemon.start({ flags: ["--store", `dir:${join(folder, "store")}`] });
     assert.equal(await outputOf(other.sdk().sprite("box"), "cat /home/sprite/note; echo four > /home/sprite/note; sync"), "one");
