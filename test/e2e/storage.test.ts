@@ -187,6 +187,19 @@ describe("from the store alone", () => {
     assert.deepEqual((await json(await post("/v1/sprites/box/fsck"))).damage, []);
   });
 
+  test("it goes on to read what lies over states that are gone", LIMIT, async () => {
+    // Its volume lies over the map of v1, where nothing was written to since.
+    assert.equal((await hob.daemon.fetch("/v1/sprites/box/checkpoints/v1", { method: "DELETE" })).status, 204);
+    await outputOf(hob.sprite("box"), "touch /home/sprite/since && sync");
+    await json(await post("/v1/sprites/box/sync"));
+    await json(await post("/v1/storage/gc", { grace_seconds: 0 }));
+    // A sleep would keep what the VM has in memory of the map.
+    for (const { pid } of hob.daemon.vmProcesses("qemu")) process.kill(pid, "SIGKILL");
+    const status = async () => (await json(await hob.daemon.fetch("/v1/sprites/box"))).status;
+    await until("it is noticed that the VMM has ended", async () => (await status()) === "cold");
+    assert.equal(await outputOf(hob.sprite("box"), "cat /home/sprite/note; sha256sum /home/sprite/data"), `one\n${sum}`);
+  });
+
   test("another host on the same store takes it over, and this one can write no more", LIMIT, async () => {
     await using other = await TestDaemon.start({ flags: ["--store", `dir:${join(folder, "store")}`] });
     assert.equal(await outputOf(other.sdk().sprite("box"), "cat /home/sprite/note; echo four > /home/sprite/note; sync"), "one");

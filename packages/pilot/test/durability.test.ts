@@ -30,6 +30,10 @@ class Volume implements Upload {
     return true;
   }
 
+  bases(): string[] {
+    return [];
+  }
+
   async writtenMark(): Promise<string> {
     return String(this.written);
   }

@@ -138,6 +138,7 @@ describe("whoever writes the head beside the uploads", () => {
     let uploads = 0;
     const upload = {
       checkpoints: [],
+      bases: () => [],
       isFor: () => true,
       writtenMark: async () => String(uploads),
       live: async () => {

@@ -87,6 +87,7 @@ describe("whether the store has all that there is here", () => {
   let written = "0:1";
   let here = [{ id: "v1", history: [] as string[] }];
   const upload = {
+    bases: () => [],
     isFor: () => true,
     writtenMark: async () => written,
     get checkpoints() {

@@ -18,7 +18,12 @@ test("no snapshot of the live volume is taken for an upload when the pool has no
   };
   const volume = { ledger, snapshotLive: async () => snapshots++, reap: async () => reaped++ } as unknown as ThinVolume;
   const full = () => Promise.reject(new HobError("no_space", "full"));
-  const upload = new VolumeUpload(volume, () => assert.fail("nothing is uploaded") as Uploader, full);
+  const upload = new VolumeUpload(
+    volume,
+    () => assert.fail("nothing is uploaded") as Uploader,
+    full,
+    () => [],
+  );
   await assert.rejects(upload.live({}), (error) => error instanceof HobError && error.code === "no_space");
   assert.deepEqual([snapshots, reaped, ledger.state.uploading, ledger.state.pending], [0, 1, null, [7]]);
 });

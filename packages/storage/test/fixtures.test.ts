@@ -54,6 +54,9 @@ describe("fixtures of the format", () => {
   it("has valid documents", () => {
     const head = decodeDocument("head", read("valid/v1.head"), headSchema);
     assert.deepEqual([head.owner, head.epoch, head.storedBlocks, head.parent], ["host-1", 1, 3, "v1"]);
+    assert.equal(head.bases, undefined);
+    const { bases } = decodeDocument("head", read("valid/over-bases.head"), headSchema);
+    assert.deepEqual(bases, ["0a".repeat(32), "f1".repeat(32)]);
     const checkpoint = decodeDocument("checkpoint", read("valid/v1.checkpoint"), checkpointSchema);
     assert.deepEqual([checkpoint.id, checkpoint.comment, checkpoint.createdAt], ["v1", "the first", "2026-01-02T03:04:05.678Z"]);
     const sprite = decodeDocument("sprite", read("valid/web.sprite"), spriteSchema);

@@ -73,6 +73,11 @@ export class Origins implements AsyncDisposable {
     this.#now = parts.now ?? (() => performance.now());
   }
 
+  /** Those that there are devices for, or will be in a moment. */
+  get names(): string[] {
+    return [...this.#origins.keys()];
+  }
+
   /** Serves the devices of a process before this one again. */
   async takeOver(): Promise<void> {
     for (const { name, index, sizeBytes } of await this.#read()) {

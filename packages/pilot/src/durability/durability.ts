@@ -22,7 +22,7 @@ interface Waiter {
 
 export interface DurabilityParts {
   store: ObjectStore;
-  upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "asLive" | "isFor" | "writtenMark">;
+  upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "asLive" | "bases" | "isFor" | "writtenMark">;
   log: Pick<Logger, "info" | "warn" | "error">;
   now?: () => number;
   intervalMs?: number;
@@ -240,8 +240,8 @@ export class Durability implements AsyncDisposable {
   }
 
   #own({ organization, spriteId, owner, epoch }: StorageAssignment): Promise<Ownership> {
-    const { store } = this.#parts;
-    this.#ownership ??= resumeOwnership({ store, org: organization, sprite: spriteId, owner, epoch });
+    const { store, upload } = this.#parts;
+    this.#ownership ??= resumeOwnership({ store, org: organization, sprite: spriteId, owner, epoch, bases: () => upload.bases() });
     return this.#ownership;
   }
 

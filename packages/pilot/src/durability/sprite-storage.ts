@@ -70,7 +70,8 @@ export class SpriteStorage {
     const store = this.#store;
     // An upload begins with pages that the start has read already.
     const uploaderOf = (org: string) => new Uploader({ store, org, pages: this.#reads().pages });
-    const upload = new VolumeUpload(volume, uploaderOf, (snapshot) => checkpoints.withRoom(snapshot));
+    const withRoom = <T>(snapshot: () => Promise<T>) => checkpoints.withRoom(snapshot);
+    const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => this.origins.names);
     const durability = new Durability({ store, upload, log });
     this.#mayBeAssembled = { volume, treeSwitch, upload, durability };
   }

@@ -23,7 +23,11 @@ export async function repairStore(
   return await durability.exclusively(async (ownership) => {
     await using source = new LocalSource({ volume, pages, cache });
     const repaired = await repairStates({ store, org: organization, ownership, source }, request.damage);
-    if (repaired.roots.size > 0) await volume.ledger.update((state) => withRoots(state, repaired.roots));
+    if (repaired.roots.size === 0) return repaired;
+    await volume.ledger.update((state) => withRoots(state, repaired.roots));
+    // The head with the new maps names the old ones as bases still, as the ledger did: `gc` deletes nothing while one is damaged.
+    // What devices have been opened on it goes on to name, until the sprite's VM starts anew.
+    await ownership.publish({});
     return repaired;
   });
 }

@@ -3,6 +3,7 @@ import type { BlockRange, Uploader, UploadOptions, UploadResult } from "@hob/sto
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
+import { basesOf } from "./bases.ts";
 import { readChanges } from "./changes.ts";
 import { Gate } from "./gate.ts";
 import { originOf, rootOf } from "./origin-name.ts";
@@ -31,18 +32,28 @@ export class VolumeUpload {
   readonly #volume: ThinVolume;
   readonly #uploaderOf: (org: string) => Uploader;
   readonly #withRoom: WithRoom;
+  readonly #opened: () => readonly string[];
   readonly #gate = new Gate();
   #uploader: Uploader | undefined;
+  /** what the state that is being uploaded reads from, until the ledger says of it that it was uploaded */
+  #uploading: string | null = null;
 
-  constructor(volume: ThinVolume, uploaderOf: (org: string) => Uploader, withRoom: WithRoom) {
+  /** @param opened origins that there are devices for: those of what is in use, also when the ledger has come to others */
+  constructor(volume: ThinVolume, uploaderOf: (org: string) => Uploader, withRoom: WithRoom, opened: () => readonly string[]) {
     this.#volume = volume;
     this.#uploaderOf = uploaderOf;
     this.#withRoom = withRoom;
+    this.#opened = opened;
   }
 
   /** Oldest first. */
   get checkpoints(): readonly CheckpointRecord[] {
     return this.#volume.ledger.state.checkpoints;
+  }
+
+  /** Roots of the maps of the store that anything here lies over: the volume, checkpoints, what was and is uploaded; sorted. */
+  bases(): string[] {
+    return basesOf(this.#volume.ledger.state, [this.#uploading, ...this.#opened()]);
   }
 
   /** A text that changes with every write to the live volume, and when another volume takes its place. */
@@ -116,6 +127,8 @@ export class VolumeUpload {
    */
   async #upload(thin: number, origin: string | null, options: UploadOptions): Promise<UploadResult> {
     const { pool, ledger } = this.#volume;
+    // A restore or a deletion may take it out of the ledger before the head names what is uploaded.
+    this.#uploading = origin;
     const { uploaded } = ledger.state;
     const before = uploaded !== null && uploaded.origin === origin ? uploaded : undefined;
     const root = before === undefined ? rootOf(origin) : before.root;
@@ -132,6 +145,7 @@ export class VolumeUpload {
       result,
       keep: async () => {
         isKept = true;
+        this.#uploading = null;
         await this.#volume.ledger.update((state) => ({
           ...state,
           uploaded: { thin, origin, root: result.root },
@@ -154,6 +168,7 @@ export class VolumeUpload {
   }
 
   async #drop(thin: number): Promise<void> {
+    this.#uploading = null;
     await this.#volume.ledger.update((state) => ({ ...state, uploading: null, pending: [...state.pending, thin] }));
     await this.#volume.reap();
   }

@@ -2,7 +2,7 @@ import { HobError } from "@hob/protocol";
 import { z } from "zod";
 import { damaged, FORMAT_VERSION, newerVersion } from "./damage.ts";
 import { sha256 } from "./hash.ts";
-import { BLOCK_BYTES, MAX_BLOCKS, MAX_CHECKPOINTS, MAX_DOCUMENT_BYTES, MAX_START_BLOCKS } from "./limits.ts";
+import { BLOCK_BYTES, MAX_BASES, MAX_BLOCKS, MAX_CHECKPOINTS, MAX_DOCUMENT_BYTES, MAX_START_BLOCKS } from "./limits.ts";
 
 export { FORMAT_VERSION };
 
@@ -59,6 +59,7 @@ export const headSchema = z
     parent: name.nullable(),
     checkpoints: z.array(z.object({ id: name, document: hash })).max(MAX_CHECKPOINTS),
     lastCheckpoint: count,
+    bases: z.array(hash).max(MAX_BASES).optional(),
     origin: originSchema.optional(),
     attributes: attributes.optional(),
   })

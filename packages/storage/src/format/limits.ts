@@ -23,6 +23,9 @@ export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 /** Checkpoints that one sprite may have. */
 export const MAX_CHECKPOINTS = 10_000;
 
+/** Bases that a head may name: one for each checkpoint, and what is in use besides. */
+export const MAX_BASES = MAX_CHECKPOINTS + 100;
+
 /** Blocks that the record of a start may name: 16 MiB. */
 export const MAX_START_BLOCKS = 256;
 

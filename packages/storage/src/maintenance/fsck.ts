@@ -41,7 +41,10 @@ export interface Damage {
 
 export interface FsckReport extends FsckProgress {
   damage: Damage[];
-  /** objects that are not what their names say, though no state needs the part that is wrong: key and problem */
+  /**
+   * objects that are not what their names say, though no state needs the part that is wrong: key and problem. The machine of
+   * a sprite may need it, when it is of a base
+   */
   warnings: { key: string; problem: string }[];
 }
 
@@ -49,6 +52,11 @@ interface State {
   sprite: string;
   checkpoint: string | null;
   root: MapRoot;
+}
+
+interface Base {
+  sprite: string;
+  root: string;
 }
 
 /**
@@ -67,6 +75,7 @@ class Fsck {
   readonly #pages: PageStore;
   readonly #packs: PackCheck;
   readonly #damage: Damage[] = [];
+  readonly #bases: Base[] = [];
   readonly #seen = new Set<string>();
   /** by name of the page */
   readonly #brokenPages = new Map<string, string>();
@@ -91,8 +100,9 @@ class Fsck {
     if (this.#brokenPages.size + this.#brokenChunks.size > 0) for (const state of states) await this.#attribute(state);
     const damage: Damage[] = [];
     for (const one of this.#damage) if (await this.#stillThere(one)) damage.push(one);
-    const warnings = [...this.#packs.damaged].map(([pack, problem]) => ({ key: this.#keys.pack(pack), problem }));
-    return { ...this.#progress(), damage, warnings };
+    const pages = await this.#checkBases();
+    const packs = [...this.#packs.damaged].map(([pack, problem]) => ({ key: this.#keys.pack(pack), problem }));
+    return { ...this.#progress(), damage, warnings: [...pages, ...packs] };
   }
 
   /** The states that the head names; those whose document cannot be read go to the damage. */
@@ -102,6 +112,7 @@ class Fsck {
     const head = await this.#head(sprite, keys.head, required);
     if (head === undefined) return [];
     this.#sprites++;
+    for (const root of head.bases ?? []) this.#bases.push({ sprite, root });
     const states: State[] = [{ sprite, checkpoint: null, root: head.root }];
     for (const { id } of head.checkpoints) {
       try {
@@ -143,6 +154,24 @@ class Fsck {
         this.#brokenPages.set(name, error.message);
       },
     });
+  }
+
+  /**
+   * Reads what only bases have: it is damage of no state, and the machine that reads through them may have written all that is
+   * lost itself. @returns the pages that cannot be read; packs count with the others
+   */
+  async #checkBases(): Promise<FsckReport["warnings"]> {
+    const found: FsckReport["warnings"] = [];
+    for (const { sprite, root } of this.#bases) {
+      const known = this.#brokenPages.size;
+      await this.#check(root);
+      const broken = [...this.#brokenPages].slice(known);
+      if (broken.length === 0) continue;
+      const head = await this.#head(sprite, this.#keys.sprite(sprite).head, false);
+      if (head?.bases?.includes(root) !== true) continue;
+      found.push(...broken.map(([name, problem]) => ({ key: this.#keys.page(name), problem })));
+    }
+    return found;
   }
 
   async #checkLeaf(page: LeafPage, name: string): Promise<void> {

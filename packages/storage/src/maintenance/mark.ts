@@ -46,6 +46,7 @@ export class Marker {
 
   async #markHead(keys: SpriteKeys, head: HeadDocument): Promise<void> {
     await this.#markRoot(head.root);
+    for (const base of head.bases ?? []) await this.#markRoot(base);
     this.documents.add(keys.start);
     for (const { id, document } of head.checkpoints) {
       const key = keys.checkpoint(id, document);

@@ -148,7 +148,8 @@ export class Ownership {
       // A try before may have succeeded without an answer, and an earlier publish too.
       if (attempt > 1 && (await this.#reread()).writeId === writeId) return this.head;
       const { head, etag } = this.#present;
-      const next = { ...head, ...change(head), writeId, writtenAt: (this.#options.now?.() ?? new Date()).toISOString() };
+      const writtenAt = (this.#options.now?.() ?? new Date()).toISOString();
+      const next = this.#withBases({ ...head, ...change(head), writeId, writtenAt });
       const call = options.signal === undefined ? {} : { signal: options.signal };
       try {
         const written = await this.#options.store.put(this.keys.head, encodeDocument(next), { condition: { ifMatch: etag }, ...call });
@@ -160,6 +161,15 @@ export class Ownership {
         throw new HobError("store_unavailable", `the head of sprite ${this.sprite} changed while it was written`, { cause: error });
       }
     });
+  }
+
+  /** Of what the owner's machine reads through, the head names its own root already. */
+  #withBases(head: HeadDocument): HeadDocument {
+    const { bases } = this.#options;
+    if (bases === undefined) return head;
+    const { bases: _before, ...rest } = head;
+    const named = bases().filter((root) => root !== head.root);
+    return named.length === 0 ? rest : { ...rest, bases: named };
   }
 
   async #reread(): Promise<HeadDocument> {

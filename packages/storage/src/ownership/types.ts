@@ -12,6 +12,11 @@ export interface OwnershipOptions {
   /** name of the host; unique */
   owner: string;
   now?: () => Date;
+  /**
+   * Roots of maps that the owner's machine reads through, for the head to name: asked right before each write of `Ownership`.
+   * Without it the head names what it did. `acquire` itself does not ask: its head names those of the one before, or none.
+   */
+  bases?: () => readonly string[];
 }
 
 export interface AcquireOptions extends OwnershipOptions {

@@ -9,10 +9,31 @@ import { blockOf, type Model } from "./blocks.ts";
 /** What must read back: content by root. A root's content never changes, so it is remembered for good. */
 export type Contents = Map<MapRoot, Model>;
 
+/** What the machine of a sprite reads from where it has written nothing, as its ledger says. */
+export class TortureMachine {
+  /** of the volume in use; null: zeros */
+  live: MapRoot = null;
+  /** of checkpoints, by id */
+  readonly checkpoints = new Map<string, MapRoot>();
+
+  /** One that begins with nothing but what the store has. */
+  static async over(owned: Ownership): Promise<TortureMachine> {
+    const machine = new TortureMachine();
+    machine.live = owned.head.root;
+    for (const { id } of owned.head.checkpoints) machine.checkpoints.set(id, (await owned.readCheckpoint(id)).root);
+    return machine;
+  }
+
+  bases(): string[] {
+    return [...new Set([this.live, ...this.checkpoints.values()])].filter((root) => root !== null);
+  }
+}
+
 /** One sprite of a torture, with what its owner was told to be durable. */
 export class TortureSprite {
   readonly id: string;
   owned: Ownership;
+  machine = new TortureMachine();
   uploader: Uploader;
   root: MapRoot = null;
   /** acknowledged, by id */
@@ -24,12 +45,19 @@ export class TortureSprite {
     this.owned = owned;
     this.uploader = newUploader(store, org);
   }
+
+  /** Takes the sprite, on the machine that it has or on one that is new and has to read everything from the store. */
+  async start(store: ObjectStore, org: string, owner: string, { anew }: { anew: boolean }): Promise<void> {
+    const bases = () => this.machine.bases();
+    this.owned = await acquire({ store, org, sprite: this.id, owner, takeOver: true, bases });
+    if (anew) this.machine = await TortureMachine.over(this.owned);
+  }
 }
 
 export const newUploader = (store: ObjectStore, org: string): Uploader => new Uploader({ store, org, packTargetBytes: 400_000 });
 
-export const take = (store: ObjectStore, org: string, sprite: string, owner: string, create: boolean): Promise<Ownership> =>
-  acquire({ store, org, sprite, owner, takeOver: true, ...(create ? { initial: { volumeBytes: 2 ** 40 }, create } : {}) });
+export const create = (store: ObjectStore, org: string, sprite: string, owner: string): Promise<Ownership> =>
+  acquire({ store, org, sprite, owner, initial: { volumeBytes: 2 ** 40 }, create: true });
 
 /** Places close together and far apart, so that pages are shared and not. */
 export const blockAt = (number: number): number => (number % 3 === 0 ? number : number % 3 === 1 ? 70_000 + number : 16_000_000 + number);

@@ -10,7 +10,7 @@ import { RetryingStore } from "../../src/store/retrying-store.ts";
 import { applyTo, changesOf, type Model } from "./blocks.ts";
 import { type Fault, FaultyStore } from "./faulty-store.ts";
 import { Random } from "./random.ts";
-import { blockAt, type Contents, newUploader, PLACES, TortureSprite, take, verifyState } from "./torture-sprite.ts";
+import { blockAt, type Contents, create, newUploader, PLACES, TortureSprite, verifyState } from "./torture-sprite.ts";
 
 export interface TortureOptions {
   seed: number;
@@ -156,7 +156,7 @@ class Torture {
 
   async #create(): Promise<void> {
     const id = `s${++this.#created}`;
-    const owned = await this.#calmly(() => take(this.#store, ORG, id, "host", true));
+    const owned = await this.#calmly(() => create(this.#store, ORG, id, "host"));
     this.#sprites.push(new TortureSprite(this.#store, ORG, owned));
   }
 
@@ -179,6 +179,7 @@ class Torture {
   async #checkpoint(sprite: TortureSprite): Promise<void> {
     if (sprite.checkpoints.size >= MAX_CHECKPOINTS) return await this.#delete(sprite);
     const id = `v${sprite.nextCheckpoint++}`;
+    sprite.machine.checkpoints.set(id, sprite.machine.live);
     const { root, storedBlocks } = sprite.owned.head;
     const checkpoint = { id, comment: "", createdAt: new Date().toISOString(), root, storedBlocks, automatic: false };
     if (await this.#attempt(() => sprite.owned.addCheckpoint(checkpoint, { parent: id }))) sprite.checkpoints.set(id, root);
@@ -188,6 +189,7 @@ class Torture {
   async #restore(sprite: TortureSprite): Promise<void> {
     if (sprite.checkpoints.size === 0) return;
     const [id, root] = this.#random.pick([...sprite.checkpoints]);
+    sprite.machine.live = sprite.machine.checkpoints.get(id) ?? null;
     if (await this.#attempt(() => sprite.owned.publish({ root, parent: id, storedBlocks: this.#content(root).size }))) sprite.root = root;
     else await this.#settle(sprite);
   }
@@ -195,6 +197,7 @@ class Torture {
   async #delete(sprite: TortureSprite): Promise<void> {
     if (sprite.checkpoints.size === 0) return;
     const id = this.#random.pick([...sprite.checkpoints.keys()]);
+    sprite.machine.checkpoints.delete(id);
     if (await this.#attempt(() => sprite.owned.deleteCheckpoint(id))) sprite.checkpoints.delete(id);
     else await this.#settle(sprite);
   }
@@ -214,6 +217,7 @@ class Torture {
     await this.#attempt(async () => {
       const fork = new TortureSprite(this.#store, ORG, await forkSprite(options));
       fork.root = root;
+      await this.#calmly(() => fork.start(this.#store, ORG, "host", { anew: true }));
       this.#sprites.push(fork);
     });
   }
@@ -237,7 +241,7 @@ class Torture {
     for (let turns = this.#random.below(30); turns > 0; turns--) await new Promise(setImmediate);
     stop.abort(new Error("killed"));
     await upload;
-    sprite.owned = await this.#calmly(() => take(this.#store, ORG, sprite.id, "host", false));
+    await this.#calmly(() => sprite.start(this.#store, ORG, "host", { anew: false }));
     sprite.uploader = newUploader(this.#store, ORG);
     if (sprite.owned.head.root !== sprite.root) throw new Error(`LOSS: ${sprite.id} came back with another state`);
   }
@@ -245,7 +249,7 @@ class Torture {
   /** Another host takes the sprite while the old one writes: the old one must not get through. */
   async #takeOver(sprite: TortureSprite): Promise<void> {
     const old = sprite.owned;
-    sprite.owned = await this.#calmly(() => take(this.#store, ORG, sprite.id, `host-${this.#random.below(100)}`, false));
+    await this.#calmly(() => sprite.start(this.#store, ORG, `host-${this.#random.below(100)}`, { anew: true }));
     const result = await this.#calmly(() => newUploader(this.#store, ORG).upload(sprite.root, changesOf(this.#changes())));
     const refused = await this.#calmly(() =>
       old.publish({ root: result.root }).then(
@@ -270,6 +274,7 @@ class Torture {
       for (let writes = 0; writes < 50 && !done; writes++) await this.#write(one);
     });
     await Promise.all([gc, ...work]);
+    for (const one of this.#sprites) await this.#verifyMachine(one);
   }
 
   /** Exports a sprite and imports it as another. */
@@ -304,6 +309,14 @@ class Torture {
         await this.#verifyState(`${sprite.id} ${id}`, root);
       }
     });
+    await this.#verifyMachine(sprite);
+  }
+
+  /** What was never written there still reads as it did when the machine began. */
+  async #verifyMachine(sprite: TortureSprite): Promise<void> {
+    for (const root of sprite.machine.bases()) {
+      await this.#calmly(() => this.#verifyState(`what the machine of ${sprite.id} reads through`, root));
+    }
   }
 
   async #verifyState(what: string, root: MapRoot): Promise<void> {

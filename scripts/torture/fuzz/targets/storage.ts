@@ -106,6 +106,7 @@ const DOCUMENTS = [
       writeId: "0".repeat(32),
       volumeBytes: BLOCK_BYTES,
       root: HASH,
+      bases: [HASH],
       storedBlocks: 1,
       parent: null,
       checkpoints: [{ id: "v1", document: HASH }],
