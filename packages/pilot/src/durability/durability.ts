@@ -262,6 +262,7 @@ export class Durability implements AsyncDisposable {
     await using uploaded = await this.#parts.upload.checkpoint(record, { signal: this.#stop.signal }).catch((error: unknown) => {
       // It was deleted while the ones before it were brought there: what it held is gone, and nobody wants it.
       if (this.#parts.upload.checkpoints.some((present) => present.id === id)) throw error;
+      return undefined;
     });
     if (uploaded === undefined) return;
     const { result } = uploaded;
