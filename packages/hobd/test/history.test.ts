@@ -75,6 +75,18 @@ describe("a fork", () => {
       }
     }));
 
+  test("needs a name that a sprite may have, and that none has, before its source is brought into the store", () =>
+    withSource(async (hob) => {
+      let synced = 0;
+      hob.pilot.onSync = async () => void synced++;
+      for (const name of ["Bad_Name", "", "a/b", "../web", "x".repeat(64)]) {
+        const answer = await fork(hob, { name });
+        assert.deepEqual([answer.status, (await bodyOf(answer)).error], [400, "invalid_name"], name);
+      }
+      assert.equal((await bodyOf(await fork(hob, { name: "web" }))).error, "name_taken");
+      assert.equal(synced, 0);
+    }));
+
   test("has policies of its own from then on", () =>
     withSource(async (hob) => {
       assert.equal((await fork(hob, { name: "copy" })).status, 201);

@@ -92,8 +92,24 @@ describe("the folder of sockets of a VM", () => {
     await wake();
     const vm = newest();
     vm.crash();
-    await until("its folder is gone", () => !existsSync(run()));
+    await until("its folder and its memory are gone", () => !existsSync(run()) && !existsSync(paths.sprite(ID).ram));
     assert.deepEqual([entries.get(ID)?.status, entries.get(ID)?.vm, vm.killed], ["cold", undefined, 1]);
+    assert.ok(existsSync(paths.sprite(ID).volume));
+  });
+
+  test("of one that has ended goes without the memory that a later VM was saved with", async () => {
+    await wake();
+    const first = newest();
+    const busy = Promise.withResolvers<void>();
+    const before = inOrder(() => busy.promise);
+    const second = wake();
+    const asleep = inOrder((entry) => lifecycle.sleep(entry));
+    first.crash();
+    await statusIs("cold");
+    busy.resolve();
+    await Promise.all([before, second, asleep]);
+    await inOrder(async () => {});
+    assert.deepEqual([entries.get(ID)?.status, existsSync(paths.sprite(ID).ram)], ["warm", true]);
   });
 
   test("stays when the next VM has been started in it before", async () => {

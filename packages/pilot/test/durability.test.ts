@@ -49,8 +49,12 @@ class Volume implements Upload {
     return this.writtenAtNewest === this.written ? { history: ["v1"], written: String(this.written) } : undefined;
   }
 
-  checkpoint({ id }: CheckpointRecord) {
-    return this.#uploaded(id);
+  /** what is left of a checkpoint when it is about to be uploaded */
+  find: (id: string) => Promise<void> = async () => {};
+
+  async checkpoint({ id }: CheckpointRecord) {
+    await this.find(id);
+    return await this.#uploaded(id);
   }
 
   take(id: string): void {
@@ -128,6 +132,23 @@ describe("before a sleep", () => {
     volume.uploads = [];
     await durability.sync();
     assert.deepEqual(volume.uploads, ["live"]);
+  });
+
+  test("a checkpoint that is deleted before its turn keeps nothing else from the store; one that cannot be read does", async () => {
+    begin();
+    await durability.sync();
+    for (const id of ["v1", "v2", "v3"]) volume.take(id);
+    const isGone = () => Promise.reject(new HobError("helper_failed", "send a message to pool: No data available"));
+    volume.find = async (id) => {
+      if (id !== "v2") return;
+      volume.checkpoints = volume.checkpoints.filter((one) => one.id !== id);
+      await isGone();
+    };
+    await durability.sync();
+    assert.deepEqual([...(durability.durableIds() ?? [])], ["v1", "v3"]);
+    volume.take("v4");
+    volume.find = isGone;
+    await assert.rejects(durability.sync(), /No data available/);
   });
 
   test("a slow store is not waited for, is told of, and gets the rest later", async () => {

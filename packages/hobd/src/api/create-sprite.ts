@@ -68,6 +68,11 @@ export class SpriteCreator {
     return promise;
   }
 
+  /** @throws HobError `name_taken` */
+  async requireFree(name: string): Promise<void> {
+    if ((await this.#context.sprites.findByName(name)) !== undefined) throw nameTaken(name);
+  }
+
   /** Resolves when the create of this name that is under way, if any, has ended in whatever way. */
   async settled(name: string): Promise<void> {
     await this.#byName.get(name)?.catch(() => {});
@@ -100,7 +105,7 @@ export class SpriteCreator {
   ): Promise<SpriteRecord> {
     const { sprites, now } = this.#context;
     const deadline = Date.now() + this.#waitMs;
-    if ((await sprites.findByName(request.name)) !== undefined) throw nameTaken(request.name);
+    await this.requireFree(request.name);
     const record: SpriteRecord = { ...newRecord(request, now()), policies };
     const counted = this.#context.createRate.take(tokenId);
     using _ = await this.#place(request, record.id, deadline, signal).catch((error: unknown) => {

@@ -69,6 +69,8 @@ function addFork(app: Hono<Env>, { context, creator, storage, pilot }: HistoryPa
   app.post("/v1/sprites/:name/fork", async (c) => {
     const source = await requireSprite(context.sprites, c.req.param("name"));
     const { name, checkpoint } = await readJsonBody(c.env.incoming, forkRequest, "fork sprite");
+    // Before the source is brought into the store, which may take long.
+    await creator.requireFree(name);
     await makeDurable(pilot, storage, source, checkpoint ?? undefined, clientGone(c));
     const fork = async ({ id }: SpriteRecord) => {
       const { store, organization: org, owner } = storage;

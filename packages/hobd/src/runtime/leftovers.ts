@@ -30,7 +30,10 @@ export class Leftovers {
     // A sprite that was destroyed meanwhile has nothing any more, and must not get an entry again.
     if (entries.get(entry.id) !== entry) return;
     const clear = async () => {
-      if (entry.vm === undefined) await this.clear(entry, vm);
+      if (entry.vm !== undefined) return;
+      await this.clear(entry, vm);
+      // Nobody can use the memory of a VM that was not saved, and the disk may be full because of it.
+      if (entry.status === "cold") await rm(this.#parts.paths.sprite(entry.id).ram, { force: true });
     };
     entries
       .inOrder(entry.id, clear, true)

@@ -6,6 +6,7 @@ import { consoleEnd, pilotAnnounced } from "./announcement.ts";
 import { rememberIdentity, writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
 import { type SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
+import { explainStart } from "./failed-start.ts";
 import { Leftovers } from "./leftovers.ts";
 import { aliveness, bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
@@ -240,7 +241,7 @@ export class VmLifecycle {
     } catch (error) {
       link[Symbol.dispose]();
       await this.#leftovers.clear(entry, vm);
-      throw error;
+      throw await explainStart(error, this.#parts.paths.sprite(entry.id).directory);
     } finally {
       entry.starting = undefined;
     }

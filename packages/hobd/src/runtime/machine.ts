@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import type { ImageSet } from "@hob/images";
 import { diskBytes, HobError } from "@hob/protocol";
 import type { Credentials, Disk, Vm, VmConfig, VmmDriver } from "../vmm/driver.ts";
+import { explainStart } from "./failed-start.ts";
 import type { SpriteFiles } from "./paths.ts";
 import { findFreePort } from "./ports.ts";
 import { forgetRest } from "./rest.ts";
@@ -56,7 +57,7 @@ async function startVm(factory: VmFactory, files: SpriteFiles, machine: MachineS
       const final = attempt >= START_ATTEMPTS || (error instanceof HobError && error.code === "missing_tool");
       if (!final) continue;
       await rm(files.run, { recursive: true, force: true });
-      throw error;
+      throw await explainStart(error, files.directory);
     }
   }
 }

@@ -258,9 +258,14 @@ export class Durability implements AsyncDisposable {
 
   async #addCheckpoint(ownership: Ownership, record: CheckpointRecord): Promise<void> {
     const startedMs = this.#now();
-    await using uploaded = await this.#parts.upload.checkpoint(record, { signal: this.#stop.signal });
-    const { result } = uploaded;
     const { id, createTime } = record;
+    await using uploaded = await this.#parts.upload.checkpoint(record, { signal: this.#stop.signal }).catch((error: unknown) => {
+      // It was deleted while the ones before it were brought there: what it held is gone, and nobody wants it.
+      if (this.#parts.upload.checkpoints.some((present) => present.id === id)) throw error;
+      return undefined;
+    });
+    if (uploaded === undefined) return;
+    const { result } = uploaded;
     // Nobody has written since, as before a sleep: then the head's own state need not be brought there once more.
     const live = await this.#parts.upload.asLive(record);
     await ownership.addCheckpoint(

@@ -58,7 +58,8 @@ export class RelayConnections extends Agent implements Endpoint {
   #add(socket: Socket, start: string): void {
     if (this.#idle.length >= IDLE_MAX) return void socket.destroy();
     this.#all.set(socket, start);
-    socket.setKeepAlive(true, 30_000);
+    // No keep-alive from this side: passt of Debian 12 does not answer its probes, and what rests for 40 s would be cut. The host
+    // asks for a sign of life, and its end closes this one.
     socket.once("close", () => {
       this.#all.delete(socket);
       const at = this.#idle.indexOf(socket);

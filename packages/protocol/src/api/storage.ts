@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { spriteName } from "../sprites.ts";
 import type { RouteDescription } from "./route.ts";
 
 /** How far the object store is behind the sprite. */
@@ -25,7 +26,7 @@ export const syncAnswer = storageStatus;
 /** `POST /v1/sprites/{name}/fork` */
 export const forkRequest = z.object({
   /** name of the new sprite */
-  name: z.string(),
+  name: spriteName,
   /** checkpoint to fork from; absent: the present state */
   checkpoint: z.string().nullish(),
 });

@@ -7,6 +7,7 @@ import { type CommandRunner, lastLines } from "@hob/linux";
 import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
 import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments, usesPasst } from "./arguments.ts";
+import { endIfBroken } from "./broken-vm.ts";
 import { FullDisk } from "./full-disk.ts";
 import {
   findProcesses,
@@ -222,7 +223,10 @@ class QemuVm implements Vm {
 
   use(qmp: QmpClient): void {
     this.qmp = qmp;
-    qmp.onEvent = (name) => name === "BLOCK_IO_ERROR" && this.#fullDisk.noteError();
+    qmp.onEvent = (name) => {
+      if (name === "BLOCK_IO_ERROR") this.#fullDisk.noteError();
+      if (name === "STOP") void endIfBroken(this).catch(() => {});
+    };
   }
 }
 
