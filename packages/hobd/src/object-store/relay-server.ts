@@ -30,7 +30,8 @@ const WAITING_SIGN_MS = 20_000;
 export function createRelayServer(parts: RelayServerParts): Server {
   const bodies = new UploadShare(BODIES);
   const takeBody: TakeShare = (bytes, signal) => bodies.take("", bytes, signal);
-  const server = createServer({ keepAliveTimeout: 0, requestTimeout: 0 }, (request, response) => {
+  // Connections rest until the pilot wants something: Node.js would end one that has not begun a request after a minute.
+  const server = createServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 }, (request, response) => {
     answer({ ...parts, takeBody }, request, response).catch((thrown: unknown) => refuse(parts, response, toHobError(thrown)));
   });
   server.on("clientError", (_error, socket) => socket.destroy());
