@@ -123,6 +123,13 @@ describe("an S3 store's objects", () => {
     assert.equal(server.seen.length, 3);
   });
 
+  it("are refused when their size is asked for and not told", async () => {
+    server.answer = () => ({ status: 200, headers: { etag: '"e"', "content-length": 7 } });
+    assert.equal((await store.head("x"))?.sizeBytes, 7);
+    server.answer = () => ({ status: 200, headers: { etag: '"e"', "transfer-encoding": "chunked" } });
+    await assert.rejects(store.head("x"), rejectsWith("store_failed"));
+  });
+
   it("are cut to the range by the client of a server that ignores it", async () => {
     server.answer = () => ({ status: 200, headers: { etag: '"e"' }, body: "0123456789" });
     assert.equal((await store.get("x", { range: { offset: 2, length: 3 } }))?.data.toString(), "234");
