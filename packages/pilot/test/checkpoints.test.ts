@@ -74,6 +74,18 @@ describe("checkpoints", () => {
     assert.equal(pilot.checkpoints.undoTarget(), "auto-1");
   });
 
+  test("none gives way when it cannot be told whether there is room", async () => {
+    pilot.write("x");
+    await pilot.checkpoints.automatic("hourly");
+    pool.statusFails = true;
+    await assert.rejects(
+      pilot.checkpoints.withRoom(async () => {}),
+      code("helper_failed"),
+    );
+    await assert.rejects(pilot.checkpoints.create(""), code("helper_failed"));
+    assert.deepEqual(ids(), ["Current", "auto-1"]);
+  });
+
   test("that came from the object store are shown inside, and not after an end has begun", async () => {
     const adopt = (id: string) =>
       pilot.ledger.update((state) => ({

@@ -3,6 +3,7 @@ import { describe, test } from "node:test";
 import { type Checkpoint, FREEZE_LIMITS, type StorageStatus } from "@hob/protocol";
 import { Turns } from "../src/checkpoints/turns.ts";
 import { type HandOverParts, handOver } from "../src/host-api/hand-over.ts";
+import { within } from "../src/within.ts";
 
 const GENEROUS_MS = 30_000;
 const STORAGE: StorageStatus = {
@@ -62,6 +63,7 @@ describe("what the host is told before a save", () => {
     return {
       storage: { status: async () => STORAGE, durability: { storedAs: async () => answers.shift(), lag: async () => LAG } },
       checkpoints: { turns, list: ({ includeAuto = false } = {}) => (includeAuto ? listed : []) },
+      container: { freeze: async () => {} },
       sync: async () => {},
       ...more,
     };
@@ -79,6 +81,28 @@ describe("what the host is told before a save", () => {
     assert.ok(!isTaken);
     turns.goOn();
     await taken;
+  });
+
+  test("leaves nothing standing still when the sprite goes on before its processes have stopped, and when they do not stop", async () => {
+    const turns = new Turns();
+    const freezing = Promise.withResolvers<void>();
+    const told = handOver(parts({ turns, container: { freeze: () => freezing.promise } }));
+    turns.goOn();
+    freezing.resolve();
+    await told;
+    assert.ok(
+      await within(
+        GENEROUS_MS,
+        turns.take(async () => {}),
+      ),
+    );
+    await assert.rejects(handOver(parts({ turns, container: { freeze: () => Promise.reject(new Error("no cgroup")) } })), /no cgroup/);
+    assert.ok(
+      await within(
+        GENEROUS_MS,
+        turns.take(async () => {}),
+      ),
+    );
   });
 
   test("has no head when writing out what is dirty shows more than that has", async () => {

@@ -8,6 +8,7 @@ import { PageStore } from "../src/map/page-store.ts";
 import { walkPages } from "../src/map/traverse.ts";
 import { acquire } from "../src/ownership/acquire.ts";
 import { BlockReader } from "../src/read/block-reader.ts";
+import type { ObjectStore, PutOptions } from "../src/store/object-store.ts";
 import { differences } from "./support/blocks.ts";
 import { Machine } from "./support/machine.ts";
 import { Random } from "./support/random.ts";
@@ -120,6 +121,30 @@ describe("repair of a page", () => {
     folder.damage(keyOf((await rootOf(machine, "v2")) ?? ""), "flipped");
     const { store, owned: ownership } = machine;
     await repairStates({ store, org: ORG, ownership, source: machine }, (await fsck({ store, org: ORG })).damage);
+    const after = await fsck({ store, org: ORG });
+    assert.deepEqual(after.damage, []);
+    await verify(machine, { after });
+  });
+
+  it("ends when the store does not give back what is put, and makes the page anew", async () => {
+    using folder = new StoreFolder();
+    const machine = await withHistory(folder);
+    const [lost = ""] = (await pagesOf(machine, machine.owned.head.root)).filter(({ level }) => level === 0).map(({ name }) => name);
+    machine.cached.set(lost, folder.bytes(keyOf(lost)));
+    folder.damage(keyOf(lost), "flipped");
+    const { store, owned: ownership } = machine;
+    let puts = 0;
+    const worn: ObjectStore = Object.assign(Object.create(store), {
+      get: store.get.bind(store),
+      head: store.head.bind(store),
+      put: async (key: string, data: Uint8Array, options?: PutOptions) => {
+        if (key !== keyOf(lost)) return await store.put(key, data, options);
+        assert.equal(++puts, 1, "it is put once");
+        return { etag: "worn" };
+      },
+    });
+    await repairStates({ store: worn, org: ORG, ownership, source: machine }, (await fsck({ store, org: ORG })).damage);
+    assert.equal(puts, 1);
     const after = await fsck({ store, org: ORG });
     assert.deepEqual(after.damage, []);
     await verify(machine, { after });

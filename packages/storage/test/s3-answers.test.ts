@@ -6,6 +6,7 @@ import { acquire } from "../src/ownership/acquire.ts";
 import { requireConditionalWrites } from "../src/store/conditional-writes.ts";
 import { listAll } from "../src/store/list-all.ts";
 import { RetryingStore } from "../src/store/retrying-store.ts";
+import { connectionError } from "../src/store/s3-error.ts";
 import { S3Store } from "../src/store/s3-store.ts";
 import {
   emulateObjects,
@@ -120,6 +121,13 @@ describe("an S3 store's objects", () => {
     server.answer = inTurn({ ...whole, cutAfter: 4 }, { ...whole, cutAfter: 0 }, whole);
     assert.equal((await store.get("x"))?.data.toString(), "0123456789");
     assert.equal(server.seen.length, 3);
+  });
+
+  it("are refused when their size is asked for and not told", async () => {
+    server.answer = () => ({ status: 200, headers: { etag: '"e"', "content-length": 7 } });
+    assert.equal((await store.head("x"))?.sizeBytes, 7);
+    server.answer = () => ({ status: 200, headers: { etag: '"e"', "transfer-encoding": "chunked" } });
+    await assert.rejects(store.head("x"), rejectsWith("store_failed"));
   });
 
   it("are cut to the range by the client of a server that ignores it", async () => {
@@ -257,5 +265,21 @@ describe("an S3 store's conditional writes", () => {
     }
     server.answer = emulateObjects(["if-match", "if-none-match"]);
     await requireConditionalWrites(new S3Store(config));
+  });
+});
+
+describe("a connection to an S3 store that breaks by TLS", () => {
+  const broken = (code: string, message: string) => connectionError("s3.test", Object.assign(new Error(message), { code }));
+
+  it("is tried again after damage on the way and a server's own fault, and not where both sides never agree", () => {
+    const passing = [
+      broken("ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "decryption failed or bad record mac"),
+      broken("ERR_SSL_SSL/TLS_ALERT_BAD_RECORD_MAC", "ssl/tls alert bad record mac"),
+      broken("ERR_SSL_TLSV1_ALERT_INTERNAL_ERROR", "tlsv1 alert internal error"),
+      broken("EPROTO", "write EPROTO 0A0003FC:SSL routines:ssl3_read_bytes:ssl/tls alert bad record mac"),
+    ];
+    for (const error of passing) assert.equal(error.code, "store_unavailable", error.message);
+    for (const code of ["ERR_SSL_WRONG_VERSION_NUMBER", "EPROTO", "CERT_HAS_EXPIRED"])
+      assert.equal(broken(code, "wrong version number").code, "store_failed", code);
   });
 });

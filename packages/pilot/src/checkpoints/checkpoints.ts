@@ -11,7 +11,7 @@ import { type Step, timed } from "../container/container.ts";
 import { type CheckpointRecord, type LedgerState, settle } from "../volume/ledger.ts";
 import type { CheckpointParts } from "./parts.ts";
 import { presentCheckpoint, presentCurrent } from "./present.ts";
-import { superfluous, tooMany } from "./retention.ts";
+import { onlyNoSpace, superfluous, tooMany } from "./retention.ts";
 import { Turns } from "./turns.ts";
 
 /** Why an automatic checkpoint is taken. */
@@ -257,7 +257,7 @@ export class Checkpoints {
     const { volume } = this.#parts;
     for (;;) {
       const full = this.#state.checkpoints.length >= most;
-      const refusal = full ? tooMany() : await volume.pool.requireRoomForSnapshot().catch((error: unknown) => error);
+      const refusal = full ? tooMany() : await volume.pool.requireRoomForSnapshot().catch(onlyNoSpace);
       if (refusal === undefined) return;
       const oldest = this.#state.checkpoints.find(({ automatic, id }) => automatic && id !== keep);
       if (oldest === undefined) throw refusal;

@@ -50,3 +50,9 @@ export const tooMany = (): HobError =>
   new HobError("conflict", `take a checkpoint: there are ${CHECKPOINT_LIMITS.checkpoints}, and no more are kept`, {
     hint: "delete checkpoints that are not needed any more",
   });
+
+/** To catch that the pool has no room. What else fails says nothing of room, and costs no checkpoint: it is thrown. */
+export function onlyNoSpace(error: unknown): HobError {
+  if (error instanceof HobError && error.code === "no_space") return error;
+  throw error;
+}

@@ -87,10 +87,7 @@ export function hostApi(parts: HostApiParts): Hono {
     await parts.policies.apply(sprite.identity?.id ?? "", parsed.data);
     return c.body(null, 204);
   });
-  app.post(PILOT_ROUTES.freeze, async (c) => {
-    await container.freeze();
-    return c.json(await handOver(parts));
-  });
+  app.post(PILOT_ROUTES.freeze, async (c) => c.json(await handOver(parts)));
   app.post(PILOT_ROUTES.thaw, async (c) => {
     parts.checkpoints.turns.goOn();
     await container.thaw();

@@ -1,3 +1,4 @@
+import { HobError } from "@hob/protocol";
 import { Checkpoints } from "../../src/checkpoints/checkpoints.ts";
 import type { CheckpointView, CheckpointVolume } from "../../src/checkpoints/parts.ts";
 import { Ledger, settle } from "../../src/volume/ledger.ts";
@@ -10,6 +11,8 @@ export class PoolModel {
   /** side effects until everything stops; undefined: it goes on */
   fuse: number | undefined;
   full = false;
+  /** nobody can tell whether it is full */
+  statusFails = false;
   /** snapshots come to be, and then something goes wrong */
   snapshotFails = false;
   /** called when a snapshot has just been made */
@@ -98,7 +101,8 @@ export class PilotModel {
       ledger,
       pool: {
         requireRoomForSnapshot: async () => {
-          if (this.#pool.full) throw new Error("full");
+          if (this.#pool.statusFails) throw new HobError("helper_failed", "no status of the pool");
+          if (this.#pool.full) throw new HobError("no_space", "full");
         },
       },
       snapshotLive: async (thin) => {

@@ -16,6 +16,8 @@ interface LostPage extends PlacedPage {
 /** Lost pages of damaged states: put back under their names where somebody has them, else made anew. */
 export class PageRepair {
   repaired = 0;
+  /** names: a store that does not give back what it took would get a page again and again */
+  readonly #wasPut = new Set<string>();
   readonly #options: RepairOptions;
   readonly #rebuild: StateRebuild;
   /** what takes the place of lost pages, by their names */
@@ -76,13 +78,14 @@ export class PageRepair {
     let isAny = false;
     for (const { name } of lost) {
       signal?.throwIfAborted();
-      const bytes = await source.page?.(name);
+      const bytes = this.#wasPut.has(name) ? undefined : await source.page?.(name);
       if (bytes === undefined || sha256(bytes) !== name) continue;
       const key = this.#rebuild.pages.keys.page(name);
       const present = await store.get(key, { maxBytes: bytes.length }).catch(() => undefined);
       // Then it is right, and what is wrong is what the page above says of it.
       if (present?.data.equals(bytes) === true) continue;
       await store.put(key, bytes, signal === undefined ? {} : { signal });
+      this.#wasPut.add(name);
       this.repaired++;
       isAny = true;
     }

@@ -59,6 +59,9 @@ function regionHint(status: number, headers: IncomingHttpHeaders, said: string):
 const TRUST_HINT =
   "set AWS_CA_BUNDLE, or ca_bundle of the profile, to a file with the certificate of the authority that signed the store's, and start `hob serve` again";
 
+/** Alerts of RFC 8446, 6.2, for damage on the way and for a server in trouble: another connection may do, as after any that breaks. */
+const PASSING_TLS = /bad[_ ]record[_ ]mac|internal[_ ]error/i;
+
 /** By codes of https://nodejs.org/api/tls.html#x509-certificate-error-codes and of OpenSSL; none of them passes by itself. */
 const TLS_HINTS: readonly (readonly [RegExp, string])[] = [
   [/^ERR_TLS_CERT_ALTNAME_INVALID$/, "check the endpoint; path_style=true keeps the bucket out of the host's name"],
@@ -72,7 +75,7 @@ export function connectionError(host: string, cause: unknown): HobError {
   const root = rootOf(cause);
   const code = root !== null && typeof root === "object" && "code" in root ? String(root.code) : "";
   const why = root instanceof Error ? root.message.trim() || code || root.name : String(root);
-  const tlsHint = TLS_HINTS.find(([codes]) => codes.test(code))?.[1];
+  const tlsHint = PASSING_TLS.test(`${code} ${why}`) ? undefined : TLS_HINTS.find(([codes]) => codes.test(code))?.[1];
   const what = `the object store at ${host}`;
   if (tlsHint !== undefined) return new HobError("store_failed", `${what} cannot be talked to by TLS: ${why}`, { cause, hint: tlsHint });
   const nameHint = "check endpoint and region in the store's description; path_style=true keeps the bucket out of the host's name";

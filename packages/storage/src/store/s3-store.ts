@@ -65,6 +65,8 @@ export class S3Store implements ObjectStore {
     if (response.status === 404) return undefined;
     if (response.status !== 200) throw s3Error({ method: "HEAD", key }, response);
     const sizeBytes = Number(response.headers["content-length"]);
+    // RFC 9110, 8.6, lets a server leave it out; what is no number would break whoever is told it.
+    if (!Number.isSafeInteger(sizeBytes)) throw new HobError("store_failed", `the object store names no size for ${key}`);
     return { key, sizeBytes, etag: etagOf(key, response), modifiedAt: new Date(response.headers["last-modified"] ?? 0) };
   }
 
