@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, open, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -132,6 +133,20 @@ describe("what sleeping sprites need", () => {
     await rm(join(base, "one/sprites/sprite-1/state.json"));
     await pruneCache(cacheDir, KEEP);
     assert.deepEqual(left("images"), []);
+  });
+
+  test("stays also when the sprite falls asleep while it is looked for", { timeout: 30_000 }, async () => {
+    const home = await sleeper("one", "");
+    const state = join(home, "sprites/sprite-1/state.json");
+    await rm(state);
+    execFileSync("mkfifo", [state]);
+    const running = await open(join(cacheDir, "images/pilot-a/a.erofs"), "r");
+    const surveyed = surveyCache(cacheDir);
+    // Opens when it is being read: no save is found yet. Then the VM ends.
+    const save = await open(state, "w");
+    await running.close();
+    await save.close();
+    assert.deepEqual((await surveyed).find(({ name }) => name === "pilot-a")?.neededBy, ["a running program"]);
   });
 
   test("is nothing after the host has booted, or when the record is damaged", async () => {

@@ -2,8 +2,12 @@ import assert from "node:assert/strict";
 import { readFileSync, renameSync, symlinkSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { acquire } from "@hob/storage";
+import { acquire, type HeadDocument } from "@hob/storage";
 import { openStore } from "@hob/storage/store/open-store.ts";
+import { pino } from "pino";
+import { CatchUp, type CatchUpParts } from "../src/activity/catch-up.ts";
+import { SpriteUses } from "../src/activity/use.ts";
+import { createPilotRequester } from "../src/front-door/pilot-locator.ts";
 import { ORGANIZATION } from "../src/tokens/token-format.ts";
 import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
 import { NOTHING_KNOWN } from "./support/test-runtime.ts";
@@ -144,5 +148,65 @@ describe("a sprite that sleeps while the store lacks something of it", () => {
     assert.equal((await hob.create("three")).status, 201, "it sleeps for a new one");
     assert.equal(hob.runtime.status(one), "warm");
     busy.resolve();
+  });
+});
+
+describe("giving way", () => {
+  /** One sprite that is due, and the points at which its turn waits. */
+  async function due(t: { after: (end: () => Promise<void>) => void }) {
+    const [found, head, place] = [Promise.withResolvers<void>(), Promise.withResolvers<HeadDocument>(), Promise.withResolvers<void>()];
+    const at = { found: false, head: false, place: false, wakes: 0, visits: 0 };
+    const reach = async <T>(point: "found" | "head" | "place", until: Promise<T>): Promise<T> => {
+      at[point] = true;
+      return until;
+    };
+    let now = 0;
+    const record = { id: "one", name: "one", state: "ready" };
+    const context = {
+      sprites: { findById: () => reach("found", found.promise).then(() => record) },
+      runtime: { status: () => "warm", rest: async () => ({ epoch: 1, behind: { since: 0, checkpoints: 1, error: null } }) },
+      gate: { reserveIfFree: () => reach("place", place.promise).then(() => ({ [Symbol.dispose]: () => {} })) },
+      uses: new SpriteUses(Date.now),
+      log: pino({ level: "silent" }),
+      now: () => now,
+    } as unknown as CatchUpParts["context"];
+    const locate = () => {
+      at.wakes++;
+      return Promise.reject(new Error("it was woken"));
+    };
+    const catchUp = new CatchUp({
+      context,
+      storage: { head: () => reach("head", head.promise), owns: () => true },
+      pilot: createPilotRequester(locate, context.uses),
+      sleeper: { noteVisit: () => void at.visits++ },
+    });
+    t.after(() => {
+      for (const point of [found, place]) point.resolve();
+      head.resolve({} as HeadDocument);
+      return catchUp[Symbol.asyncDispose]();
+    });
+    await catchUp.noteStatus("one", "warm");
+    now += SOON_MS;
+    catchUp.look();
+    return { catchUp, at, found, head, place };
+  }
+
+  test("before the store was asked: nobody waits for its answer", { timeout: 30_000 }, async (t) => {
+    const { catchUp, at, found } = await due(t);
+    const gone = catchUp.giveWay();
+    found.resolve();
+    await gone;
+    assert.equal(at.wakes, 0);
+  });
+
+  test("before the sprite has a place: it is not woken", async (t) => {
+    const { catchUp, at, found, head, place } = await due(t);
+    found.resolve();
+    head.resolve({} as HeadDocument);
+    await until("it wants a place", () => at.place);
+    const gone = catchUp.giveWay();
+    place.resolve();
+    await gone;
+    assert.deepEqual([at.wakes, at.visits], [0, 0]);
   });
 });

@@ -67,6 +67,21 @@ describe("a connection that is lost without a word", () => {
       assert.equal(hob.pilot.seen.length, 1);
     }));
 
+  test("that was so slow that the second was taken: the second's answer is the one", () =>
+    withWay({ repeatAfterMs: 20 }, async (hob, way) => {
+      const ready = Promise.withResolvers<void>();
+      hob.pilot.slow = ready.promise;
+      way.plan.push("hold");
+      const answer = hob.fetch(`${PATH}/slow`, { method: "POST" });
+      await until("the second is taken", () => hob.pilot.seen.length === 1);
+      const before = hob.pilot.refused;
+      way.release();
+      await until("the first is refused", () => hob.pilot.refused > before);
+      ready.resolve();
+      const response = await answer;
+      assert.deepEqual([response.status, await response.text(), hob.pilot.seen.length], [200, "at last", 1]);
+    }));
+
   test("an answer that takes its time is waited for, however often it was asked for", () =>
     withWay({ repeatAfterMs: 20 }, async (hob, way) => {
       for (const method of ["GET", "POST"]) {
@@ -80,6 +95,18 @@ describe("a connection that is lost without a word", () => {
       }
       assert.equal(hob.pilot.seen.length, 2);
       assert.ok(way.count < 6, "that it has arrived was understood");
+    }));
+
+  test("after it has arrived: what only reads is asked anew", () =>
+    withWay({ repeatAfterMs: 20 }, async (hob) => {
+      const ready = Promise.withResolvers<void>();
+      hob.pilot.slow = ready.promise;
+      const answer = hob.fetch(`${PATH}/slow`);
+      await until("it was sent again, and refused", () => hob.pilot.refused > 0);
+      hob.pilot.cut();
+      ready.resolve();
+      const response = await answer;
+      assert.deepEqual([response.status, await response.text(), hob.pilot.seen.length], [200, "at last", 2]);
     }));
 
   test("a conflict that the pilot means is told, when the other one is gone", () =>

@@ -314,7 +314,22 @@ describe("what is known of a sprite while it sleeps", () => {
     assert.equal((await rest()).behind?.checkpoints, 2);
   });
 
-  test("is dropped when the save fails and the sprite goes on, and when a later daemon takes the VM over", async () => {
+  test("is what the store lacks, when the VM is lost in the middle of its save", async () => {
+    await wake();
+    said = { storedAs: null, lag: LAG };
+    const vm = newest();
+    vm.onSave = () => Promise.reject(new HobError("vm_failed", "as the test asked"));
+    vm.resume = () => Promise.reject(new HobError("vm_failed", "it cannot go on"));
+    await assert.rejects(
+      inOrder((entry) => lifecycle.sleep(entry)),
+      /as the test asked/,
+    );
+    assert.deepEqual([(await rest()).behind?.checkpoints, entries.get(ID)?.status], [2, "cold"]);
+    await wake();
+    assert.equal((await rest()).behind, undefined);
+  });
+
+  test("is only what the store lacks when the save fails, and is gone when a later daemon takes the VM over", async () => {
     await wake();
     said = { storedAs: "w1", lag: LAG };
     newest().onSave = () => Promise.reject(new HobError("no_space", "as the test asked"));
@@ -322,7 +337,9 @@ describe("what is known of a sprite while it sleeps", () => {
       inOrder((entry) => lifecycle.sleep(entry)),
       /as the test asked/,
     );
-    assert.deepEqual([(await rest()).behind, entries.get(ID)?.status], [undefined, "running"]);
+    const { behind, ...others } = await rest();
+    assert.deepEqual([behind?.checkpoints, others], [2, { storedAs: undefined, said: undefined }]);
+    assert.equal(entries.get(ID)?.status, "running");
     await noteRest(paths.sprite(ID), { storedAs: "w1", lag: LAG }, null);
     driver.adoptable = newest();
     await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));

@@ -1,6 +1,6 @@
 import type { SpriteStatus } from "@hob/protocol";
 import type { SpriteContext } from "../api/sprite-context.ts";
-import type { PilotRequester } from "../front-door/pilot-locator.ts";
+import { type PilotRequester, withSignal } from "../front-door/pilot-locator.ts";
 import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { Sleeper } from "./sleeper.ts";
@@ -160,6 +160,7 @@ export class CatchUp implements AsyncDisposable {
       log.debug({ sprite: id, name }, "no place is free to bring a sprite into the object store");
       return false;
     }
+    this.#way.signal.throwIfAborted();
     // It does not count as used: its users have not come back.
     using _use = uses.begin(id, { kind: "upload", label: "what the object store lacks", holds: true, counts: false });
     sleeper.noteVisit(id);
@@ -173,11 +174,3 @@ export class CatchUp implements AsyncDisposable {
 }
 
 const backedOff = ({ first, last }: Backoff, times: number): number => Math.min(first * 2 ** times, last);
-
-/** Rejects as soon as the signal says so; the work itself may go on. */
-function withSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    work.then(resolve, reject);
-  });
-}

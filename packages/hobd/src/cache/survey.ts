@@ -20,19 +20,25 @@ export interface CacheEntry {
 /** Everything in the cache that takes space, but compiled code, which is small. What is used longest ago comes first. */
 export async function surveyCache(cacheDir: string): Promise<CacheEntry[]> {
   const [images, templates] = [join(cacheDir, "images"), join(cacheDir, "templates")];
+  // Who runs comes before who sleeps: a sprite that falls asleep in between is found twice, and not never.
+  const [imagesInUse, templatesInUse] = [await entriesInUse(images), await entriesInUse(templates)];
   const needs = await needsOfSleepers(cacheDir);
   const entries = [
-    ...(await entriesOf(images, "image", (name) => reasons(needs, name))),
-    ...(await entriesOf(templates, "template", () => [])),
+    ...(await entriesOf(images, "image", imagesInUse, (name) => reasons(needs, name))),
+    ...(await entriesOf(templates, "template", templatesInUse, () => [])),
   ];
   return entries.sort((left, right) => left.lastUsedMs - right.lastUsedMs);
 }
 
 /** Builds under way are none of anybody's business. */
-async function entriesOf(root: string, kind: "image" | "template", needs: (name: string) => string[]): Promise<CacheEntry[]> {
+async function entriesOf(
+  root: string,
+  kind: "image" | "template",
+  inUse: ReadonlySet<string>,
+  needs: (name: string) => string[],
+): Promise<CacheEntry[]> {
   const entries: CacheEntry[] = [];
   const names = await readdir(root).catch(() => []);
-  const inUse = await entriesInUse(root);
   for (const name of names) {
     const directory = join(root, name);
     const leftover = await isLeftover(root, name);

@@ -13,6 +13,8 @@ export interface DeliveryOptions {
   endpoint: PilotEndpoint;
   /** for the first try: a connection that was kept may do */
   agent: Agent | false;
+  /** whether the request may happen more than once */
+  isSafe: boolean;
   /** aborted when the client has gone */
   signal: AbortSignal;
   /** milliseconds without a sign of arrival until the request is sent once more */
@@ -25,7 +27,8 @@ export interface DeliveryOptions {
  * What lies before a pilot accepts connections for it, and loses one now and then without a word, most of all when a VM has
  * just woken. So a request without a sign of arrival is sent once more on another connection, under the same name, while
  * the first stays: a pilot takes the name once, whichever comes first, so a slow answer is as good as a fast one. A
- * conflict that a repetition meets may be that refusal, and counts only when nothing else answers any more.
+ * conflict may be the refusal of a name that another of them brought, also of the first one's, and counts only when nothing
+ * else answers any more.
  */
 export class Delivery {
   readonly #options: DeliveryOptions;
@@ -54,14 +57,14 @@ export class Delivery {
   }
 
   #begin(agent: Agent | false): void {
-    const isRepetition = this.#begun++ > 0;
+    const isFirst = this.#begun++ === 0;
     const { message, endpoint } = this.#options;
     const one: Try = new Try(message, endpoint, agent, {
       onContinue: () => {
         this.#keepOnly(one);
         one.sendBody();
       },
-      onAnswer: (answer) => this.#answered(one, answer, isRepetition),
+      onAnswer: (answer) => this.#answered(one, answer, isFirst),
       onLost: (lost) => this.#lost(one, lost),
     });
     this.#tries.add(one);
@@ -74,16 +77,24 @@ export class Delivery {
     this.#timer = setTimeout(() => this.#begin(false), this.#options.repeatAfterMs * this.#begun);
   }
 
-  #answered(one: Try, answer: Answer, isRepetition: boolean): void {
-    if (isRepetition && this.#tries.size > 1 && answer.response.statusCode === CONFLICT) {
-      this.#tries.delete(one);
-      clearTimeout(this.#timer);
-      discard(this.#refusal);
-      this.#refusal = answer;
+  #answered(one: Try, answer: Answer, isFirst: boolean): void {
+    if (answer.response.statusCode === CONFLICT) {
+      this.#refused(one, answer, isFirst);
       return;
     }
     this.#keepOnly(one);
     this.#result.resolve(answer);
+  }
+
+  #refused(one: Try, answer: Answer, isFirst: boolean): void {
+    this.#tries.delete(one);
+    clearTimeout(this.#timer);
+    // What was sent first has mostly arrived first: if one of them is what the request itself met, it is that.
+    const [kept, other] = isFirst || this.#refusal === undefined ? [answer, this.#refusal] : [this.#refusal, answer];
+    this.#refusal = kept;
+    discard(other);
+    if (this.#tries.size === 0)
+      this.#endRefused(kept, new LostAttempt(true, new Error("it arrived before, on a connection that was lost")));
   }
 
   #lost(one: Try, lost: LostAttempt): void {
@@ -91,7 +102,15 @@ export class Delivery {
     clearTimeout(this.#timer);
     if (this.#tries.size > 0) this.#repeatLater();
     else if (this.#refusal === undefined) this.#result.reject(lost);
-    else this.#result.resolve(this.#refusal);
+    else this.#endRefused(this.#refusal, lost);
+  }
+
+  /** What may happen more than once goes again under another name, which nobody has brought before. */
+  #endRefused(refusal: Answer, lost: LostAttempt): void {
+    if (this.#options.isSafe && this.#begun > 1) {
+      discard(refusal);
+      this.#result.reject(lost);
+    } else this.#result.resolve(refusal);
   }
 
   /** This is the one: the others are given up, and no more are begun. */

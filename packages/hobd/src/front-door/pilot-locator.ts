@@ -42,6 +42,8 @@ export type PilotRequester = (
 export const createPilotRequester =
   (locate: PilotLocator, uses: SpriteUses): PilotRequester =>
   async (record, path, signal, method = "GET", json) => {
+    // What nobody waits for any more must not wake a sprite.
+    signal.throwIfAborted();
     // The sprite must not fall asleep under it; but whoever watches over a sprite does not keep it awake.
     using _ = uses.begin(record.id, { kind: "check", label: `${method} ${path}`, holds: true, counts: false });
     const { host, port, token } = await withSignal(locate(record), signal);
@@ -79,9 +81,11 @@ async function refusalOf(response: IncomingMessage): Promise<HobError | undefine
 
 const refusal = z.object({ error: z.string(), message: z.string().max(2_000), hint: z.string().max(2_000).optional() });
 
-function withSignal<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+/** Rejects as soon as the signal says so, also when it has said so before; the work itself may go on. */
+export function withSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    promise.then(resolve, reject);
+    work.then(resolve, reject);
+    if (signal.aborted) reject(signal.reason);
+    else signal.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }

@@ -97,6 +97,7 @@ export class Upstream implements Disposable {
       message: { client, path, upgrade, id },
       endpoint,
       agent: isSafe(request) && kept ? this.#agent : false,
+      isSafe: isSafe(request),
       signal,
       repeatAfterMs: this.#times.repeatAfterMs,
     });

@@ -11,7 +11,7 @@ import { Leftovers } from "./leftovers.ts";
 import { aliveness, bootVm, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
-import { forgetRest, noteRest } from "./rest.ts";
+import { forgetRest, lagOf, noteRest } from "./rest.ts";
 import { SavedStates } from "./saved-state.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
 import { hasVolume, isOwnershipLost, removeLocalCopy, type StorageLink, type StorageLinks } from "./storage-link.ts";
@@ -214,6 +214,8 @@ export class VmLifecycle {
       await this.saved.complete(files);
     } catch (error) {
       await Promise.all([files.state, files.stateInfo, files.rest].map((path) => rm(path, { force: true })));
+      // What it said is not so any more when it goes on; what the store lacks it may lack for long, should the VM be lost now.
+      await noteRest(files, undefined, lagOf(said, lag));
       throw error;
     }
     await this.#leftovers.clear(entry, vm);

@@ -29,7 +29,7 @@ export type KnownRest = Pick<Rest, "storedAs" | "said" | "behind">;
 export async function noteRest({ rest }: SpriteFiles, said: FreezeResponse | undefined, lag: StorageLag | null): Promise<void> {
   const at = Date.now();
   const { storedAs, checkpoints, storage } = said ?? {};
-  const lacking = said?.lag === undefined ? lag : said.lag;
+  const lacking = lagOf(said, lag);
   const value: RestRecord = {
     hostBoot: await bootOfHost(),
     ...(storedAs == null ? {} : { storedAs }),
@@ -38,6 +38,10 @@ export async function noteRest({ rest }: SpriteFiles, said: FreezeResponse | und
   };
   await writeJson(rest, value).catch(() => {});
 }
+
+/** What the store lacks: as the pilot says now, else as it said a moment ago. */
+export const lagOf = (said: FreezeResponse | undefined, before: StorageLag | null): StorageLag | null =>
+  said?.lag === undefined ? before : said.lag;
 
 /**
  * What was noted. After a crash of the host it may be of an earlier sleep: then it is not known what the sprite has, but that something may
