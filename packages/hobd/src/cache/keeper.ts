@@ -37,9 +37,18 @@ export class CacheKeeper {
     this.#held = [kernel, initramfs, rootNamespace, pilot, systemBase, platform, languages].map((path) => openSync(path, "r"));
   }
 
-  /** Begins the first round, which nobody has to wait for. */
+  /**
+   * Begins the first round, which nobody has to wait for. A daemon whose home is not known to others runs all the same, but asks nobody
+   * to give up what they need.
+   */
   async start(): Promise<void> {
-    await noteHome(this.#parts.cacheDir, this.#parts.home);
+    const { cacheDir, home, log } = this.#parts;
+    try {
+      await noteHome(cacheDir, home);
+    } catch (error) {
+      log.warn({ err: error }, "the cache is not pruned: this home cannot be noted in it");
+      return;
+    }
     if (this.#stopped) return;
     this.#timer = setInterval(() => this.#begin(), INTERVAL_MS);
     this.#timer.unref();

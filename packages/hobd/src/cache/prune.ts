@@ -37,9 +37,18 @@ export async function pruneCache(cacheDir: string, options: PruneOptions): Promi
     if (stopped()) break;
     const limitMs = limits.get(entry) ?? Number.NEGATIVE_INFINITY;
     // The last word has the time of its mark, under the lock: somebody may have begun to use it since the survey.
-    if (entry.lastUsedMs <= limitMs && (dryRun || (await removeUnused(dirname(entry.directory), entry.name, limitMs)))) removed.push(entry);
+    if (entry.lastUsedMs <= limitMs && (dryRun || (await isRemoved(entry, limitMs)))) removed.push(entry);
   }
   return { removed, kept: entries.filter((entry) => !removed.includes(entry)) };
+}
+
+/** One that cannot be removed is kept, and does not keep the others from going. */
+async function isRemoved({ directory, name }: CacheEntry, limitMs: number): Promise<boolean> {
+  try {
+    return await removeUnused(dirname(directory), name, limitMs);
+  } catch {
+    return false;
+  }
 }
 
 /** When an entry must have been used last to go, Unix milliseconds; those that are needed have no such time. */
