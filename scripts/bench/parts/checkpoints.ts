@@ -16,7 +16,7 @@ export const checkpointsPart: Part = {
   title: "checkpoint, restore, fork by size",
   boundMinutes: { quick: 10, full: 110 },
   async run(context) {
-    const [n, sizes] = context.quick ? [1, [10, 1_000]] : [5, [10, 1_000, 8_000]];
+    const [n, sizes] = context.quick ? [3, [10, 1_000]] : [5, [10, 1_000, 8_000]];
     const daemon = await BenchDaemon.start(context);
     await daemon.create(NAME);
     const measured: Measured[] = [];
