@@ -19,6 +19,8 @@ const SIZE_MB = 256;
 interface Step {
   pattern: DiskMeterRequest["pattern"];
   what: string;
+  /** the same places were written just before: none of their blocks is shared with a snapshot */
+  again?: true;
   /** least ratio to raw ext4 */
   limit?: number;
 }
@@ -27,10 +29,10 @@ interface Step {
 const STEPS: readonly Step[] = [
   { pattern: "fill", what: "1 MiB sequential write of a new file, through the page cache" },
   { pattern: "sequential-read", what: "1 MiB sequential read", limit: 0.9 },
-  { pattern: "sequential-write", what: "1 MiB sequential overwrite", limit: 0.9 },
+  { pattern: "sequential-write", what: "1 MiB sequential overwrite", again: true, limit: 0.9 },
   { pattern: "random-read", what: "4 KiB random read", limit: 0.9 },
-  { pattern: "random-write", what: "4 KiB random overwrite, one sync at the end" },
-  { pattern: "random-fsync", what: "4 KiB random overwrite + fsync, steady state", limit: 0.8 },
+  { pattern: "random-write", what: "4 KiB random overwrite, one sync at the end", again: true },
+  { pattern: "random-fsync", what: "4 KiB random overwrite + fsync, steady state", again: true, limit: 0.8 },
 ];
 const FIRST_TOUCH: Step = { pattern: "random-fsync", what: "4 KiB random write + fsync, first touch", limit: 0.45 };
 const AFTER_CHECKPOINT: Step = { pattern: "random-fsync", what: "4 KiB random overwrite + fsync, right after a checkpoint", limit: 0.35 };
@@ -42,7 +44,7 @@ const AFTER_CHECKPOINT: Step = { pattern: "random-fsync", what: "4 KiB random ov
 export const diskPart: Part = {
   name: "disk",
   title: "file access beside raw ext4 on the same disk",
-  boundMinutes: { quick: 6, full: 20 },
+  boundMinutes: { quick: 10, full: 30 },
   async run(context) {
     const [rounds, operations, syncs] = context.quick ? [3, 1_000, 300] : [7, 3_000, 600];
     const daemon = await BenchDaemon.start(context);
@@ -79,18 +81,35 @@ class Meters {
     this.#counts = counts;
   }
 
-  async inSprite(pattern: DiskMeterRequest["pattern"]): Promise<number> {
+  /** Begins when the store has everything: an upload would have the processor at times that have nothing to do with this. */
+  async inSprite({ pattern, again }: Pick<Step, "pattern" | "again">): Promise<number> {
+    await this.#untilDurable();
+    if (again) await this.#inSprite(pattern);
+    return await this.#inSprite(pattern);
+  }
+
+  async raw({ pattern, again }: Pick<Step, "pattern" | "again">): Promise<number> {
+    await this.#untilDurable();
+    if (again) await this.#raw(pattern);
+    return await this.#raw(pattern);
+  }
+
+  async remove(): Promise<void> {
+    await this.#raw("remove");
+  }
+
+  async #inSprite(pattern: DiskMeterRequest["pattern"]): Promise<number> {
     const { stdout } = await this.#sprite.execFile(METER, [FILE, pattern, String(SIZE_MB), String(this.#operations(pattern))]);
     return speedOf(JSON.parse(String(stdout)) as DiskMeterAnswer);
   }
 
-  async raw(pattern: DiskMeterRequest["pattern"]): Promise<number> {
+  async #raw(pattern: DiskMeterRequest["pattern"]): Promise<number> {
     const body: DiskMeterRequest = { pattern, size_mb: SIZE_MB, operations: this.#operations(pattern) };
     return speedOf(await this.#daemon.request<DiskMeterAnswer>("POST", `/v1/sprites/${NAME}/diagnostics/disk`, body));
   }
 
-  async remove(): Promise<void> {
-    await this.raw("remove");
+  async #untilDurable(): Promise<void> {
+    await this.#daemon.request("POST", `/v1/sprites/${NAME}/sync`);
   }
 
   #operations(pattern: DiskMeterRequest["pattern"]): number {
@@ -105,9 +124,9 @@ async function measure(context: BenchContext, meters: Meters, step: Step, rounds
   const [inSprite, raw] = [new Series(), new Series()];
   for (let round = 0; round < rounds; round++) {
     // Each goes first as often as the other.
-    if (round % 2 === 0) inSprite.add(await meters.inSprite(step.pattern));
-    raw.add(await meters.raw(step.pattern));
-    if (round % 2 === 1) inSprite.add(await meters.inSprite(step.pattern));
+    if (round % 2 === 0) inSprite.add(await meters.inSprite(step));
+    raw.add(await meters.raw(step));
+    if (round % 2 === 1) inSprite.add(await meters.inSprite(step));
   }
   return rowOf(step, inSprite, raw);
 }
@@ -117,11 +136,13 @@ async function firstTouch(context: BenchContext, meters: Meters, rounds: number)
   context.progress(FIRST_TOUCH.what);
   const [inSprite, raw] = [new Series(), new Series()];
   for (let round = 0; round < rounds; round++) {
-    await Promise.all([meters.inSprite("reserve"), meters.raw("reserve")]);
-    inSprite.add(await meters.inSprite(FIRST_TOUCH.pattern));
-    raw.add(await meters.raw(FIRST_TOUCH.pattern));
+    await meters.inSprite({ pattern: "reserve" });
+    await meters.raw({ pattern: "reserve" });
+    inSprite.add(await meters.inSprite(FIRST_TOUCH));
+    raw.add(await meters.raw(FIRST_TOUCH));
   }
-  await Promise.all([meters.inSprite("fill"), meters.raw("fill")]);
+  await meters.inSprite({ pattern: "fill" });
+  await meters.raw({ pattern: "fill" });
   return rowOf(FIRST_TOUCH, inSprite, raw);
 }
 
@@ -131,8 +152,8 @@ async function afterCheckpoint(context: BenchContext, daemon: BenchDaemon, meter
   const [inSprite, raw] = [new Series(), new Series()];
   for (let round = 0; round < rounds; round++) {
     await daemon.lastLine(`/v1/sprites/${NAME}/checkpoint`);
-    inSprite.add(await meters.inSprite(AFTER_CHECKPOINT.pattern));
-    raw.add(await meters.raw(AFTER_CHECKPOINT.pattern));
+    inSprite.add(await meters.inSprite(AFTER_CHECKPOINT));
+    raw.add(await meters.raw(AFTER_CHECKPOINT));
   }
   return rowOf(AFTER_CHECKPOINT, inSprite, raw);
 }
