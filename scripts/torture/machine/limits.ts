@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** For anything that is asked for, however much is killed and however slow the machine is. */
-export const LIMIT_MS = 240_000;
+const LIMIT_MS = 240_000;
 const PAUSE_MS = 500;
 
 /** What no kill and no fault of the store excuses: something is lost, damaged, left, or never ends. */
