@@ -55,11 +55,17 @@ export class RelayConnections extends Agent implements Endpoint {
     this.#waiting.add(take);
   }
 
+  /** As http.Agent's, without its probes: see `#add`. */
+  override keepSocketAlive(socket: Duplex): true {
+    (socket as Socket).setTimeout(0).unref();
+    return true;
+  }
+
   #add(socket: Socket, start: string): void {
     if (this.#idle.length >= IDLE_MAX) return void socket.destroy();
     this.#all.set(socket, start);
-    // No keep-alive from this side: passt of Debian 12 does not answer its probes, and what rests for 40 s would be cut. The host
-    // asks for a sign of life, and its end closes this one.
+    // No keep-alive from this side: passt of Debian 12 does not answer its probes. With those that an http.Agent asks for, one a
+    // second, what rests or waits for an answer would be cut after 11 s. The host asks for a sign of life, and its end closes this one.
     socket.once("close", () => {
       this.#all.delete(socket);
       const at = this.#idle.indexOf(socket);

@@ -12,6 +12,7 @@ import type {
   StoreCapabilities,
   StoredObject,
 } from "@hob/storage/store/object-store.ts";
+import { Semaphore } from "@hob/storage/util/concurrency.ts";
 import type { RelayConnections } from "./relay-connections.ts";
 
 /** Milliseconds for one request: the host has its own bounds towards the store. */
@@ -29,6 +30,8 @@ interface Answer {
 export class RelayStore implements ObjectStore {
   readonly description = "the host's relay";
   readonly #connections: RelayConnections;
+  /** An http.Agent counts connections only once it has them: the fifth request would wait for one that nobody dials. */
+  readonly #places = new Semaphore(RELAY.connections);
 
   constructor(connections: RelayConnections) {
     this.#connections = connections;
@@ -86,6 +89,13 @@ export class RelayStore implements ObjectStore {
   }
 
   #send(method: string, path: string, options: SendOptions): Promise<Answer> {
+    return this.#places.run(() => {
+      options.signal?.throwIfAborted();
+      return this.#exchange(method, path, options);
+    });
+  }
+
+  #exchange(method: string, path: string, options: SendOptions): Promise<Answer> {
     const { headers = {}, body, signal, maxBytes = ANSWER_BYTES_MAX } = options;
     return new Promise((resolve, reject) => {
       const fail = (error: unknown) => reject(signal?.aborted ? signal.reason : unavailable(error));
@@ -147,4 +157,6 @@ function check({ status, body }: Answer, operation: string, key: string): void {
 const unavailable = (cause: unknown): HobError =>
   cause instanceof HobError
     ? cause
-    : new HobError("store_unavailable", "reach the object store: the connection to the host was lost", { cause });
+    : new HobError("store_unavailable", `reach the object store: the connection to the host was lost: ${reasonOf(cause)}`, { cause });
+
+const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
