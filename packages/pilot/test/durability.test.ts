@@ -165,6 +165,21 @@ describe("before a sleep", () => {
     assert.equal(await durability.settle(GENEROUS_MS), null);
   });
 
+  test("who waits hears nothing of a failure that passes, and hears of one that stays", async () => {
+    begin();
+    await durability.sync();
+    const fails = (times: number) => async () => {
+      if (times-- > 0) throw new HobError("store_unavailable", "the connection was lost");
+    };
+    volume.take("v1");
+    volume.find = fails(1);
+    await durability.sync();
+    assert.deepEqual([...(durability.durableIds() ?? [])], ["v1"]);
+    volume.take("v2");
+    volume.find = fails(2);
+    await assert.rejects(durability.sync(), /the connection was lost/);
+  });
+
   test("a store that is away is not waited for", async () => {
     const away = new Proxy(store, {
       get: (target, name) =>

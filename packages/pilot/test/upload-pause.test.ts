@@ -35,6 +35,16 @@ test("a gate is open when all who closed it have opened it again, each once", as
   third();
 });
 
+test("what holds nothing any more is not read", async () => {
+  const ranges = (async function* () {
+    yield { first: 2 ** 20, count: 3, isHole: true };
+  })();
+  const holes: unknown[] = [];
+  const mayRead = async () => assert.fail("nothing is read");
+  for await (const { block, data } of readChanges("/dev/null", ranges, { mayRead })) holes.push(block, data);
+  assert.deepEqual(holes, [2 ** 20, undefined, 2 ** 20 + 1, undefined, 2 ** 20 + 2, undefined]);
+});
+
 test("what is uploaded is not read while that is paused, and read to the end afterwards", async () => {
   const directory = mkdtempSync(join(tmpdir(), "hob-changes-"));
   try {
@@ -42,7 +52,7 @@ test("what is uploaded is not read while that is paused, and read to the end aft
     writeFileSync(device, Buffer.alloc(40 * BLOCK_BYTES, "before"));
     const gate = new Gate();
     const ranges = (async function* () {
-      yield { first: 0, count: 40 };
+      yield { first: 0, count: 40, isHole: false };
     })();
     let asked = 0;
     const mayRead = () => {

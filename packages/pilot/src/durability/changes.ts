@@ -4,6 +4,12 @@ import { BLOCK_BYTES, type BlockChange, type BlockRange } from "@hob/storage";
 /** Blocks that are read at once. */
 const READ_BLOCKS = 16;
 
+/** A run of blocks that may differ from what the store has. */
+export interface ChangedBlocks extends BlockRange {
+  /** nothing is stored for them, and they read as zeros: they need not be read */
+  readonly isHole: boolean;
+}
+
 export interface ReadOptions {
   /** waited for before each read */
   mayRead: () => Promise<void>;
@@ -12,20 +18,26 @@ export interface ReadOptions {
 /** The blocks of the ranges as a device has them. The last block of a volume may be short of bytes: the rest are zeros. */
 export async function* readChanges(
   device: string,
-  ranges: AsyncIterable<BlockRange>,
+  ranges: AsyncIterable<ChangedBlocks>,
   { mayRead }: ReadOptions,
 ): AsyncGenerator<BlockChange, void, undefined> {
   const file = await open(device, "r");
   try {
-    for await (const { first, count } of ranges) {
-      for (let at = first; at < first + count; at += READ_BLOCKS) {
-        await mayRead();
-        yield* readBlocks(file, at, Math.min(READ_BLOCKS, first + count - at));
-      }
+    for await (const { first, count, isHole } of ranges) {
+      if (isHole) yield* holes(first, count);
+      else
+        for (let at = first; at < first + count; at += READ_BLOCKS) {
+          await mayRead();
+          yield* readBlocks(file, at, Math.min(READ_BLOCKS, first + count - at));
+        }
     }
   } finally {
     await file.close();
   }
+}
+
+function* holes(first: number, count: number): Generator<BlockChange, void, undefined> {
+  for (let block = first; block < first + count; block++) yield { block, data: undefined };
 }
 
 async function* readBlocks(file: FileHandle, first: number, count: number): AsyncGenerator<BlockChange, void, undefined> {

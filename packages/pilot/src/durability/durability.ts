@@ -13,7 +13,12 @@ const INTERVAL_MS = 10_000;
 const FIRST_BACKOFF_MS = 1_000;
 const LAST_BACKOFF_MS = 60_000;
 
+/** Failures that may pass before whoever waits is told of one: each is the end of many tries, over half a minute. */
+const FAILURES_WAITED = 1;
+
 interface Waiter {
+  /** of what it waits for */
+  failures: number;
   /** also for what is not on the disk yet, and so not known to have been written */
   unflushed: boolean;
   resolve: () => void;
@@ -77,17 +82,17 @@ export class Durability implements AsyncDisposable {
 
   /**
    * Resolves when everything that was written before is in the store, and all checkpoints are.
-   * @throws HobError `conflict` without a store, `ownership_lost`, `store_unavailable` when it fails; it is tried again all the same
+   * @throws HobError `conflict` without a store, `ownership_lost`, `store_unavailable` when it fails repeatedly; it is tried again all the same
    */
   sync(): Promise<void> {
     if (this.#assignment === undefined) return Promise.reject(new HobError("conflict", "sync: this sprite has no object store"));
-    return this.#ask({ unflushed: true });
+    return this.#ask(true);
   }
 
-  #ask(how: Pick<Waiter, "unflushed">): Promise<void> {
+  #ask(unflushed: boolean): Promise<void> {
     if (this.#lost !== undefined) return Promise.reject(this.#lost);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#waiting.push({ ...how, resolve, reject });
+    this.#waiting.push({ failures: 0, unflushed, resolve, reject });
     this.#wake.resolve();
     return promise;
   }
@@ -113,7 +118,7 @@ export class Durability implements AsyncDisposable {
    */
   async settle(waitMs: number): Promise<StorageLag | null> {
     if (!(await this.isBehind())) return null;
-    await within(waitMs, this.#ask({ unflushed: false }));
+    await within(waitMs, this.#ask(false));
     return this.lag();
   }
 
@@ -205,7 +210,10 @@ export class Durability implements AsyncDisposable {
 
   #fail(thrown: unknown, waiting: readonly Waiter[]): void {
     const error = toHobError(thrown);
-    for (const { reject } of waiting) reject(error);
+    for (const waiter of waiting) {
+      if (error.retryable && waiter.failures++ < FAILURES_WAITED) this.#waiting.push(waiter);
+      else waiter.reject(error);
+    }
     this.#ownership = undefined;
     this.#lastError = error;
     if (error.code === "ownership_lost") this.#lost = error;

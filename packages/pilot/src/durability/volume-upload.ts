@@ -1,10 +1,10 @@
 import type { StorageAssignment } from "@hob/protocol";
-import type { BlockRange, Uploader, UploadOptions, UploadResult } from "@hob/storage";
+import type { Uploader, UploadOptions, UploadResult } from "@hob/storage";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
 import { basesOf } from "./bases.ts";
-import { readChanges } from "./changes.ts";
+import { type ChangedBlocks, readChanges } from "./changes.ts";
 import { Gate } from "./gate.ts";
 import { originOf, rootOf } from "./origin-name.ts";
 
@@ -134,7 +134,7 @@ export class VolumeUpload {
     const root = before === undefined ? rootOf(origin) : before.root;
     const device = origin === null ? undefined : await this.#volume.resolveOrigin(origin);
     await using reader = await pool.activateReadOnly(thin, device);
-    const ranges = blockRanges(pool.changedBlocks(before?.thin, thin));
+    const ranges = changesOver(origin, pool.changedBlocks(before?.thin, thin));
     if (this.#uploader === undefined) throw new Error("an upload before the organization is known");
     return await this.#uploader.upload(root, readChanges(reader.device, ranges, { mayRead: () => this.#gate.pass() }), options);
   }
@@ -174,6 +174,7 @@ export class VolumeUpload {
   }
 }
 
-async function* blockRanges(ranges: AsyncIterable<ChangedRange>): AsyncGenerator<BlockRange, void, undefined> {
-  for await (const { begin, length } of ranges) yield { first: begin, count: length };
+/** What holds nothing any more reads as its origin does (kernel documentation, thin-provisioning, "External snapshots"). */
+async function* changesOver(origin: string | null, ranges: AsyncIterable<ChangedRange>): AsyncGenerator<ChangedBlocks, void, undefined> {
+  for await (const { begin, length, mapped } of ranges) yield { first: begin, count: length, isHole: !mapped && origin === null };
 }
