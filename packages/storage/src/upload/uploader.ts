@@ -1,12 +1,12 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { HobError } from "@hob/protocol";
-import { encodeChunk, isZeroBlock, type StoredChunk } from "../format/chunk-codec.ts";
+import { encodeChunk, isZeroBlock } from "../format/chunk-codec.ts";
 import { sha256 } from "../format/hash.ts";
 import { BLOCK_BYTES, MAX_PACK_BYTES } from "../format/limits.ts";
 import { ChunkMap, checkBlocks } from "../map/chunk-map.ts";
 import type { ChunkRef, MapRoot } from "../map/chunk-ref.ts";
 import { PageStore } from "../map/page-store.ts";
 import type { ObjectStore } from "../store/object-store.ts";
-import { mapLimit } from "../util/concurrency.ts";
 import { inBatches } from "./batches.ts";
 import { PackWriter, type PendingRef, resolveRef } from "./pack-writer.ts";
 import { RecentChunks } from "./recent-chunks.ts";
@@ -15,7 +15,7 @@ import type { BlockChange, UploadOptions, UploadResult, UploadStats } from "./ty
 /** Packs are closed at this size: large enough to be few, small enough that two fit into the memory of a small VM. */
 const PACK_TARGET_BYTES = 8 * 1024 * 1024;
 
-/** Changes hashed and compressed side by side. */
+/** Changes taken from the source at once. */
 const BATCH = 8;
 
 /** The map is written after this many changes (2 GiB), which bounds what an upload of a whole volume holds in memory. */
@@ -148,12 +148,11 @@ class UploadRun {
       settled.push({ block, ref, hash: hash ?? "" });
       if (ref === undefined && hash !== undefined && !this.#pending.has(hash)) fresh.set(hash, data as Buffer);
     }
-    const chunks = await mapLimit(
-      [...fresh],
-      BATCH,
-      async ([hash, data]): Promise<[string, StoredChunk]> => [hash, await encodeChunk(data)],
-    );
-    for (const [hash, chunk] of chunks) this.#pending.set(hash, await this.#packs.add(hash, chunk));
+    for (const [hash, data] of fresh) {
+      this.#pending.set(hash, await this.#packs.add(hash, encodeChunk(data)));
+      // Whoever shares this thread waits for one chunk, not for a batch.
+      await nextTurn();
+    }
     // In the order of the source: the last change of a block counts.
     for (const { block, ref, hash } of settled) this.#changes.set(block, ref === undefined ? (this.#pending.get(hash) as PendingRef) : ref);
   }
