@@ -26,7 +26,7 @@ export interface RuntimeOptions {
   log: Logger;
   /** what a user may want to see: a template takes half a minute */
   events: TemplateEvents;
-  /** build the template of the default machine size at once, in the background */
+  /** build the template of the default machine size ahead, in the background */
   prepare: boolean;
   /** where sprites' data is kept for good */
   storage: SpriteStorage;
@@ -54,8 +54,8 @@ export async function createRuntime(options: RuntimeOptions): Promise<VmRuntime>
   const driver = new QemuDriver({ host: { accelerator, tscKhz, tcgThreads, network: "passt" }, runner });
   const factory = { driver, images };
   const templates = new TemplateStore(paths, factory, runner, options.events);
-  if (options.prepare) templates.ensure(DEFAULT_MACHINE).catch((error: unknown) => log.error({ err: error }, "template not built"));
   const beforeRound = () => templates.releaseUnused();
   const cache = new CacheKeeper({ cacheDir, home, images, keepMs: options.cacheKeepMs, beforeRound, log });
-  return new VmRuntime({ paths, factory, templates, cache, links: new StorageLinks(options.storage), log });
+  const links = new StorageLinks(options.storage);
+  return new VmRuntime({ paths, factory, templates, cache, links, log, ...(options.prepare ? { prepare: DEFAULT_MACHINE } : {}) });
 }

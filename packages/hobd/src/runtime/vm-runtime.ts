@@ -35,6 +35,8 @@ export interface VmRuntimeParts {
   cache: CacheKeeper;
   links: StorageLinks;
   log: Logger;
+  /** size of the machine whose template is built ahead */
+  prepare?: MachineSpec;
 }
 
 /** It may sleep, but something was changed that is not kept yet. */
@@ -204,6 +206,13 @@ export class VmRuntime implements SpriteRuntime {
     );
     await this.#removeUnknown(ids);
     await this.#parts.cache.start();
+    this.#prepare();
+  }
+
+  /** Not before what a killed daemon left is gone: the VM of a template belongs to no sprite, and would be taken for a leftover. */
+  #prepare(): void {
+    const { templates, log, prepare } = this.#parts;
+    if (prepare !== undefined) templates.ensure(prepare).catch((error: unknown) => log.error({ err: error }, "template not built"));
   }
 
   async stopAll(): Promise<void> {
