@@ -24,8 +24,14 @@ import { WatchedStore } from "../src/object-store/watched-store.ts";
 import { bodyOf, temporaryHome, testConfig, until } from "./support/test-daemon.ts";
 import { TestRuntime } from "./support/test-runtime.ts";
 
-const TIMES = { startMs: 2_000, answerMs: 2_000, againMs: { first: 5, last: 10 } };
+const LIMIT = { timeout: 120_000 };
+const AGAIN_MS = { first: 5, last: 10 };
+/** What fails by itself does so before. */
+const TIMES = { startMs: 20_000, answerMs: 20_000, againMs: AGAIN_MS };
+/** For a server that refuses connections: that is tried for longer than a test may take. */
+const SHORT_TIMES = { startMs: 500, answerMs: 500, againMs: AGAIN_MS };
 const AWAY = new HobError("store_unavailable", "as the test asked");
+const WAIT_MS = 30_000;
 const is = (code: string) => (error: unknown) => error instanceof HobError && error.code === code;
 
 /** A store that can be told what is wrong with it. */
@@ -64,7 +70,7 @@ function watched(times: Partial<typeof TIMES> = {}) {
   return { inner, store, [Symbol.dispose]: () => store[Symbol.dispose]() };
 }
 
-describe("a store that is watched", () => {
+describe("a store that is watched", LIMIT, () => {
   test("answers nothing before it was found to have conditional writes, and goes on by itself when it answers", async () => {
     using parts = watched();
     const { inner, store } = parts;
@@ -141,7 +147,7 @@ describe("a store that is watched", () => {
   });
 });
 
-describe("a daemon whose store is away", () => {
+describe("a daemon whose store is away", LIMIT, () => {
   class Home implements AsyncDisposable {
     readonly path: string;
     readonly #cleanUp: AsyncDisposableStack;
@@ -157,11 +163,11 @@ describe("a daemon whose store is away", () => {
       return new Home(cleanUp.use(await temporaryHome()).path, cleanUp);
     }
 
-    async start(config: Partial<DaemonConfig> = {}): Promise<Daemon> {
+    async start(config: Partial<DaemonConfig> = {}, storeTimes = TIMES): Promise<Daemon> {
       const daemon = await startDaemon(testConfig(this.path, config), {
         createRuntime: (context) => (this.runtime = new TestRuntime(context, { pilotPort: () => 1 })),
         environment: { AWS_ACCESS_KEY_ID: "key", AWS_SECRET_ACCESS_KEY: "secret", HOME: this.path },
-        storeTimes: TIMES,
+        storeTimes,
       });
       this.#cleanUp.defer(() => daemon.stop());
       return daemon;
@@ -206,12 +212,12 @@ describe("a daemon whose store is away", () => {
     await describeAnother(kept);
     assert.ok((await descriptionsIn(kept)).includes(id));
     await rename(kept, store);
-    await until("the daemon has found it", async () => (await health(daemon)) === "ok");
-    await until("what other hosts made is found", async () => (await api(daemon, "GET", "/v1/sprites/another")).status === 200);
-    await until("what was destroyed is gone from the store", async () => !(await descriptionsIn(store)).includes(id));
+    await until("the daemon has found it", async () => (await health(daemon)) === "ok", WAIT_MS);
+    await until("what other hosts made is found", async () => (await api(daemon, "GET", "/v1/sprites/another")).status === 200, WAIT_MS);
+    await until("what was destroyed is gone from the store", async () => !(await descriptionsIn(store)).includes(id), WAIT_MS);
     const here = await bodyOf(await api(daemon, "GET", "/v1/sprites/here"));
     const described = async () => (await readSprite(await openStore(`dir:${store}`, {}, { exists: true }), "hob", here.id))?.labels;
-    await until("what was changed is in the store", async () => (await described())?.includes("later") === true);
+    await until("what was changed is in the store", async () => (await described())?.includes("later") === true, WAIT_MS);
     assert.equal(daemon.storeProblem, undefined);
     assert.equal((await api(daemon, "POST", "/v1/storage/fsck")).status, 200);
   });
@@ -220,7 +226,7 @@ describe("a daemon whose store is away", () => {
     await using home = await Home.make();
     const store = "s3://bucket?endpoint=http://127.0.0.1:1";
     await (await home.start()).stop();
-    await assert.rejects(home.start({ store }), is("store_unavailable"));
+    await assert.rejects(home.start({ store }, SHORT_TIMES), is("store_unavailable"));
     await (await home.start()).stop();
   });
 
@@ -241,7 +247,7 @@ describe("a daemon whose store is away", () => {
     );
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
-    const down = await home.start({ store });
+    const down = await home.start({ store }, SHORT_TIMES);
     assert.equal(await health(down), "unavailable");
   });
 });
