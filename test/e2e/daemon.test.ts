@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -70,6 +70,28 @@ describe("an end and a new start", () => {
     );
     await daemon.sdk().deleteSprite("box");
     assert.deepEqual(daemon.vmProcesses(), []);
+  });
+
+  test("kill -9 while the store is away: the VM goes on, and what it wrote is in the store when that is back", LIMIT, async (t) => {
+    const daemon = await daemonFor(t);
+    await daemon.sdk().createSprite("box");
+    const pid = await leaveRunning(daemon);
+    const [before] = daemon.vmProcesses("qemu");
+    await daemon.kill9();
+    const store = join(daemon.home, "store");
+    renameSync(store, `${store}-away`);
+    await daemon.restart();
+    const health = async () => ((await (await daemon.fetch("/healthz")).json()) as { store: string }).store;
+    assert.deepEqual([await health(), await statusOf(daemon)], ["unavailable", "running"]);
+    const written = "echo without the store | sudo tee /srv/note && sync";
+    assert.equal(await outputOf(box(daemon), `tr '\\0' ' ' </proc/${pid}/cmdline; ${written}`), "sleep 9999 without the store");
+    assert.deepEqual(
+      daemon.vmProcesses("qemu").map((found) => found.pid),
+      [before?.pid],
+    );
+    renameSync(`${store}-away`, store);
+    await until("the daemon has found it", async () => (await health()) === "ok", 60_000);
+    await until("all is in the store", async () => (await daemon.fetch("/v1/sprites/box/sync", { method: "POST" })).status === 200, 60_000);
   });
 
   test("kill -9 of daemon and VMM: the next daemon starts the sprite from its disk", LIMIT, async (t) => {

@@ -12,6 +12,7 @@ import { checkKvm } from "../src/doctor/kvm.ts";
 import { checkMemory } from "../src/doctor/memory.ts";
 import { checkPort } from "../src/doctor/port.ts";
 import { checkPrograms } from "../src/doctor/programs.ts";
+import { checkStore } from "../src/doctor/store.ts";
 import { checkSubids } from "../src/doctor/subids.ts";
 import { TestHome } from "./support/run-hob.ts";
 
@@ -92,6 +93,21 @@ test("port: free, ours, or another's", async () => {
   assert.equal(levels(await checkPort(machine({ listen }))).port, "fail");
   assert.equal(levels(await checkPort(machine({ listen, daemonUrl: `http://127.0.0.1:${port}` }))).port, "ok");
   await new Promise((resolve) => server.close(resolve));
+});
+
+test("store: as the daemon says, and nothing where none says anything", async () => {
+  let answer = "{}";
+  const server = createServer((_request, response) => response.end(answer));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const daemonUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const found = () => checkStore(machine({ daemonUrl }));
+  assert.deepEqual([await checkStore(machine()), await found()], [[], []]);
+  for (const [store, level] of Object.entries({ ok: "ok", unavailable: "fail", refused: "fail" })) {
+    answer = JSON.stringify({ ok: true, version: "1", store });
+    assert.equal(levels(await found()).store, level, store);
+  }
+  await new Promise((resolve) => server.close(resolve));
+  assert.deepEqual(await found(), []);
 });
 
 test("subids: a range of the user, by name or number, large enough", async () => {

@@ -100,9 +100,32 @@ test("fsck --repair repairs one sprite, which must be named", async () => {
   assert.equal(daemon.requests.length, count);
 });
 
+test("gc says because of whose damage nothing was removed, and what to do", async () => {
+  const counts = { sprites: 1, reachablePacks: 1, reachablePages: 1, deletedPacks: 0, deletedPages: 0, deletedDocuments: 0 };
+  const base = { key: "orgs/hob/maps/a", sprite: "sprite-1", name: "web", checkpoint: null, isBase: true };
+  const states = [null, "v1", "v2"].map((checkpoint) => ({ ...base, key: "orgs/hob/maps/b", name: "db", checkpoint, isBase: false }));
+  const elsewhere = { ...base, key: "orgs/hob/maps/b", sprite: "sprite-3", name: null, checkpoint: "v1", isBase: false };
+  const damaged = ["orgs/hob/maps/a", "orgs/hob/maps/b"];
+  answer({ ...counts, deletedBytes: 0, keptYoung: 0, damaged, holders: [base, ...states, elsewhere] });
+  const { status, stdout } = await run(["gc"]);
+  assert.equal(status, 1);
+  assert.deepEqual(stdout.split("\n").slice(0, -1), [
+    "damaged  orgs/hob/maps/a",
+    "  of sprite web: what its machine reads through",
+    "    no state needs it: 'hob fork web NEW', then 'hob destroy web'",
+    "damaged  orgs/hob/maps/b",
+    "  of sprite db: its newest state; checkpoints v1, v2",
+    "    'hob fsck db --repair' brings back what its machine has; what stays damaged goes with its checkpoints, or 'hob destroy db'",
+    "  of sprite sprite-3: checkpoints v1",
+    "    another host has this sprite: repair or destroy it there",
+    "No pack and no page was removed because of that, of no sprite: any of them may be what a damaged page names.",
+    "Removed 0.0 KiB in 0 packs, 0 pages and 0 documents",
+  ]);
+});
+
 test("gc says what it removed, or would", async () => {
   const counts = { sprites: 1, reachablePacks: 1, reachablePages: 1, deletedPacks: 2, deletedPages: 3, deletedDocuments: 0 };
-  answer({ ...counts, deletedBytes: 4096, keptYoung: 1, damaged: [] });
+  answer({ ...counts, deletedBytes: 4096, keptYoung: 1, damaged: [], holders: [] });
   const dry = await run(["gc", "--dry-run", "--grace", "2h"]);
   assert.equal(dry.stdout, "Would remove 4.0 KiB in 2 packs, 3 pages and 0 documents\n");
   assert.match(dry.stderr, /1 more/);

@@ -6,7 +6,8 @@ import type { AddressInfo } from "node:net";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import type { ImageSet } from "@hob/images";
-import { HobError, type Identity, NO_POLICIES, PILOT_ROUTES } from "@hob/protocol";
+import { HobError, type Identity, NO_POLICIES, PILOT_ROUTES, RELAY } from "@hob/protocol";
+import type { HeadDocument } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { pino } from "pino";
 import { SpriteStorage } from "../src/object-store/sprite-storage.ts";
@@ -34,6 +35,11 @@ let lifecycleWith: (images: string) => VmLifecycle;
 let store: string;
 let driver: FakeDriver;
 let refusing = false;
+/** starts of VMs that were given a way to the store */
+let relayed: Set<unknown>;
+let earlier: Set<unknown>;
+/** how often the store was asked whose the sprite is */
+let asked = 0;
 /** what the pilot says when its sprite's processes stand still; undefined: it refuses */
 let said: object | undefined;
 const run = () => paths.sprite(ID).run;
@@ -52,8 +58,15 @@ beforeEach(async () => {
     const refuses = refusing || (isFreeze && said === undefined);
     request.once("end", () => response.writeHead(refuses ? 500 : 200, { "Content-Type": "application/json" }).end(body));
   });
+  pilot.on("upgrade", ({ headers }, socket) => {
+    const start = headers[RELAY.startHeader.toLowerCase()];
+    if (!earlier.has(start)) relayed.add(start);
+    socket.destroy();
+  });
   refusing = false;
   said = undefined;
+  [relayed, earlier] = [new Set(), new Set()];
+  asked = 0;
   await new Promise<void>((resolve) => pilot.listen(0, "127.0.0.1", resolve));
   cleanUp.defer(() => void pilot.close());
   cleanUp.defer(() => pilot.closeAllConnections());
@@ -65,10 +78,17 @@ beforeEach(async () => {
   store = join(home.path, "store");
   const objects = await DirectoryStore.open(store);
   cleanUp.defer(() => objects.close());
-  const links = new StorageLinks(new SpriteStorage({ store: objects, organization: "hob", owner: "test", log }));
+  const storage = new SpriteStorage({ store: objects, organization: "hob", owner: "test", log });
+  const { head } = storage;
+  storage.head = (id) => {
+    asked++;
+    return head.call(storage, id);
+  };
+  const links = new StorageLinks(storage);
   lifecycleWith = (hash) => {
     const images = { hash, components: [`pilot-${hash}`] } as ImageSet;
-    return new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log });
+    const askAgainMs = { first: 2, last: 10 };
+    return new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log, askAgainMs });
   };
   lifecycle = lifecycleWith("images");
   await mkdir(paths.sprite(ID).directory, { recursive: true });
@@ -289,6 +309,74 @@ describe("a VM of an earlier daemon", () => {
     await writeFile(ram, "memory of a VM that was killed");
     assert.deepEqual(await adopted(), [false, false, false]);
     assert.ok(existsSync(paths.sprite(ID).volume));
+  });
+});
+
+describe("a VM of an earlier daemon whose store is away", () => {
+  const head = () => join(store, "orgs/hob/sprites", ID, "head.json");
+  /** The daemon ends, its store goes, and the next daemon starts. @returns its way to let the store come back */
+  const adoptedWithout = async (path: string, change?: (head: HeadDocument) => HeadDocument) => {
+    await wake();
+    driver.adoptable = newest();
+    const written = JSON.parse(await readFile(head(), "utf8")) as HeadDocument;
+    await rename(path, `${store}-kept`);
+    entries.remove(ID);
+    await until("it had a way to the store", () => relayed.size > 0);
+    // That daemon is this process: it dials on.
+    earlier = new Set(relayed);
+    relayed.clear();
+    await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
+    const { status, vm } = entries.get(ID) ?? assert.fail();
+    assert.deepEqual([status, vm === newest(), newest().killed], ["running", true, 0]);
+    return async () => {
+      await rename(`${store}-kept`, path);
+      if (change !== undefined) await writeFile(head(), JSON.stringify(change(written)));
+    };
+  };
+
+  test("runs on, and reaches the store when that says that the sprite is still this host's", async () => {
+    for (const path of [store, head()]) {
+      const comeBack = await adoptedWithout(path);
+      const before = asked;
+      await until("it was asked again", () => asked > before + 1);
+      assert.equal(relayed.size, 0, "nothing of it may reach a store that does not say so");
+      await comeBack();
+      await until("it reaches the store", () => relayed.size > 0);
+      assert.deepEqual([entries.get(ID)?.status, newest().killed], ["running", 0]);
+      await inOrder((entry) => lifecycle.sleep(entry));
+    }
+  });
+
+  test("is ended, and its copy goes, when another host turns out to have taken the sprite over", async () => {
+    const comeBack = await adoptedWithout(store, (written) => ({ ...written, owner: "another", epoch: written.epoch + 1 }));
+    await comeBack();
+    await statusIs("cold");
+    await inOrder(async () => {});
+    assert.deepEqual([relayed.size, existsSync(paths.sprite(ID).volume), entries.get(ID)?.vm], [0, false, undefined]);
+    assert.ok(newest().killed > 0);
+  });
+
+  test("is not asked about any more when it has ended, and is not woken without the store", async () => {
+    const comeBack = await adoptedWithout(store);
+    newest().crash();
+    await statusIs("cold");
+    await inOrder(async () => {});
+    await assert.rejects(wake(), { code: "store_unavailable" });
+    assert.ok(existsSync(paths.sprite(ID).volume));
+    await comeBack();
+    await wake();
+    assert.equal(entries.get(ID)?.status, "running");
+  });
+
+  test("is ended when its volume is not the sprite's yet, for it cannot be fetched", async () => {
+    await wake();
+    driver.adoptable = newest();
+    await writeFile(paths.sprite(ID).ownership, JSON.stringify({ epoch: 1, base: { root: "0".repeat(64), volumeBytes: 65_536 } }));
+    await rename(store, `${store}-kept`);
+    entries.remove(ID);
+    await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
+    assert.ok(newest().killed > 0);
+    assert.notEqual(entries.get(ID)?.status, "running");
   });
 });
 

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
-import { mkdir, open, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { basename, join } from "node:path";
-import { test } from "node:test";
+import { basename, dirname, join } from "node:path";
+import { describe, test } from "node:test";
 import { entriesInUse, type ImageSet } from "@hob/images";
 import { SystemCommandRunner } from "@hob/linux";
+import { PILOT_ROUTES } from "@hob/protocol";
 import { WebSocketServer } from "ws";
 import { RuntimePaths } from "../src/runtime/paths.ts";
 import { TemplateStore } from "../src/runtime/templates.ts";
@@ -19,21 +20,36 @@ const MACHINE = { cpus: 1, ramMb: 256, storageGb: 10 };
 const DAY_MS = 24 * 60 * 60_000;
 const PARTS = ["boot-config.img", "devices.state", "memory.ram", "state.json", "volume.raw"];
 
-test("a template is on the disk, all of it, before it has its name", async (context) => {
-  await using cleanUp = new AsyncDisposableStack();
-  const home = cleanUp.use(await temporaryHome());
+/** A daemon of a home of its own that builds templates, in the cache of another if one is given. */
+async function buildingIn(shared?: RuntimePaths) {
+  await using undo = new AsyncDisposableStack();
+  const home = undo.use(await temporaryHome());
+  const daemon = { home, beforeSave: async () => {} };
   const pilot = createServer((request, response) => {
-    request.resume().once("end", () => response.writeHead(200).end(JSON.stringify({ protocol: 2 })));
+    const answer = () => response.writeHead(200).end(JSON.stringify({ protocol: 2 }));
+    request
+      .resume()
+      .once("end", () => void (request.url === PILOT_ROUTES.prepareSave ? daemon.beforeSave() : Promise.resolve()).then(answer));
   });
   new WebSocketServer({ server: pilot }).on("connection", (socket) => socket.close(1000));
   await new Promise<void>((resolve) => pilot.listen(0, "127.0.0.1", resolve));
-  cleanUp.defer(() => void pilot.close());
-  cleanUp.defer(() => pilot.closeAllConnections());
-  const paths = new RuntimePaths(home.path, join(home.path, "cache"));
-  cleanUp.defer(() => rm(paths.run, { recursive: true, force: true }));
+  undo.defer(() => void pilot.close());
+  undo.defer(() => pilot.closeAllConnections());
+  const paths = new RuntimePaths(home.path, shared === undefined ? join(home.path, "cache") : dirname(shared.templates));
+  undo.defer(() => rm(paths.run, { recursive: true, force: true }));
   const driver = new FakeDriver(() => (pilot.address() as AddressInfo).port);
   const events = { building: () => {}, built: () => {} };
   const store = new TemplateStore(paths, { driver, images: { hash: "images" } as ImageSet }, new SystemCommandRunner(), events);
+  undo.defer(() => store.stop());
+  const cleanUp = undo.move();
+  return Object.assign(daemon, { paths, store, [Symbol.asyncDispose]: () => cleanUp.disposeAsync() });
+}
+
+const runFolders = ({ run }: RuntimePaths): string[] => (existsSync(run) ? readdirSync(run) : []);
+
+test("a template is on the disk, all of it, before it has its name", async (context) => {
+  await using cache = await buildingIn();
+  const { home, paths, store } = cache;
 
   const synced: string[] = [];
   const named = () => readdirSync(paths.templates).some((name) => !name.startsWith("."));
@@ -45,10 +61,54 @@ test("a template is on the disk, all of it, before it has its name", async (cont
     await sync.call(this);
   });
   const { files } = await store.ensure(MACHINE);
-  const building = `.building-${process.pid}-${basename(files.directory)}`;
+  const building = synced.at(-2)?.replace("unnamed ", "") ?? "";
+  assert.match(building, new RegExp(`^\\.building-${process.pid}-${basename(files.directory)}-[0-9a-f]{8}$`));
   assert.deepEqual(synced.slice(0, -2).sort(), PARTS.map((part) => `unnamed ${part}`).sort());
   assert.deepEqual(synced.slice(-2), [`unnamed ${building}`, "named templates"]);
   for (const part of PARTS) assert.ok(existsSync(join(files.directory, part)), part);
+});
+
+describe("a template that two daemons build at the same time", () => {
+  test("is the first one's, for both; nothing is left of the other", async () => {
+    await using first = await buildingIn();
+    await using second = await buildingIn(first.paths);
+    const both = Promise.withResolvers<void>();
+    let saves = 0;
+    const wait = () => {
+      if (++saves === 2) both.resolve();
+      return both.promise;
+    };
+    [first.beforeSave, second.beforeSave] = [wait, wait];
+    const [one, two] = await Promise.all([first.store.ensure(MACHINE), second.store.ensure(MACHINE)]);
+    assert.equal(saves, 2);
+    const { pilotToken } = JSON.parse(await readFile(one.files.stateInfo, "utf8")) as { pilotToken: string };
+    assert.deepEqual([one.pilotToken, two.pilotToken], [pilotToken, pilotToken]);
+    assert.equal(two.files.directory, one.files.directory);
+    assert.deepEqual(readdirSync(first.paths.templates), [basename(one.files.directory)]);
+    assert.deepEqual([runFolders(first.paths), runFolders(second.paths)], [[], []]);
+  });
+
+  test("stays what it is for who clones it when another daemon has built one as well", async () => {
+    await using first = await buildingIn();
+    await using second = await buildingIn(first.paths);
+    const isBuilt = Promise.withResolvers<void>();
+    second.beforeSave = () => isBuilt.promise;
+    const later = second.store.ensure(MACHINE);
+    const { files, pilotToken } = await first.store.ensure(MACHINE);
+    const { ino } = await stat(files.ram);
+    isBuilt.resolve();
+    assert.equal((await later).pilotToken, pilotToken);
+    assert.equal((await stat(files.ram)).ino, ino);
+  });
+
+  test("takes the place of what has its name and is none", async () => {
+    await using cache = await buildingIn();
+    const { directory } = (await cache.store.ensure(MACHINE)).files;
+    await rm(join(directory, "state.json"));
+    const { files } = await cache.store.ensure(MACHINE);
+    for (const part of PARTS) assert.ok(existsSync(join(files.directory, part)), part);
+    assert.deepEqual(readdirSync(cache.paths.templates), [basename(directory)]);
+  });
 });
 
 test("a template that a daemon has used is marked, and counts as in use until the daemon stops or a day has passed", async () => {

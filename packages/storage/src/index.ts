@@ -3,6 +3,7 @@ export { sha256 } from "./format/hash.ts";
 export { isStorageName, OrgKeys, SpriteKeys } from "./format/keys.ts";
 export * from "./format/limits.ts";
 export * from "./heads.ts";
+export type { DamageHolder } from "./maintenance/damage-holders.ts";
 export { type ExportOptions, exportSprite } from "./maintenance/export.ts";
 export type { ExportHeader } from "./maintenance/export-records.ts";
 export { type Damage, type FsckOptions, type FsckProgress, type FsckReport, fsck } from "./maintenance/fsck.ts";

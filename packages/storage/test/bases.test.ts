@@ -94,6 +94,29 @@ describe("a machine that reads through the map that it was started from", () => 
   });
 });
 
+describe("a base that is damaged", () => {
+  it("keeps every pack and page, says whose it is, and is got rid of by a fork and the end of its sprite", async () => {
+    await write([[0, 1]]);
+    const base = owned.head.root ?? assert.fail("nothing was written");
+    bases = [base];
+    await write([[0, 5]]);
+    await new Uploader({ store, org: ORG }).upload(null, changesOf([[7, 9]]));
+    const now = store.now();
+    store.now = () => now + GC_GRACE_MS + 3_600_000;
+    const key = `orgs/${ORG}/maps/${base}`;
+    store.objects.delete(key);
+    const report = await collectGarbage({ store, org: ORG });
+    assert.deepEqual([report.damaged, report.deletedPacks, report.deletedPages], [[key], 0, 0]);
+    assert.deepEqual(report.holders, [{ key, sprite: "s1", checkpoint: null, isBase: true }]);
+    await forkSprite({ store, org: ORG, sprite: "s2", owner: "host", source: "s1" });
+    await owned.destroy();
+    const after = await collectGarbage({ store, org: ORG });
+    assert.deepEqual([after.damaged, after.holders], [[], []]);
+    assert.ok(after.deletedPacks >= 2, "that of the base, and that of nobody");
+    assert.deepEqual((await fsck({ store, org: ORG })).damage, []);
+  });
+});
+
 describe("the bases in a head", () => {
   it("are asked for at every write of it, and leave out its own root", async () => {
     bases = [a, b];

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import type { HobError } from "@hob/protocol";
 import { BLOCK_BYTES } from "../src/format/limits.ts";
+import type { InnerPage } from "../src/format/page.ts";
 import { fsck } from "../src/maintenance/fsck.ts";
 import { collectGarbage, GC_GRACE_MS } from "../src/maintenance/gc.ts";
 import { repairStates } from "../src/maintenance/repair.ts";
+import { PageStore } from "../src/map/page-store.ts";
 import { acquire } from "../src/ownership/acquire.ts";
 import { forkSprite } from "../src/ownership/fork.ts";
 import type { Ownership } from "../src/ownership/ownership.ts";
@@ -167,14 +170,46 @@ describe("collecting garbage", () => {
     const report = await collectGarbage({ store, org: ORG });
     assert.deepEqual(report.damaged, [root]);
     assert.equal(report.deletedPacks + report.deletedPages, 0);
+    assert.ok(report.holders.some(({ key, sprite, checkpoint }) => key === root && sprite === "s1" && checkpoint === null));
     store.objects.set(root, kept);
     const [document = ""] = keysOf(store, "checkpoints");
     store.objects.get(document)?.data.write("X", 3);
-    await assert.rejects(collectGarbage({ store, org: ORG }), rejectsWith("data_damaged"));
+    await assert.rejects(collectGarbage({ store, org: ORG }), (error: HobError) => {
+      assert.deepEqual([error.code, error.details.object], ["data_damaged", document]);
+      return error.message.startsWith("nothing was removed") && error.hint?.includes("hob fsck") === true;
+    });
     store.objects.get(`orgs/${ORG}/sprites/s1/head.json`)?.data.write("X", 3);
     await assert.rejects(collectGarbage({ store, org: ORG }), rejectsWith("data_damaged"));
     assert.equal(keysOf(store, "maps").length, pages.length);
     assert.equal(keysOf(store, "packs").length, 2);
+  });
+
+  it("names every state that needs a damaged page, of every sprite, and no other", async () => {
+    const first: Changes = [
+      [0, 1],
+      [70_000, 2],
+    ];
+    const { store, one } = await withHistory(first);
+    const shared = one.owned.head.root;
+    await one.write([[0, 3]]);
+    await forkSprite({ store, org: ORG, sprite: "s2", owner: "host", source: "s1", checkpoint: "v1" });
+    const pages = new PageStore({ store, org: ORG });
+    const below = async (map: string, level: number, index: number): Promise<string> =>
+      ((await pages.load(map, level)) as InnerPage).entries.get(index)?.page ?? assert.fail("no page");
+    // The block at 70,000 is in a part that both states share; the one at 0 is in the checkpoint alone.
+    const [both, alone] = [await below(await below(shared ?? "", 2, 1), 1, 17), await below(await below(shared ?? "", 2, 0), 1, 0)];
+    const holders = async (page: string) => {
+      const key = `orgs/${ORG}/maps/${page}`;
+      const kept = store.objects.get(key) ?? assert.fail("no page");
+      store.objects.delete(key);
+      const report = await collectGarbage({ store, org: ORG });
+      store.objects.set(key, kept);
+      assert.deepEqual(report.damaged, [key]);
+      assert.ok(report.holders.every((holder) => holder.key === key && !holder.isBase));
+      return report.holders.map(({ sprite, checkpoint }) => `${sprite} ${checkpoint}`).sort();
+    };
+    assert.deepEqual(await holders(both), ["s1 null", "s1 v1", "s2 null"]);
+    assert.deepEqual(await holders(alone), ["s1 v1", "s2 null"]);
   });
 
   it("is safe while uploads, checkpoints and forks go on", async () => {

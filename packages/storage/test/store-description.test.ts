@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -66,6 +66,16 @@ describe("the description of a store", () => {
     const store = await openStore(`dir:${root}/new/folder`, {});
     await store.put("a", Buffer.from("x"));
     assert.equal((await (await openStore(`dir:${root}/new/folder`, {})).get("a"))?.data.toString(), "x");
+  });
+
+  it("does not make a directory anew that was a store before", async () => {
+    const folder = `${root}/away`;
+    const store = await openStore(`dir:${folder}`, {}, { exists: true });
+    const uses = [() => store.get("a"), () => store.put("a", Buffer.from("x")), () => store.delete("a"), () => store.list("")];
+    for (const use of uses) await assert.rejects(use, rejectsWith("store_unavailable"));
+    await assert.rejects(stat(folder), { code: "ENOENT" });
+    await openStore(`dir:${folder}`, {});
+    await store.put("a", Buffer.from("x"));
   });
 });
 

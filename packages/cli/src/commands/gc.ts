@@ -1,3 +1,4 @@
+import type { GcReport } from "@hob/protocol/api/storage.ts";
 import type { Command } from "commander";
 import { durationSeconds } from "../arguments.ts";
 import { type Cli, EXIT } from "../cli.ts";
@@ -30,9 +31,42 @@ async function collect(cli: Cli, flags: GcFlags): Promise<void> {
   const report = await withProgress(cli, "Looking for what nothing reaches", storage.collectGarbage(request));
   if (report.damaged.length > 0) cli.exitStatus = EXIT.failure;
   if (flags.json) return cli.printJson(report);
-  const { deletedPacks, deletedPages, deletedDocuments, deletedBytes, keptYoung, damaged } = report;
-  for (const key of damaged) cli.print(`${cli.style.red("damaged")}  ${printable(key)}: nothing was removed because of it`);
+  const { deletedPacks, deletedPages, deletedDocuments, deletedBytes, keptYoung } = report;
+  for (const line of describeDamage(cli, report)) cli.print(line);
   const removed = `${formatBytes(deletedBytes)} in ${deletedPacks} packs, ${deletedPages} pages and ${deletedDocuments} documents`;
   cli.print(`${dryRun ? "Would remove" : cli.style.green("Removed")} ${removed}`);
   if (keptYoung > 0) cli.note(`${keptYoung} more that nothing reaches are younger than the grace period, and stay for now.`);
+}
+
+/** Checkpoints that are named of one damage. */
+const CHECKPOINTS_SHOWN = 8;
+
+function describeDamage(cli: Cli, { damaged, holders }: GcReport): string[] {
+  if (damaged.length === 0) return [];
+  const lines = damaged.flatMap((key) => {
+    const sprites = Map.groupBy(
+      holders.filter((holder) => holder.key === key),
+      ({ sprite }) => sprite,
+    );
+    return [`${cli.style.red("damaged")}  ${printable(key)}`, ...[...sprites.values()].flatMap(describeHolders)];
+  });
+  return [...lines, "No pack and no page was removed because of that, of no sprite: any of them may be what a damaged page names."];
+}
+
+function describeHolders(of: GcReport["holders"]): string[] {
+  const [{ sprite, name } = { sprite: "", name: null }] = of;
+  const checkpoints = of.flatMap(({ checkpoint }) => checkpoint ?? []);
+  const more = checkpoints.length > CHECKPOINTS_SHOWN ? `, and ${checkpoints.length - CHECKPOINTS_SHOWN} more` : "";
+  const needs = [
+    ...(of.some(({ checkpoint, isBase }) => checkpoint === null && !isBase) ? ["its newest state"] : []),
+    ...(checkpoints.length === 0 ? [] : [`checkpoints ${checkpoints.slice(0, CHECKPOINTS_SHOWN).join(", ")}${more}`]),
+    ...(of.some(({ isBase }) => isBase) ? ["what its machine reads through"] : []),
+  ];
+  return [`  of sprite ${printable(name ?? sprite)}: ${printable(needs.join("; "))}`, `    ${printable(adviceFor(of, name))}`];
+}
+
+function adviceFor(of: GcReport["holders"], name: string | null): string {
+  if (name === null) return "another host has this sprite: repair or destroy it there";
+  if (of.every(({ isBase }) => isBase)) return `no state needs it: 'hob fork ${name} NEW', then 'hob destroy ${name}'`;
+  return `'hob fsck ${name} --repair' brings back what its machine has; what stays damaged goes with its checkpoints, or 'hob destroy ${name}'`;
 }

@@ -94,6 +94,10 @@ function sayReady(cli: Cli, daemon: Daemon, tookMs: number): void {
     `  token  ${daemon.home.token}${daemon.token === undefined ? " (not valid any more: 'hob token create' makes a new one)" : ""}`,
   );
   cli.print(`  log    ${daemon.home.log}`);
+  if (daemon.storeProblem !== undefined) {
+    cli.print(`${cli.style.yellow("The object store does not answer")}: ${daemon.storeProblem.message}`);
+    cli.print("  Sprites that run go on; one that sleeps starts, and new ones are made, when it answers again: it is asked until then.");
+  }
   cli.print("Try, in another terminal:");
   cli.print("  hob create web");
   cli.print("  hob console web");

@@ -5,6 +5,7 @@ import { checkMemory } from "./memory.ts";
 import { checkNode } from "./node.ts";
 import { checkPort } from "./port.ts";
 import { checkPrograms } from "./programs.ts";
+import { checkStore } from "./store.ts";
 import { checkSubids } from "./subids.ts";
 
 const CHECKS: readonly [name: string, check: Check][] = [
@@ -14,6 +15,7 @@ const CHECKS: readonly [name: string, check: Check][] = [
   ["memory", checkMemory],
   ["folders", checkFolders],
   ["port", checkPort],
+  ["store", checkStore],
   ["subids", checkSubids],
 ];
 

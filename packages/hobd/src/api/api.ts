@@ -12,6 +12,7 @@ import type { Sleeper } from "../activity/sleeper.ts";
 import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import type { SignIn } from "../ingress/sign-in.ts";
 import type { SpriteStorage } from "../object-store/sprite-storage.ts";
+import type { StoreHealth } from "../object-store/watched-store.ts";
 import type { SpriteSettingsPatch, TokenRegistry } from "../registry/registry.ts";
 import type { Authenticator } from "../tokens/authenticator.ts";
 import { checkSprite } from "./check-sprite.ts";
@@ -41,6 +42,7 @@ export interface ApiParts {
   pilot: PilotRequester;
   signIn: SignIn;
   storage: SpriteStorage;
+  storeHealth: () => StoreHealth;
   /** aborted when the daemon stops: ends streams that have no end of their own */
   stopping: AbortSignal;
 }
@@ -58,7 +60,7 @@ export function createApi(parts: ApiParts): Hono<Env> {
     const error = new HobError("not_found", `${c.req.method} ${c.req.path.slice(0, 200)}: no such route`);
     return c.json(error.toBody(), 404);
   });
-  app.get("/healthz", (c) => c.json({ ok: true, version: HOB_VERSION }));
+  app.get("/healthz", (c) => c.json({ ok: true, version: HOB_VERSION, store: parts.storeHealth() }));
   app.all("/healthz", methodNotAllowed("GET, HEAD"));
   addDocuments(app);
   addTokens(app, parts);

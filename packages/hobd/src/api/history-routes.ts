@@ -41,9 +41,16 @@ export function addHistory(app: Hono<Env>, parts: HistoryParts): void {
     const { grace_seconds, dry_run } = await readJsonBody(c.env.incoming, gcRequest, "collect garbage");
     const graceMs = grace_seconds === undefined || grace_seconds === null ? undefined : grace_seconds * 1_000;
     const options = { ...(graceMs === undefined ? {} : { graceMs }), dryRun: dry_run === true, signal: clientGone(c) };
-    return c.json(await collectGarbage({ store, org, ...options }));
+    const report = await collectGarbage({ store, org, ...options });
+    const names = new Map(await Promise.all(report.holders.map(async ({ sprite }) => [sprite, await nameOf(context, sprite)] as const)));
+    return c.json({ ...report, holders: report.holders.map((holder) => ({ ...holder, name: names.get(holder.sprite) ?? null })) });
   });
   app.all("/v1/storage/gc", methodNotAllowed("POST"));
+}
+
+async function nameOf({ sprites }: SpriteContext, id: string): Promise<string | undefined> {
+  const record = await sprites.findById(id);
+  return record?.state === "ready" ? record.name : undefined;
 }
 
 function wantsRepair(text: string | undefined): boolean {

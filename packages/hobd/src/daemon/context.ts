@@ -1,8 +1,6 @@
 import { totalmem } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { HOB_VERSION, MACHINE_LIMITS } from "@hob/protocol";
-import { requireConditionalWrites } from "@hob/storage";
-import { openStore } from "@hob/storage/store/open-store.ts";
+import { HOB_VERSION, type HobError, MACHINE_LIMITS } from "@hob/protocol";
 import type { Logger } from "pino";
 import { CatchUp } from "../activity/catch-up.ts";
 import { diskIsShort } from "../activity/disk-room.ts";
@@ -27,20 +25,21 @@ import { SignIn } from "../ingress/sign-in.ts";
 import { LogShipping } from "../log-shipping/log-shipping.ts";
 import { openSink } from "../log-shipping/sink-address.ts";
 import { SpriteCatalogue } from "../object-store/catalogue.ts";
-import { SpriteStorage } from "../object-store/sprite-storage.ts";
+import type { SpriteStorage } from "../object-store/sprite-storage.ts";
+import type { WatchedStore, WatchTimes } from "../object-store/watched-store.ts";
 import { HistoryReaders } from "../readers/history-readers.ts";
 import { RestAnswers } from "../readers/rest-answers.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
 import { Authenticator } from "../tokens/authenticator.ts";
-import { ORGANIZATION } from "../tokens/token-format.ts";
 import { cacheKeepMs, type DaemonConfig, localUrl } from "./config.ts";
 import { ensureFirstToken } from "./first-token.ts";
-import { ensureHostId, ensureUrlKey, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
+import { ensureUrlKey, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
 import { lockHome } from "./home-lock.ts";
 import { HttpServer } from "./http-server.ts";
 import { createLogger, RotatingFile } from "./log.ts";
+import { openStorage } from "./open-storage.ts";
 import { TlsListener } from "./tls-listener.ts";
 
 /** Milliseconds that creates under way and the runtime have when the daemon stops. */
@@ -74,6 +73,8 @@ export interface DaemonOverrides {
   now?: () => number;
   /** how long requests wait for pilots */
   upstreamTimes?: Partial<UpstreamTimes>;
+  /** how long the object store is waited for */
+  storeTimes?: Partial<WatchTimes>;
   /** memory of the host, bytes; decides how many sprites may run when the configuration does not */
   hostMemoryBytes?: number;
 }
@@ -87,6 +88,8 @@ export interface Daemon {
   readonly token: string | undefined;
   readonly home: HomeLayout;
   readonly log: Logger;
+  /** what is wrong with the object store now; undefined: nothing, as far as is known */
+  readonly storeProblem: HobError | undefined;
   /** Reads the certificate anew. What is wrong with it is logged, and the one before stays. */
   reload(): void;
   /** Stops accepting, ends sessions, saves the VMs, closes the registry; bounded. Later calls give the same promise. */
@@ -96,7 +99,8 @@ export interface Daemon {
 /**
  * Starts a daemon: the one place where its parts are put together. Whatever has been started is undone, last first,
  * when a later step fails, and by `stop`.
- * @throws HobError `home_locked` | `home_unusable` | `no_space` | `registry_unusable` | `address_in_use` | what the runtime throws
+ * @throws HobError `home_locked` | `home_unusable` | `no_space` | `registry_unusable` | `address_in_use` | what the runtime and the
+ *   object store throw; one that does not answer is waited for when it was used before
  */
 export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrides): Promise<Daemon> {
   const now = overrides.now ?? Date.now;
@@ -112,7 +116,7 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   const token = await ensureFirstToken(home, registry.tokens, now, log);
   // From here on the CLI finds this daemon; what it asks is held until the sprites are recovered.
   writeDaemonInfo(home, { pid: process.pid, url, version: HOB_VERSION, started_at: new Date(now()).toISOString() });
-  const storage = await openStorage(home, config, overrides, log);
+  const { storage, store } = await openStorage({ home, config, overrides, log, undo });
   const runtime = await overrides.createRuntime({ spritesDirectory: home.sprites, home, storage, cacheKeepMs: cacheKeepMs(config), log });
   const urlOf = spriteUrlOf(config.domain, tls?.address.port ?? listening.port, tls === undefined ? "http" : "https");
   const limit = runningLimit(config, overrides);
@@ -129,7 +133,7 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   };
   const signIn = new SignIn(ensureUrlKey(home), now);
   const { upstreamTimes } = overrides;
-  await startParts({ context, storage, sleeper, catchUp, readers, server, registry, undo, signIn, upstreamTimes });
+  await startParts({ context, storage, store, sleeper, catchUp, readers, server, registry, undo, signIn, upstreamTimes });
   if (config.logSink !== undefined) {
     const shipping = new LogShipping(context, openSink(config.logSink, log), home.logCursors);
     undo.defer(() => bounded("end the shipping of logs", shipping.stop(), SHIPPING_STOP_MS, log));
@@ -138,7 +142,14 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   log.info({ url, tls: tls?.address, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
   const running = undo.move();
   let stopped: Promise<void> | undefined;
-  return { url, tlsUrl: tls?.url, token, home, log, reload: () => tls?.reload(), stop: () => (stopped ??= stopDaemon(running, log)) };
+  return {
+    ...{ url, tlsUrl: tls?.url, token, home, log },
+    get storeProblem() {
+      return store.problem;
+    },
+    reload: () => tls?.reload(),
+    stop: () => (stopped ??= stopDaemon(running, log)),
+  };
 }
 
 /** Lock first: nothing is written into a directory that another daemon uses. */
@@ -151,19 +162,6 @@ function openHome(home: HomeLayout, config: DaemonConfig, undo: AsyncDisposableS
   const file = undo.adopt(new RotatingFile(home.log), (log) => log.close());
   const log = createLogger(config.logLevel, file);
   return { log, registry: undo.use(openSqliteRegistry(home.database)) };
-}
-
-/** A store in which two hosts could own one sprite is refused before anything is written there. */
-async function openStorage(
-  home: HomeLayout,
-  config: DaemonConfig,
-  { environment = {} }: DaemonOverrides,
-  log: Logger,
-): Promise<SpriteStorage> {
-  const store = await openStore(config.store, environment);
-  await requireConditionalWrites(store);
-  log.info({ store: store.description }, "object store");
-  return new SpriteStorage({ store, organization: ORGANIZATION, owner: ensureHostId(home), log });
 }
 
 const runningLimit = (config: DaemonConfig, { hostMemoryBytes = totalmem() }: DaemonOverrides): number =>
@@ -226,6 +224,7 @@ async function noteStatus({ sprites, events, now }: SpriteContext, id: string, s
 interface Parts {
   context: SpriteContext;
   storage: SpriteStorage;
+  store: WatchedStore;
   sleeper: Sleeper;
   catchUp: CatchUp;
   readers: HistoryReaders;
@@ -238,16 +237,16 @@ interface Parts {
 
 /** Order of the end: no new requests, sessions cut, creates settled, VMs saved, times of use written. */
 async function startParts(parts: Parts): Promise<void> {
-  const { context, storage, sleeper, catchUp, readers, server, registry, undo, signIn, upstreamTimes } = parts;
+  const { context, storage, store, sleeper, catchUp, readers, server, registry, undo, signIn, upstreamTimes } = parts;
   const { runtime, catalogue, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
   undo.defer(() => bounded("describe sprites in the object store", catalogue.settled(), DESCRIBE_STOP_MS, log));
   undo.defer(() => bounded("stop the VMs", runtime.stopAll(), RUNTIME_STOP_MS, log));
-  await recoverSprites(context, destroyer);
+  const hasAdopted = await recoverSprites(context, destroyer);
   undo.defer(() => bounded("end the readers", readers[Symbol.asyncDispose](), READERS_STOP_MS, log));
   undo.defer(() => bounded("end creates", creator.idle(), CREATES_STOP_MS, log));
-  undo.use(startHousekeeping(context, destroyer));
+  undo.use(startHousekeeping(context, destroyer, { hasAdopted, storeIsFit: store.fit }));
   await undo.use(sleeper).start();
   undo.defer(() => bounded("end an upload", catchUp[Symbol.asyncDispose](), CATCH_UP_STOP_MS, log));
   await catchUp.start();
@@ -262,15 +261,9 @@ async function startParts(parts: Parts): Promise<void> {
   const stopping = new AbortController();
   const pilot = createPilotRequester(locate, context.uses);
   const api = createApi({
-    context,
-    storage,
-    creator,
-    destroyer,
-    sleeper,
-    authenticator,
+    ...{ context, storage, creator, destroyer, sleeper, authenticator, pilot, signIn },
+    storeHealth: () => store.health,
     tokens: registry.tokens,
-    pilot,
-    signIn,
     stopping: stopping.signal,
   });
   server.serve({ api: api.fetch as Parameters<HttpServer["serve"]>[0]["api"], frontDoor, ingress });

@@ -18,6 +18,7 @@ const URL_KEY_BYTES = 32;
  * | hobd.json | where that daemon is: pid, url, version; gone after a clean stop |
  * | hobd.log, hobd.log.1 | its log, and the part before; bounded |
  * | store/ | the object store, unless another one is configured |
+ * | store.json | the object store that this home has used, so that one that is away is not taken for a new one |
  * | host-id | names this home as the owner of sprites in a store |
  * | log-cursors/ID.json | how far the logs of one sprite's services have been shipped |
  * | sprites/ID/ | VM files of one sprite; owned by the runtime |
@@ -33,6 +34,7 @@ export interface HomeLayout {
   readonly logCursors: string;
   readonly sprites: string;
   readonly store: string;
+  readonly usedStore: string;
   readonly hostId: string;
 }
 
@@ -47,6 +49,7 @@ export const homeLayout = (directory: string): HomeLayout => ({
   logCursors: join(directory, "log-cursors"),
   sprites: join(directory, "sprites"),
   store: join(directory, "store"),
+  usedStore: join(directory, "store.json"),
   hostId: join(directory, "host-id"),
 });
 
@@ -94,6 +97,22 @@ export const writeDaemonInfo = (layout: HomeLayout, info: DaemonInfo): void => w
 
 export const removeDaemonInfo = (layout: HomeLayout): void =>
   homeOperation("remove", layout.info, () => rmSync(layout.info, { force: true }));
+
+const usedStore = z.object({ store: z.string() });
+
+/** Whether this home has used the object store of this description before, and no other since. */
+export function hasUsedStore(layout: HomeLayout, description: string): boolean {
+  try {
+    return usedStore.parse(JSON.parse(readFileSync(layout.usedStore, "utf8"))).store === description;
+  } catch {
+    return false;
+  }
+}
+
+/** @throws HobError `home_unusable` | `no_space` */
+export function noteUsedStore(layout: HomeLayout, description: string): void {
+  if (!hasUsedStore(layout, description)) writeFileAtomic(layout.usedStore, `${JSON.stringify({ store: description })}\n`);
+}
 
 /** The token kept for the CLI, or undefined when the file is not there. @throws HobError `home_unusable` */
 export function readTokenFile(layout: HomeLayout): string | undefined {

@@ -25,6 +25,8 @@ export class SpriteCatalogue {
   readonly #log: Logger;
   /** the last thing that is done to each sprite's description, until it has ended */
   readonly #turns = new Map<string, Promise<void>>();
+  /** sprites whose description could not be written */
+  readonly #outdated = new Set<string>();
 
   constructor(storage: SpriteStorage, log: Logger) {
     this.#storage = storage;
@@ -33,7 +35,20 @@ export class SpriteCatalogue {
 
   /** Writes what the registry has of a sprite. In the order of the calls: what was known last stays. */
   describe(record: SpriteRecord): Promise<void> {
-    return this.#inTurn(record.id, () => writeSprite(this.#storage.store, this.#documentOf(record)));
+    return this.#inTurn(record.id, async () => {
+      this.#outdated.add(record.id);
+      await writeSprite(this.#storage.store, this.#documentOf(record));
+      this.#outdated.delete(record.id);
+    });
+  }
+
+  /** Writes the descriptions anew that the store did not take. @throws what the store throws */
+  async describeOutdated(sprites: SpriteRegistry): Promise<void> {
+    for (const id of [...this.#outdated]) {
+      const record = await sprites.findById(id);
+      if (record?.state === "ready") await this.describe(record);
+      else if (record === undefined) this.#outdated.delete(id);
+    }
   }
 
   /** Resolves when nothing is being written any more. */

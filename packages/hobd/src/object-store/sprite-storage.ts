@@ -19,6 +19,8 @@ export interface SpriteStorageParts {
 /** A sprite's place in the store, as this host holds it while the sprite's VM runs. */
 export interface Claim {
   readonly assignment: StorageAssignment;
+  /** Whether the store still says that this host has the sprite. @throws as `claim` of a volume on this machine */
+  verify(): Promise<void>;
   /** The pilot has its volume: from now on the copy on this machine is the sprite's. */
   confirm(): Promise<void>;
 }
@@ -86,11 +88,7 @@ export class SpriteStorage {
     const records = new OwnershipFile(file);
     const record = hasVolume ? await records.read() : undefined;
     if (record !== undefined) {
-      const present = await this.head(spriteId);
-      if (present === undefined || present.epoch < record.epoch) throw wrongStore(spriteId, store.description, present);
-      if (isLostTo(present, { owner, epoch: record.epoch })) {
-        throw new HobError("ownership_lost", `start sprite ${spriteId}: another host has taken it over since it ran here`);
-      }
+      await this.#verify(spriteId, record);
       return this.#claim(spriteId, records, record);
     }
     // A volume without a record is one that was made a moment ago, or before there was a store: it is this host's own.
@@ -102,6 +100,16 @@ export class SpriteStorage {
     const acquired: OwnershipRecord = { epoch: head.epoch, ...(base === undefined ? {} : { base }) };
     await records.write(acquired);
     return this.#claim(spriteId, records, acquired);
+  }
+
+  /**
+   * What this host had of a sprite when its VM was started, without a look at the store: to be verified before anything of the VM goes there.
+   * @returns undefined when the volume on this machine was not the sprite's yet
+   */
+  async reclaim({ spriteId, file }: Pick<ClaimRequest, "spriteId" | "file">): Promise<Claim | undefined> {
+    const records = new OwnershipFile(file);
+    const record = await records.read();
+    return record === undefined || record.base !== undefined ? undefined : this.#claim(spriteId, records, record);
   }
 
   /** Lets the pilot reach the store, until disposed. @param onLost called when it turns out that another host owns the sprite */
@@ -129,11 +137,21 @@ export class SpriteStorage {
     return new RelayDialer(endpoint, start, server, log);
   }
 
+  async #verify(spriteId: string, { epoch }: OwnershipRecord): Promise<void> {
+    const { store, owner } = this.#parts;
+    const present = await this.head(spriteId);
+    if (present === undefined || present.epoch < epoch) throw wrongStore(spriteId, store.description, present);
+    if (isLostTo(present, { owner, epoch })) {
+      throw new HobError("ownership_lost", `start sprite ${spriteId}: another host has taken it over since it ran here`);
+    }
+  }
+
   #claim(spriteId: string, records: OwnershipFile, record: OwnershipRecord): Claim {
     const { organization, owner } = this.#parts;
     const { epoch, base } = record;
     return {
       assignment: { organization, spriteId, owner, epoch, ...(base === undefined ? {} : { base }) },
+      verify: () => this.#verify(spriteId, record),
       confirm: async () => {
         if (base !== undefined) await records.write({ epoch });
       },

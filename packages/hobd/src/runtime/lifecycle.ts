@@ -8,7 +8,7 @@ import { bounded } from "./bounded.ts";
 import { type SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { explainStart } from "./failed-start.ts";
 import { Leftovers } from "./leftovers.ts";
-import { aliveness, bootVm, restoreVm, type VmFactory } from "./machine.ts";
+import { aliveness, bootVm, goesOn, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import { forgetRest, lagOf, noteRest } from "./rest.ts";
@@ -16,6 +16,7 @@ import { SavedStates } from "./saved-state.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
 import { hasVolume, isOwnershipLost, removeLocalCopy, type StorageLink, type StorageLinks } from "./storage-link.ts";
 import type { TemplateStore } from "./templates.ts";
+import { type AskAgain, verifyLater } from "./verify-later.ts";
 
 const RESUME_TIMEOUT_MS = 15_000;
 const BOOT_TIMEOUT_MS = 120_000;
@@ -31,6 +32,8 @@ export interface LifecycleParts {
   templates: TemplateStore;
   links: StorageLinks;
   log: Logger;
+  /** between questions to a store that does not say whose a sprite is */
+  askAgainMs?: AskAgain;
 }
 
 /** How one sprite's VM comes up and goes down. All of it is called from within the sprite's queue. */
@@ -121,9 +124,9 @@ export class VmLifecycle {
     });
   }
 
-  /** Takes over a VM of an earlier daemon, if there is one and its pilot answers. */
+  /** Takes over a VM of an earlier daemon, if there is one and its pilot answers. Nothing of it reaches a store that does not say whose it is. */
   async adopt(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
-    const { paths, factory, links, log } = this.#parts;
+    const { paths, factory, links, askAgainMs, log } = this.#parts;
     const files = paths.sprite(entry.id);
     const vm = await factory.driver.adopt(files.run);
     if (vm === undefined) {
@@ -135,8 +138,9 @@ export class VmLifecycle {
     const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
     let link: StorageLink | undefined;
     try {
-      link = await links.forLocal(files, entry.id, machine);
-      this.#connect(entry, identity, vm, link);
+      const found = await links.forRunning(files, entry.id, machine);
+      link = found.link;
+      if (found.isVerified) this.#connect(entry, identity, vm, link);
       await pilot.waitUntilReady(RESUME_TIMEOUT_MS, () => true);
       // The earlier daemon may have died in the middle of a save, or between the restore and this; once more does no harm.
       await forgetRest(files);
@@ -144,6 +148,9 @@ export class VmLifecycle {
       await link.settle(pilot);
       await rememberIdentity(files.bootConfig, identity, link.settled);
       this.#attach(entry, identity, vm, link);
+      if (found.isVerified) return;
+      const onOwned = () => this.#connect(entry, identity, vm, found.link);
+      verifyLater({ vm, link, onOwned, onLost: () => this.#noteLost(entry, vm), askAgainMs, log: log.child({ id: entry.id }) });
     } catch (error) {
       log.warn({ id: entry.id, err: error }, "a VM of an earlier daemon does not answer, or another host owns its sprite; it is ended");
       link?.[Symbol.dispose]();
@@ -159,7 +166,7 @@ export class VmLifecycle {
     try {
       await this.#save(entry, vm, lag);
     } catch (error) {
-      if (await goesOn(entry, vm)) entry.vm = vm;
+      if (await goesOn(vm, entry.pilotToken)) entry.vm = vm;
       else await this.#lose(entry, vm, error);
       throw error;
     }
@@ -252,10 +259,12 @@ export class VmLifecycle {
 
   /** Opens the pilot's way to the object store. Another owner of the sprite makes this machine's copy worthless. */
   #connect(entry: SpriteEntry, { pilotToken: token }: Identity, vm: Vm, link: StorageLink): void {
-    link.connect(
-      () => ({ host: "127.0.0.1", port: vm.pilotPort, token }),
-      () => void this.#parts.entries.inOrder(entry.id, () => this.#abandon(entry, vm)).catch(() => {}),
-    );
+    const endpoint = () => ({ host: "127.0.0.1", port: vm.pilotPort, token });
+    link.connect(endpoint, () => this.#noteLost(entry, vm));
+  }
+
+  #noteLost(entry: SpriteEntry, vm: Vm): void {
+    this.#parts.entries.inOrder(entry.id, () => this.#abandon(entry, vm)).catch(() => {});
   }
 
   async #abandon(entry: SpriteEntry, vm: Vm): Promise<void> {
@@ -287,13 +296,3 @@ export class VmLifecycle {
     );
   }
 }
-
-/** Lets a VM whose save failed run on. @returns false when it cannot */
-const goesOn = ({ pilotToken }: SpriteEntry, vm: Vm): Promise<boolean> =>
-  vm
-    .resume()
-    .then(() => new PilotClient(vm.pilotPort, pilotToken).thaw())
-    .then(
-      () => true,
-      () => false,
-    );

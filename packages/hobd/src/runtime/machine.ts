@@ -6,6 +6,7 @@ import { diskBytes, HobError } from "@hob/protocol";
 import type { Credentials, Disk, Vm, VmConfig, VmmDriver } from "../vmm/driver.ts";
 import { explainStart } from "./failed-start.ts";
 import type { SpriteFiles } from "./paths.ts";
+import { PilotClient } from "./pilot-client.ts";
 import { findFreePort } from "./ports.ts";
 import { forgetRest } from "./rest.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
@@ -118,3 +119,13 @@ export async function createVolume(path: string, storageGb: number): Promise<voi
     await file.close();
   }
 }
+
+/** Lets a VM whose save failed run on. @returns false when it cannot */
+export const goesOn = (vm: Vm, pilotToken: string): Promise<boolean> =>
+  vm
+    .resume()
+    .then(() => new PilotClient(vm.pilotPort, pilotToken).thaw())
+    .then(
+      () => true,
+      () => false,
+    );

@@ -98,8 +98,11 @@ export interface SpriteRuntime {
   upgrade(identity: Identity, machine: MachineSpec): Promise<boolean>;
   /** Ends the VM and removes all its files. Idempotent. */
   destroy(id: string): Promise<void>;
-  /** After a start: adopts VMs that still run, cleans up what belongs to no id in `known`. */
-  recover(known: readonly { identity: Identity; machine: MachineSpec }[]): Promise<void>;
+  /**
+   * After a start: adopts VMs that still run, cleans up what belongs to no id in `known`; `keepsUnknown`: there may be more sprites than these,
+   * so only VMs are ended, and files stay.
+   */
+  recover(known: readonly { identity: Identity; machine: MachineSpec }[], how?: { keepsUnknown?: boolean }): Promise<void>;
   /** Saves or stops every VM; bounded. */
   stopAll(): Promise<void>;
   /** Calls the listener after each change of a sprite's status; listeners stay for the life of the runtime. */

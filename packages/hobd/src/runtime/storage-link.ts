@@ -13,10 +13,16 @@ export class StorageLink implements Disposable {
   readonly #storage: SpriteStorage;
   readonly #claim: Claim;
   #connection: Disposable | undefined;
+  #isOver = false;
 
   constructor(storage: SpriteStorage, claim: Claim) {
     this.#storage = storage;
     this.#claim = claim;
+  }
+
+  /** Asks the store whether this host still has the sprite. @throws as `StorageLinks.forLocal` */
+  verify(): Promise<void> {
+    return this.#claim.verify();
   }
 
   get assignment(): StorageAssignment {
@@ -36,7 +42,7 @@ export class StorageLink implements Disposable {
 
   /** Opens the way to the store, once. @param onLost another host owns the sprite */
   connect(endpoint: () => PilotEndpoint, onLost: () => void): void {
-    this.#connection ??= this.#storage.connect(this.assignment, this.start, endpoint, onLost);
+    if (!this.#isOver) this.#connection ??= this.#storage.connect(this.assignment, this.start, endpoint, onLost);
   }
 
   /** Has the pilot fetch the sprite from the store where the volume on this machine is still the template's. */
@@ -46,6 +52,7 @@ export class StorageLink implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isOver = true;
     this.#connection?.[Symbol.dispose]();
   }
 }
@@ -66,6 +73,21 @@ export class StorageLinks {
   /** For a sprite whose volume is on this machine. @throws HobError `ownership_lost` when the store has a newer one, `store_failed` when it has none */
   async forLocal(files: SpriteFiles, spriteId: string, machine: MachineSpec): Promise<StorageLink> {
     return this.#link(files, spriteId, { hasVolume: true, initial: volumeBytes(machine) });
+  }
+
+  /**
+   * For a sprite whose VM runs already. Where the store does not say whose it is, as when it is away, the VM has what it had: `isVerified` is
+   * false then, and the link is to be verified before it is connected.
+   * @throws HobError `ownership_lost`; of a VM whose volume is not the sprite's yet as `forLocal`
+   */
+  async forRunning(files: SpriteFiles, spriteId: string, machine: MachineSpec): Promise<{ link: StorageLink; isVerified: boolean }> {
+    try {
+      return { link: await this.forLocal(files, spriteId, machine), isVerified: true };
+    } catch (error) {
+      const claim = isOwnershipLost(error) ? undefined : await this.#storage.reclaim({ spriteId, file: files.ownership });
+      if (claim === undefined) throw error;
+      return { link: new StorageLink(this.#storage, claim), isVerified: false };
+    }
   }
 
   /** For a sprite that only the store has. @throws HobError `not_found` when it has not */

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { closeSync, openSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
-import { markUsed } from "@hob/images";
+import { markUsed, removeUnused } from "@hob/images";
 import type { CommandRunner } from "@hob/linux";
 import { HobError, type Identity } from "@hob/protocol";
 import type { Vm } from "../vmm/driver.ts";
@@ -17,6 +17,8 @@ import { warmUp } from "./warm-up.ts";
 
 const BOOT_TIMEOUT_MS = 120_000;
 const COPY_TIMEOUT_MS = 60_000;
+/** The name may be taken by what is no template, and again while that is removed. */
+const PUBLISH_ATTEMPTS = 3;
 /** A template that this daemon did not clone for so long is no longer held against removal. */
 const HELD_MS = 24 * 60 * 60_000;
 
@@ -116,22 +118,26 @@ export class TemplateStore {
 
   /** Looked up each time: another daemon of this user may have removed it as unused. */
   async #findOrBuild(key: string, machine: MachineSpec): Promise<Template> {
-    const files = this.#paths.template(key);
-    const found = markUsed(this.#paths.templates, key) ? await readJson<{ pilotToken: string }>(files.stateInfo) : undefined;
-    if (found !== undefined) {
-      this.#hold(key);
-      return { files, pilotToken: found.pilotToken };
-    }
+    const found = await this.#find(key);
+    if (found !== undefined) return found;
     const start = performance.now();
     this.#events.building(machine);
     const template = await this.#build(key, machine);
-    this.#hold(key);
     this.#events.built(machine, performance.now() - start);
     return template;
   }
 
+  async #find(key: string): Promise<Template | undefined> {
+    const files = this.#paths.template(key);
+    const found = markUsed(this.#paths.templates, key) ? await readJson<{ pilotToken: string }>(files.stateInfo) : undefined;
+    if (found === undefined) return undefined;
+    this.#hold(key);
+    return { files, pilotToken: found.pilotToken };
+  }
+
   async #build(key: string, machine: MachineSpec): Promise<Template> {
-    const building = this.#paths.template(`.building-${process.pid}-${key}`);
+    // Daemons in containers that share the cache may have the same process id.
+    const building = this.#paths.template(`.building-${process.pid}-${key}-${randomBytes(4).toString("hex")}`);
     await mkdir(building.directory, { recursive: true, mode: 0o700 });
     try {
       const pilotToken = randomBytes(32).toString("hex");
@@ -158,7 +164,7 @@ export class TemplateStore {
         await vm.kill();
       }
       await writeJson(building.stateInfo, { pilotToken });
-      return { files: await this.#publish(building, key), pilotToken };
+      return await this.#publish(building, key);
     } finally {
       await rm(building.directory, { recursive: true, force: true });
       await rm(building.run, { recursive: true, force: true });
@@ -168,15 +174,22 @@ export class TemplateStore {
   /**
    * Gives a template its name. It serves for days and over crashes of the host, so all of it is on the disk before: a torn one
    * would start sprites that are broken, one after the other.
+   *
+   * Another daemon may have built the same one meanwhile, and be cloning it: its own stays, whole, and this one uses it as well.
    */
-  async #publish(building: SpriteFiles, key: string): Promise<SpriteFiles> {
-    const files = this.#paths.template(key);
+  async #publish(building: SpriteFiles, key: string): Promise<Template> {
     const { ram, volume, state, bootConfig, stateInfo, directory } = building;
     await syncAll([ram, volume, state, bootConfig, stateInfo, directory]);
-    await rm(files.directory, { recursive: true, force: true });
-    await rename(directory, files.directory);
-    await syncAll([this.#paths.templates]);
-    return files;
+    for (let attempt = 1; ; attempt++) {
+      const isFirst = await isMoved(directory, this.#paths.template(key).directory);
+      if (isFirst) await syncAll([this.#paths.templates]);
+      const found = await this.#find(key);
+      if (found !== undefined) return found;
+      if (isFirst || attempt >= PUBLISH_ATTEMPTS)
+        throw new HobError("internal", `keep a template: ${this.#paths.template(key).directory} is not what was written there`);
+      // What is there and no template is nobody's: it goes as a whole.
+      await removeUnused(this.#paths.templates, key, Number.POSITIVE_INFINITY);
+    }
   }
 
   async #key(machine: MachineSpec): Promise<string> {
@@ -188,5 +201,17 @@ export class TemplateStore {
       .update(this.#factory.images.hash)
       .update(await this.#factory.driver.fingerprint());
     return hash.digest("hex").slice(0, 16);
+  }
+}
+
+/** rename(2) of a folder: false when there is another, which is not empty. */
+async function isMoved(from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOTEMPTY" || code === "EEXIST") return false;
+    throw error;
   }
 }

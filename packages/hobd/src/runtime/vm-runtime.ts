@@ -199,12 +199,13 @@ export class VmRuntime implements SpriteRuntime {
     this.#entries.remove(id);
   }
 
-  async recover(known: readonly { identity: Identity; machine: MachineSpec }[]): Promise<void> {
+  async recover(known: readonly { identity: Identity; machine: MachineSpec }[], { keepsUnknown = false } = {}): Promise<void> {
     const ids = new Set(known.map(({ identity }) => identity.id));
     await Promise.all(
       known.map(({ identity, machine }) => this.#entries.inOrder(identity.id, (entry) => this.#lifecycle.adopt(entry, identity, machine))),
     );
-    await this.#removeUnknown(ids);
+    await this.#endUnknown(ids);
+    if (!keepsUnknown) await this.#removeUnknown(ids);
     await this.#parts.cache.start();
     this.#prepare();
   }
@@ -250,7 +251,7 @@ export class VmRuntime implements SpriteRuntime {
     this.#entries.setStatus(entry, "cold");
   }
 
-  async #removeUnknown(ids: ReadonlySet<string>): Promise<void> {
+  async #endUnknown(ids: ReadonlySet<string>): Promise<void> {
     const { paths, factory } = this.#parts;
     const runs = new Set([...ids].map((id) => paths.sprite(id).run));
     for (const name of await readdir(paths.run).catch(() => [])) {
@@ -259,6 +260,10 @@ export class VmRuntime implements SpriteRuntime {
       await (await factory.driver.adopt(directory))?.kill();
       await rm(directory, { recursive: true, force: true });
     }
+  }
+
+  async #removeUnknown(ids: ReadonlySet<string>): Promise<void> {
+    const { paths } = this.#parts;
     for (const name of await readdir(paths.sprites)) {
       if (!ids.has(name)) await rm(join(paths.sprites, name), { recursive: true, force: true });
     }

@@ -153,8 +153,8 @@ export class TestRuntime implements SpriteRuntime {
     this.statuses.delete(id);
   }
 
-  async recover(known: readonly { identity: Identity; machine: MachineSpec }[]): Promise<void> {
-    this.#note(`recover ${known.map(({ identity }) => identity.name).join(",")}`);
+  async recover(known: readonly { identity: Identity; machine: MachineSpec }[], { keepsUnknown = false } = {}): Promise<void> {
+    this.#note(`recover ${known.map(({ identity }) => identity.name).join(",")}${keepsUnknown ? ", keeping others" : ""}`);
     this.known = known;
   }
 

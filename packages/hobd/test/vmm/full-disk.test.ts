@@ -37,3 +37,37 @@ test("a VM on a full disk is tried again and counts as stalled until it has come
   });
   await until("it goes on", () => !disk.isStalled);
 });
+
+test("a VM that somebody else has to stand still is not let go on, and is when that is over", async () => {
+  let [status, resumed, asked] = ["io-error", 0, 0];
+  const going = Promise.withResolvers<void>();
+  const disk = new FullDisk({
+    status: async () => {
+      asked++;
+      return status;
+    },
+    resume: async () => {
+      resumed++;
+      if (resumed === 1) return going.promise;
+      status = "running";
+    },
+    retryMs: 1,
+    settleMs: 1,
+  });
+  disk.noteError();
+  await until("it is let go on", () => resumed === 1);
+  let isStill = false;
+  const work = disk.standingStill(async () => {
+    isStill = true;
+    const before = asked;
+    await until("it is looked at again and again", () => asked > before + 6);
+    assert.equal(resumed, 1, "QEMU says io-error all the while");
+    throw new Error("as the test asked");
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(isStill, false, "what lets it go on is under way");
+  going.resolve();
+  await assert.rejects(work, /as the test asked/);
+  await until("it goes on", () => !disk.isStalled);
+  assert.equal(resumed, 2);
+});

@@ -3,7 +3,11 @@ import type { RouteDescription } from "./route.ts";
 
 const family = "Daemon";
 
-const healthAnswer = z.object({ ok: z.literal(true), version: z.string() });
+const healthAnswer = z.object({
+  ok: z.literal(true),
+  version: z.string(),
+  store: z.enum(["ok", "unavailable", "refused"]).describe("the object store: it answers, it does not, or it refuses what Hob needs"),
+});
 const step = z.object({ name: z.string(), ms: z.number() });
 const bounceAnswer = z.object({ totalMs: z.number(), steps: z.array(step), uptimeMs: z.number(), pilotPid: z.number() });
 
@@ -25,7 +29,7 @@ export const daemonRoutes: readonly RouteDescription[] = [
     family,
     open: true,
     extension: true,
-    summary: "Says that the daemon answers, and its version.",
+    summary: "Says that the daemon answers, its version, and whether the object store can be used.",
     answers: { 200: { summary: "it is up", body: { json: healthAnswer } } },
   },
   {

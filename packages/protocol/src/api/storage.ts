@@ -80,6 +80,21 @@ export const gcReport = z.object({
   keptYoung: z.number().int(),
   /** keys of pages that could not be read: with one, no pack and no page is removed */
   damaged: z.array(z.string()),
+  /** what needs these pages */
+  holders: z.array(
+    z.object({
+      /** key of the page */
+      key: z.string(),
+      /** id of the sprite */
+      sprite: z.string(),
+      /** null: this host does not have it in its registry */
+      name: z.string().nullable(),
+      /** null: the newest state, or a base */
+      checkpoint: z.string().nullable(),
+      /** the sprite's machine reads through it, and it is no state of the sprite */
+      isBase: z.boolean(),
+    }),
+  ),
 });
 export type GcReport = z.infer<typeof gcReport>;
 

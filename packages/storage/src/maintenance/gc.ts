@@ -4,6 +4,7 @@ import { OrgKeys } from "../format/keys.ts";
 import { listAll } from "../store/list-all.ts";
 import type { ObjectStore } from "../store/object-store.ts";
 import { mapLimit } from "../util/concurrency.ts";
+import { type DamageHolder, findDamageHolders } from "./damage-holders.ts";
 import { Marker } from "./mark.ts";
 
 /** Objects younger than this are kept: they may belong to an upload under way. Longer than an upload may take. */
@@ -38,6 +39,8 @@ export interface GcReport {
   keptYoung: number;
   /** keys of pages that could not be read: with one, no pack and no page is deleted */
   damaged: string[];
+  /** what needs these pages */
+  holders: DamageHolder[];
 }
 
 /**
@@ -51,10 +54,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcReport> {
   const { store, org } = options;
   const keys = new OrgKeys(org);
   const now = await storeTime(store, keys.gc);
-  const marker = new Marker(store, org, options.signal);
-  await marker.pass();
-  // The second list begins after the first pass: see "Reclaiming space" in docs/formats/storage.md.
-  await marker.pass();
+  const marker = await mark(options);
   const report: GcReport = {
     sprites: marker.sprites,
     reachablePacks: marker.packs.size,
@@ -65,6 +65,7 @@ export async function collectGarbage(options: GcOptions): Promise<GcReport> {
     deletedBytes: 0,
     keptYoung: 0,
     damaged: [...marker.damaged],
+    holders: marker.damaged.size === 0 ? [] : await findDamageHolders({ store, org, damaged: marker.damaged, signal: options.signal }),
   };
   const sweep = new Sweep(options, now, report);
   if (marker.damaged.size === 0) {
@@ -74,6 +75,24 @@ export async function collectGarbage(options: GcOptions): Promise<GcReport> {
   const isDocument = (name: string): boolean => /^[^/]+\/(checkpoints\/[^/]+|start)\.json$/.test(name);
   report.deletedDocuments = await sweep.run(keys.sprites, (name) => isDocument(name) && !marker.documents.has(keys.sprites + name));
   return report;
+}
+
+async function mark({ store, org, signal }: GcOptions): Promise<Marker> {
+  const marker = new Marker(store, org, signal);
+  try {
+    await marker.pass();
+    // The second list begins after the first pass: see "Reclaiming space" in docs/formats/storage.md.
+    await marker.pass();
+    return marker;
+  } catch (error) {
+    if (!(error instanceof HobError) || error.code !== "data_damaged") throw error;
+    const { message, details, hint } = error;
+    throw new HobError("data_damaged", `nothing was removed, of no sprite: ${message}`, {
+      cause: error,
+      details,
+      ...(hint === undefined ? {} : { hint: `${hint}; what it reaches cannot be known before` }),
+    });
+  }
 }
 
 /** Now, by the store's clock: ages must not depend on this machine's. */

@@ -45,11 +45,17 @@ export class DirectoryStore implements ObjectStore {
     this.#lock = new DirectoryLock(join(root, ".lock"));
   }
 
-  /** Makes the folder when it is not there, and clears what dead writers left. @throws HobError `store_failed`, `no_space` */
-  static async open(path: string): Promise<DirectoryStore> {
+  /**
+   * Makes the folder when it is not there, and clears what dead writers left.
+   *
+   * @param exists it was a store before: one that is not there is not made anew, and answers nothing until it is there again
+   * @throws HobError `store_failed`, `no_space`
+   */
+  static async open(path: string, { exists = false } = {}): Promise<DirectoryStore> {
     const store = new DirectoryStore(resolve(path));
     await store.#guarded("open", async () => {
-      await mkdir(store.#temporary, { recursive: true, mode: 0o700 });
+      if (!exists) await mkdir(store.#temporary, { recursive: true, mode: 0o700 });
+      else if (!(await store.#isPresent())) return;
       for (const name of await readdir(store.#temporary)) await store.#removeIfStale(join(store.#temporary, name));
     });
     return store;
@@ -184,10 +190,14 @@ export class DirectoryStore implements ObjectStore {
    * @throws HobError `store_unavailable`
    */
   async #requirePresent(): Promise<void> {
-    if (await ignoring(["ENOENT", "ENOTDIR"], () => stat(this.#temporary))) return;
+    if (await this.#isPresent()) return;
     throw new HobError("store_unavailable", `${this.description} is not there, or is not the folder of an object store`, {
       hint: "see whether its disk is mounted",
     });
+  }
+
+  #isPresent(): Promise<boolean> {
+    return ignoring(["ENOENT", "ENOTDIR"], () => stat(this.#temporary));
   }
 
   async #removeIfStale(path: string): Promise<void> {

@@ -59,11 +59,12 @@ function parseOptions(text: string, query: URLSearchParams): Partial<Extract<Sto
  * The store of a description.
  *
  * @param environment where credentials are looked for
+ * @param exists the store was used before: a directory that is not there is away, and not made anew
  * @throws HobError `invalid_config`, and what opening a directory throws
  */
-export async function openStore(text: string, environment: Environment): Promise<ObjectStore> {
+export async function openStore(text: string, environment: Environment, { exists = false } = {}): Promise<ObjectStore> {
   const description = parseStoreDescription(text);
-  if (description.kind === "directory") return await DirectoryStore.open(description.path);
+  if (description.kind === "directory") return await DirectoryStore.open(description.path, { exists });
   const settings = await loadS3Settings(environment, description.profile);
   const endpoint = description.endpoint ?? settings.endpoint;
   const store = new S3Store({

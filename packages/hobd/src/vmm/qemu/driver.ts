@@ -22,18 +22,21 @@ import {
   writeJson,
 } from "./processes.ts";
 import { QmpClient } from "./qmp.ts";
-import { receiveState, sendState, waitForMigration, waitForStatus } from "./state-stream.ts";
+import { cancelMigration, receiveState, sendState, waitForMigration, waitForStatus } from "./state-stream.ts";
 
 /** The VMM of this machine. */
 export const PROGRAM = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
 const START_TIMEOUT_MS = 10_000;
-const MIGRATION_TIMEOUT_MS = 20_000;
+const MIGRATION_MS = 20_000;
+const CANCEL_MS = 5_000;
 /** RAM stays in its file: neither saved nor loaded, qapi/migration.json */
 const SHARED_RAM = { capabilities: [{ capability: "x-ignore-shared", state: true }] };
 
 export interface QemuDriverOptions {
   host: QemuHost;
   runner: CommandRunner;
+  /** milliseconds for the state of a VM to be written */
+  migrationMs?: number;
 }
 
 /** What is written beside the sockets, so that a later daemon finds this VM again. */
@@ -68,8 +71,8 @@ export class QemuDriver implements VmmDriver {
       await qmp.execute("migrate-set-capabilities", SHARED_RAM);
       const socket = join(config.directory, "incoming.sock");
       await qmp.execute("migrate-incoming", { uri: `unix:${socket}` });
-      await sendState(stateFile, socket);
-      await waitForStatus(qmp, (status) => status !== "inmigrate", MIGRATION_TIMEOUT_MS);
+      await sendState(stateFile, socket, MIGRATION_MS);
+      await waitForStatus(qmp, (status) => status !== "inmigrate", MIGRATION_MS);
       await rm(socket, { force: true });
       return vm;
     } catch (error) {
@@ -85,7 +88,7 @@ export class QemuDriver implements VmmDriver {
       if (await exists(directory)) for (const stray of await findProcesses([PROGRAM, "passt"], `${directory}/`)) await killAndWait(stray);
       return undefined;
     }
-    const vm = new QemuVm(directory, record, undefined);
+    const vm = this.#vmOf(directory, record);
     if (await isRunning(record.vmm)) {
       const answers = await vm.status().then(
         (status) => status === "running",
@@ -95,6 +98,10 @@ export class QemuDriver implements VmmDriver {
     }
     await vm.kill();
     return undefined;
+  }
+
+  #vmOf(directory: string, record: VmRecord, child?: ChildProcess): QemuVm {
+    return new QemuVm(directory, record, child, this.#options.migrationMs ?? MIGRATION_MS);
   }
 
   async #start(config: VmConfig, extra: string[]): Promise<{ vm: QemuVm; qmp: QmpClient }> {
@@ -116,7 +123,7 @@ export class QemuDriver implements VmmDriver {
       const vmm = await identify(child.pid ?? 0);
       if (vmm === undefined) throw new HobError("vm_failed", "start the VMM: it ended at once");
       const record: VmRecord = { vmm, network, pilotPort: config.pilotPort };
-      vm = new QemuVm(config.directory, record, child);
+      vm = this.#vmOf(config.directory, record, child);
       await writeJson(join(config.directory, "vm.json"), record);
       const qmp = await Promise.race([QmpClient.connect(join(config.directory, "qmp.sock"), START_TIMEOUT_MS), failOnExit(vm)]);
       vm.use(qmp);
@@ -163,12 +170,14 @@ class QemuVm implements Vm {
   readonly exited: Promise<void>;
   readonly #directory: string;
   readonly #record: VmRecord;
+  readonly #migrationMs: number;
   readonly #fullDisk = new FullDisk({ status: () => this.status(), resume: () => this.resume() });
   /** one connection, because QEMU serves one at a time */
   qmp: QmpClient | undefined;
 
-  constructor(directory: string, record: VmRecord, child: ChildProcess | undefined) {
+  constructor(directory: string, record: VmRecord, child: ChildProcess | undefined, migrationMs: number) {
     this.#directory = directory;
+    this.#migrationMs = migrationMs;
     this.#record = record;
     this.pid = record.vmm.pid;
     this.pilotPort = record.pilotPort;
@@ -192,21 +201,32 @@ class QemuVm implements Vm {
   }
 
   async save(stateFile: string): Promise<void> {
+    const temporary = `${stateFile}.tmp`;
+    try {
+      await this.#fullDisk.standingStill(() => this.#write(temporary));
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+    await rename(temporary, stateFile);
+  }
+
+  /** Writes the device state and ends the VMM. On failure the VM stands still, and nothing goes on in it. */
+  async #write(file: string): Promise<void> {
     const qmp = await this.#connection();
     await qmp.execute("stop");
     await qmp.execute("migrate-set-capabilities", SHARED_RAM);
-    const temporary = `${stateFile}.tmp`;
-    const receiver = await receiveState(join(this.#directory, "outgoing.sock"), temporary);
     try {
+      await using receiver = await receiveState(join(this.#directory, "outgoing.sock"), file);
       await qmp.execute("migrate", { uri: `unix:${receiver.path}` });
-      await waitForMigration(qmp, MIGRATION_TIMEOUT_MS);
-      await receiver.done;
-    } finally {
-      receiver.close();
+      await waitForMigration(qmp, this.#migrationMs);
+      await receiver.received(this.#migrationMs);
+    } catch (error) {
+      await cancelMigration(qmp, CANCEL_MS).catch(() => {});
+      throw error;
     }
     await qmp.execute("quit").catch(() => {});
     await this.kill();
-    await rename(temporary, stateFile);
   }
 
   async kill(): Promise<void> {

@@ -21,6 +21,9 @@ export class FullDisk {
   readonly #parts: FullDiskParts;
   #isWatching = false;
   #isStalled = false;
+  /** how many ask that nobody lets the VM go on */
+  #holds = 0;
+  #resuming: Promise<void> = Promise.resolve();
 
   constructor(parts: FullDiskParts) {
     this.#parts = parts;
@@ -39,6 +42,20 @@ export class FullDisk {
     });
   }
 
+  /**
+   * Does something with a VM that has to stand still. QEMU leaves a VM that has stopped by itself in the state that it has, whoever
+   * stops it once more (do_vm_stop in system/cpus.c): it looks like one that waits for space only.
+   */
+  async standingStill<T>(work: () => Promise<T>): Promise<T> {
+    this.#holds++;
+    try {
+      await this.#resuming;
+      return await work();
+    } finally {
+      this.#holds--;
+    }
+  }
+
   async #watch(): Promise<void> {
     const { status, resume, retryMs = RETRY_MS, settleMs = SETTLE_MS } = this.#parts;
     const hasStopped = async () => (await status().catch(() => "gone")) === "io-error";
@@ -47,8 +64,10 @@ export class FullDisk {
       if (!(await hasStopped())) return;
       this.#isStalled = true;
       await sleep(retryMs, undefined, { ref: false });
-      // Somebody may have stopped it for another reason meanwhile, as for a save.
-      if (await hasStopped()) await resume().catch(() => {});
+      // Somebody may have stopped it for another reason meanwhile.
+      if (!(await hasStopped()) || this.#holds > 0) continue;
+      this.#resuming = resume().catch(() => {});
+      await this.#resuming;
     }
   }
 }
