@@ -8,7 +8,8 @@
  *   sequential-read    reads it, 1 MiB at a time past the page cache
  *   random-read        OPERATIONS reads of 4 KiB past the page cache
  *   random-write       OPERATIONS overwrites of 4 KiB past the page cache, then fdatasync
- *   random-fsync       OPERATIONS overwrites of 4 KiB through the page cache, fdatasync after each
+ *   random-fsync       OPERATIONS overwrites of 4 KiB through the page cache, fsync after each
+ *   random-fdatasync   the same with fdatasync: no time of change is written
  *
  * Prints one line of JSON: bytes, operations, ms.
  */
@@ -62,17 +63,18 @@ struct pattern {
     int flags;
     int writes;
     size_t unit;
-    int sync_each;
+    int (*sync_each)(int file);
 };
 
 static const struct pattern PATTERNS[] = {
-    {"reserve", O_WRONLY | O_CREAT | O_TRUNC, 1, MIB, 0},
-    {"fill", O_WRONLY | O_CREAT | O_TRUNC, 1, MIB, 0},
-    {"sequential-write", O_WRONLY | O_DIRECT, 1, MIB, 0},
-    {"sequential-read", O_RDONLY | O_DIRECT, 0, MIB, 0},
-    {"random-read", O_RDONLY | O_DIRECT, 0, PAGE, 0},
-    {"random-write", O_WRONLY | O_DIRECT, 1, PAGE, 0},
-    {"random-fsync", O_WRONLY, 1, PAGE, 1},
+    {"reserve", O_WRONLY | O_CREAT | O_TRUNC, 1, MIB, NULL},
+    {"fill", O_WRONLY | O_CREAT | O_TRUNC, 1, MIB, NULL},
+    {"sequential-write", O_WRONLY | O_DIRECT, 1, MIB, NULL},
+    {"sequential-read", O_RDONLY | O_DIRECT, 0, MIB, NULL},
+    {"random-read", O_RDONLY | O_DIRECT, 0, PAGE, NULL},
+    {"random-write", O_WRONLY | O_DIRECT, 1, PAGE, NULL},
+    {"random-fsync", O_WRONLY, 1, PAGE, fsync},
+    {"random-fdatasync", O_WRONLY, 1, PAGE, fdatasync},
 };
 
 static long number(const char *text, long max) {
@@ -115,7 +117,7 @@ int main(int argc, char **argv) {
         const off_t at = in_order ? (off_t)i * (off_t)MIB : (off_t)(next_random() % (size / PAGE) * PAGE);
         if (pattern->writes) memcpy(buffer, &(uint64_t){next_random()}, sizeof(uint64_t));
         transfer(file, buffer, pattern->unit, at, pattern->writes, name);
-        if (pattern->sync_each && fdatasync(file) < 0) fail("sync", name);
+        if (pattern->sync_each != NULL && pattern->sync_each(file) < 0) fail("sync", name);
     }
     if (pattern->writes && fdatasync(file) < 0) fail("sync", name);
     const double ms = (double)(now_ns() - start) / 1e6;

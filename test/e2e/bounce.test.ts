@@ -85,7 +85,8 @@ test("the yardstick of file access: a file on the disk below the volume", LIMIT,
   };
   assert.equal((await run("fill", 1)).bytes, 4 * 1024 * 1024);
   assert.equal((await run("sequential-read", 1)).operations, 4);
-  for (const pattern of ["random-read", "random-write", "random-fsync"]) assert.equal((await run(pattern, 5)).bytes, 5 * 4096, pattern);
+  for (const pattern of ["random-read", "random-write", "random-fsync", "random-fdatasync"])
+    assert.equal((await run(pattern, 5)).bytes, 5 * 4096, pattern);
   assert.equal((await meter({ pattern: "remove" })).status, 200);
   for (const wrong of [{ pattern: "x" }, { pattern: "fill", size_mb: 0 }, { pattern: "fill", size_mb: 1e6 }])
     assert.equal((await meter(wrong)).status, 400);

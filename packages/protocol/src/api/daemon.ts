@@ -13,7 +13,17 @@ const bounceAnswer = z.object({ totalMs: z.number(), steps: z.array(step), uptim
 
 /** One run of `native/hob-disk-meter.c`, which explains the patterns. `remove` removes the file. */
 export const diskMeterRequest = z.strictObject({
-  pattern: z.enum(["reserve", "fill", "sequential-write", "sequential-read", "random-read", "random-write", "random-fsync", "remove"]),
+  pattern: z.enum([
+    "reserve",
+    "fill",
+    "sequential-write",
+    "sequential-read",
+    "random-read",
+    "random-write",
+    "random-fsync",
+    "random-fdatasync",
+    "remove",
+  ]),
   size_mb: z.number().int().min(1).max(1024).default(1),
   operations: z.number().int().min(1).max(100_000).default(1),
 });
