@@ -6,24 +6,13 @@ import type { CheckpointRecord } from "../volume/ledger.ts";
 import { within } from "../within.ts";
 import { factsOf } from "./checkpoint-facts.ts";
 import type { LiveState, VolumeUpload } from "./volume-upload.ts";
+import { type Waiter, Waiters } from "./waiters.ts";
 
 /** Milliseconds between looks at whether there is something to bring into the store. */
 const INTERVAL_MS = 10_000;
 /** After a failure; doubled each time. */
 const FIRST_BACKOFF_MS = 1_000;
 const LAST_BACKOFF_MS = 60_000;
-
-/** Failures that may pass before whoever waits is told of one: each is the end of many tries, over half a minute. */
-const FAILURES_WAITED = 1;
-
-interface Waiter {
-  /** of what it waits for */
-  failures: number;
-  /** also for what is not on the disk yet, and so not known to have been written */
-  unflushed: boolean;
-  resolve: () => void;
-  reject: (error: unknown) => void;
-}
 
 export interface DurabilityParts {
   store: ObjectStore;
@@ -50,8 +39,7 @@ export class Durability implements AsyncDisposable {
   #wake = Promise.withResolvers<void>();
   /** settles when whoever writes the head has ended */
   #turn: Promise<unknown> = Promise.resolve();
-  /** those who wait for everything written until now, and what they are told */
-  #waiting: Waiter[] = [];
+  readonly #waiters = new Waiters();
   #isUploading = false;
   #durableAt: number | undefined;
   #writtenWhenDurable: string | undefined;
@@ -91,10 +79,9 @@ export class Durability implements AsyncDisposable {
 
   #ask(unflushed: boolean): Promise<void> {
     if (this.#lost !== undefined) return Promise.reject(this.#lost);
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#waiting.push({ failures: 0, unflushed, resolve, reject });
+    const settled = this.#waiters.join(unflushed);
     this.#wake.resolve();
-    return promise;
+    return settled;
   }
 
   /** Whether the store lacks something of what is on the disk. */
@@ -183,13 +170,12 @@ export class Durability implements AsyncDisposable {
   async #run(): Promise<void> {
     let backoffMs = FIRST_BACKOFF_MS;
     while (!this.#stop.signal.aborted) {
-      const waiting = this.#waiting;
-      this.#waiting = [];
+      const waiting = this.#waiters.take();
       this.#wake = Promise.withResolvers();
       let pauseMs = this.#parts.intervalMs ?? INTERVAL_MS;
       try {
         await this.#inTurn(() => this.#round(waiting));
-        for (const { resolve } of waiting) resolve();
+        this.#waiters.succeed(waiting);
         this.#lastError = undefined;
         backoffMs = FIRST_BACKOFF_MS;
       } catch (thrown) {
@@ -210,10 +196,7 @@ export class Durability implements AsyncDisposable {
 
   #fail(thrown: unknown, waiting: readonly Waiter[]): void {
     const error = toHobError(thrown);
-    for (const waiter of waiting) {
-      if (error.retryable && waiter.failures++ < FAILURES_WAITED) this.#waiting.push(waiter);
-      else waiter.reject(error);
-    }
+    this.#waiters.fail(waiting, error);
     this.#ownership = undefined;
     this.#lastError = error;
     if (error.code === "ownership_lost") this.#lost = error;
