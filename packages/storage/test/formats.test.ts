@@ -168,7 +168,7 @@ describe("chunks", () => {
       [3, Encoding.raw],
     ] as const) {
       const data = blockOf(seed);
-      const stored = encodeChunk(data);
+      const stored = await encodeChunk(data);
       assert.equal(stored.encoding, encoding);
       assert.ok((await decodeChunk("pack", stored, sha256(data))).equals(data));
       await assert.rejects(decodeChunk("pack", stored, sha256(blockOf(5))), rejectsWith("data_damaged"));

@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { HobError } from "@hob/protocol";
 import { encodeChunk, isZeroBlock } from "../format/chunk-codec.ts";
 import { sha256 } from "../format/hash.ts";
@@ -148,11 +147,7 @@ class UploadRun {
       settled.push({ block, ref, hash: hash ?? "" });
       if (ref === undefined && hash !== undefined && !this.#pending.has(hash)) fresh.set(hash, data as Buffer);
     }
-    for (const [hash, data] of fresh) {
-      this.#pending.set(hash, await this.#packs.add(hash, encodeChunk(data)));
-      // Whoever shares this thread waits for one chunk, not for a batch.
-      await nextTurn();
-    }
+    for (const [hash, data] of fresh) this.#pending.set(hash, await this.#packs.add(hash, await encodeChunk(data)));
     // In the order of the source: the last change of a block counts.
     for (const { block, ref, hash } of settled) this.#changes.set(block, ref === undefined ? (this.#pending.get(hash) as PendingRef) : ref);
   }

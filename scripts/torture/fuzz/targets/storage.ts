@@ -78,7 +78,7 @@ const packs = target<Buffer>({ name: "packs", summary: "packs of chunks", weight
 
 const chunks = target<{ bytes: Buffer; encoding: Encoding }>({ name: "chunks", summary: "compressed chunks", weight: 0.3 }, async () => {
   const block = Buffer.alloc(BLOCK_BYTES, "content ");
-  const { bytes } = encodeChunk(block);
+  const { bytes } = await encodeChunk(block);
   const hash = sha256(block);
   return {
     input: (random) => ({ bytes: mutated(random, [bytes]), encoding: random.pick([Encoding.zstd, Encoding.zstd, Encoding.raw]) }),
