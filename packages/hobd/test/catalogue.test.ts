@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
-import { acquire, OrgKeys, readSprite, writeSprite } from "@hob/storage";
+import { acquire, collectGarbage, listAll, OrgKeys, readSprite, writeSprite } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { pino } from "pino";
 import { MemoryStore } from "../../storage/test/support/memory-store.ts";
@@ -83,4 +83,24 @@ test("descriptions are written in the order in which they were known, and none a
   await catalogue.remove(record.id);
   await late;
   assert.equal(await readSprite(store, ORG, record.id), undefined);
+});
+
+test("a sprite whose head is damaged can be destroyed, and nothing of it stays that keeps gc from its work", async () => {
+  await using home = await temporaryHome();
+  const store = await DirectoryStore.open(join(home.path, "store"));
+  const log = pino({ level: "silent" });
+  const catalogue = new SpriteCatalogue(new SpriteStorage({ store, organization: ORG, owner: "test", log }), log);
+  const other = record.id.replace(/1$/, "2");
+  for (const sprite of [record.id, other])
+    await acquire({ store, org: ORG, sprite, owner: "test", create: true, initial: { volumeBytes: 10 * 1024 ** 3 } });
+  await catalogue.describe(record);
+  const keys = new OrgKeys(ORG).sprite(record.id);
+  await store.put(`${keys.checkpoints}v1-${"a".repeat(64)}.json`, Buffer.from("{}"));
+  await store.put(keys.head, Buffer.from("no head"));
+  await assert.rejects(collectGarbage({ store, org: ORG, graceMs: 0 }), /head/);
+  await catalogue.remove(record.id);
+  await catalogue.remove(record.id);
+  const left: string[] = [];
+  for await (const { key } of listAll(store, new OrgKeys(ORG).sprites)) left.push(key);
+  assert.deepEqual(left, [new OrgKeys(ORG).sprite(other).head]);
 });

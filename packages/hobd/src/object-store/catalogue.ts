@@ -1,6 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { HobError, SPRITE_NAME_PATTERN, type SpritePolicies, spritePolicies } from "@hob/protocol";
-import { acquire, listSprites, OrgKeys, readHead, readSprite, type SpriteDocument, writeSprite } from "@hob/storage";
+import {
+  acquire,
+  listAll,
+  listSprites,
+  OrgKeys,
+  readHead,
+  readSprite,
+  type SpriteDocument,
+  type SpriteKeys,
+  writeSprite,
+} from "@hob/storage";
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { SpriteRecord, SpriteRegistry } from "../registry/registry.ts";
@@ -65,9 +75,22 @@ export class SpriteCatalogue {
     const { store, organization: org, owner } = this.#storage;
     const keys = new OrgKeys(org).sprite(spriteId);
     await store.delete(keys.description);
-    if ((await readHead(store, keys.head)) === undefined) return;
-    const ownership = await acquire({ store, org, sprite: spriteId, owner, takeOver: true });
-    await ownership.destroy();
+    try {
+      if ((await readHead(store, keys.head)) === undefined) return;
+      const ownership = await acquire({ store, org, sprite: spriteId, owner, takeOver: true });
+      await ownership.destroy();
+    } catch (error) {
+      if (!(error instanceof HobError && error.code === "data_damaged")) throw error;
+      await this.#removeDamaged(keys, error);
+    }
+  }
+
+  /** What the head names cannot be read, and nobody can own the sprite any more: what is the sprite's alone goes, the head last. */
+  async #removeDamaged({ prefix, head }: SpriteKeys, damage: HobError): Promise<void> {
+    const { store } = this.#storage;
+    this.#log.warn({ err: damage }, "the sprite that is being destroyed is damaged in the object store; all of its own is removed");
+    for await (const { key } of listAll(store, prefix)) if (key !== head) await store.delete(key);
+    await store.delete(head);
   }
 
   /** Puts the sprites of the store that the registry does not have into it. They start at the first request. */
