@@ -1,17 +1,10 @@
-import {
-  CHECKPOINT_LIMITS,
-  type Checkpoint,
-  type CheckpointFilter,
-  CURRENT,
-  checkpointNotFound,
-  HobError,
-  selectCheckpoints,
-} from "@hob/protocol";
+import { type Checkpoint, type CheckpointFilter, CURRENT, checkpointNotFound, HobError, selectCheckpoints } from "@hob/protocol";
 import { type Step, timed } from "../container/container.ts";
 import { type CheckpointRecord, type LedgerState, settle } from "../volume/ledger.ts";
 import type { CheckpointParts } from "./parts.ts";
 import { presentCheckpoint, presentCurrent } from "./present.ts";
-import { onlyNoSpace, superfluous, tooMany } from "./retention.ts";
+import { superfluous } from "./retention.ts";
+import { Room } from "./room.ts";
 import { Turns } from "./turns.ts";
 
 /** Why an automatic checkpoint is taken. */
@@ -47,6 +40,7 @@ export class Checkpoints {
   /** what changes them, and what must not happen while something does */
   readonly turns = new Turns();
   readonly #parts: CheckpointParts;
+  readonly #room: Room;
   #failedToMount: readonly string[] = [];
   #refreshLater: NodeJS.Timeout | undefined;
   /** of the newest checkpoint's content; undefined: not known, as after a start from the disk and after a restore */
@@ -54,6 +48,7 @@ export class Checkpoints {
 
   constructor(parts: CheckpointParts) {
     this.#parts = parts;
+    this.#room = new Room({ ...parts, forget: (record) => this.#forget([record]) });
   }
 
   /** Takes one. It exists, for good, when this returns. @throws HobError `no_space` */
@@ -82,10 +77,14 @@ export class Checkpoints {
     });
   }
 
-  /** Takes a snapshot that is no checkpoint, but holds blocks as one does: automatic ones give way, but that of `undo`. @throws HobError `no_space` */
+  /**
+   * Takes a snapshot that is no checkpoint, but holds blocks as one does: that of the last upload gives way, and then automatic
+   * ones, but that of `undo`.
+   * @throws HobError `no_space`
+   */
   withRoom<T>(snapshot: () => Promise<T>): Promise<T> {
     return this.exclusively(async () => {
-      await this.#makeRoom(this.#state.undo ?? undefined, Number.POSITIVE_INFINITY);
+      await this.#room.make(this.#state.undo ?? undefined, Number.POSITIVE_INFINITY);
       return await snapshot();
     });
   }
@@ -193,7 +192,7 @@ export class Checkpoints {
 
   async #take(request: { comment: string; reason: AutomaticReason | undefined; keep?: string }): Promise<Taken> {
     const { volume } = this.#parts;
-    await this.#makeRoom(request.keep);
+    await this.#room.make(request.keep);
     const thin = await volume.ledger.reserveThin();
     try {
       // Before the snapshot: what is changed in between is in it, and counts as changed after it.
@@ -250,21 +249,6 @@ export class Checkpoints {
       };
     });
     return { ...record, id };
-  }
-
-  /** Automatic checkpoints give way before one that is asked for is refused. */
-  async #makeRoom(keep: string | undefined, most: number = CHECKPOINT_LIMITS.checkpoints): Promise<void> {
-    const { volume } = this.#parts;
-    for (;;) {
-      const full = this.#state.checkpoints.length >= most;
-      const refusal = full ? tooMany() : await volume.pool.requireRoomForSnapshot().catch(onlyNoSpace);
-      if (refusal === undefined) return;
-      const oldest = this.#state.checkpoints.find(({ automatic, id }) => automatic && id !== keep);
-      if (oldest === undefined) throw refusal;
-      await this.#forget([oldest]);
-      // Its space is wanted now.
-      await volume.reap();
-    }
   }
 
   async #thinOut(keep: string | undefined): Promise<void> {

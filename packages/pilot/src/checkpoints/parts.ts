@@ -30,6 +30,8 @@ export interface CheckpointParts {
   shownAfterMs?: number;
   /** those that the object store has; undefined while that is not known */
   durableIds?: () => ReadonlySet<string> | undefined;
+  /** makes the snapshot of the last upload garbage; false: there is none that can be */
+  giveUpUploaded?: () => Promise<boolean>;
   /** keeps uploads from going on until the function that it returns is called */
   pauseUploads?: () => () => void;
   now: () => Date;

@@ -86,7 +86,9 @@ export class LocalSource implements RepairSource, AsyncDisposable {
 
   #recordOf(checkpoint: string | null): Pick<CheckpointRecord, "thin" | "origin"> | undefined {
     const { ledger } = this.#parts.volume;
-    return checkpoint === null ? (ledger.state.uploaded ?? undefined) : ledger.find(checkpoint);
+    if (checkpoint !== null) return ledger.find(checkpoint);
+    const { thin = null, origin = null } = ledger.state.uploaded ?? {};
+    return thin === null ? undefined : { thin, origin };
   }
 
   async #open(checkpoint: string | null): Promise<OpenSnapshot | undefined> {

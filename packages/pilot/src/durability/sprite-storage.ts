@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { HobError, type RepairRequest, type StorageAssignment, type StorageStatus, type StoredHistory } from "@hob/protocol";
-import { type ObjectStore, Uploader } from "@hob/storage";
+import type { ObjectStore } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
 import type { BlockSource } from "../block-server/block-server.ts";
@@ -16,6 +16,7 @@ import { coldStart } from "./cold-start.ts";
 import { Durability } from "./durability.ts";
 import { originOf, rootOf } from "./origin-name.ts";
 import { storageRoutes } from "./routes.ts";
+import { StateUploader } from "./state-uploader.ts";
 import { StoreReads } from "./store-reads.ts";
 import { repairStore } from "./store-repair.ts";
 import { StoredStates } from "./stored-states.ts";
@@ -69,7 +70,7 @@ export class SpriteStorage {
     const { log } = this.#parts;
     const store = this.#store;
     // An upload begins with pages that the start has read already.
-    const uploaderOf = (org: string) => new Uploader({ store, org, pages: this.#reads().pages });
+    const uploaderOf = (org: string) => new StateUploader({ store, org, pages: this.#reads().pages });
     const withRoom = <T>(snapshot: () => Promise<T>) => checkpoints.withRoom(snapshot);
     const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => this.origins.names);
     const durability = new Durability({ store, upload, log });
@@ -88,6 +89,11 @@ export class SpriteStorage {
   /** Keeps uploads from going on until the function that it returns is called. */
   pauseUploads(): () => void {
     return this.#assembled.upload.pause();
+  }
+
+  /** Makes the snapshot of the last upload garbage, for its space. @returns false: there is none that can be */
+  giveUpUploaded(): Promise<boolean> {
+    return this.#assembled.upload.giveUp();
   }
 
   get endpoints(): Endpoint[] {
