@@ -147,6 +147,40 @@ describe("checkpoints", () => {
     assert.equal(isLate, false);
   });
 
+  test("are taken, restored and deleted while one is being mounted, and before the next is", { timeout: 30_000 }, async ({ signal }) => {
+    const mounted: string[] = [];
+    const [mounting, first, later] = [Promise.withResolvers<void>(), Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    signal.addEventListener("abort", () => first.resolve());
+    pilot.onShow = async ([id = "none"], mayMount) => {
+      await mayMount();
+      mounted.push(id);
+      mounting.resolve();
+      await first.promise;
+      await mayMount();
+      mounted.push("next");
+      later.resolve();
+      return [id];
+    };
+    await pilot.checkpoints.create("");
+    // The store does not answer.
+    await mounting.promise;
+    pilot.onShow = async () => ["v2"];
+    await pilot.checkpoints.create("");
+    await pilot.checkpoints.restore("v1", quiet);
+    await pilot.checkpoints.delete("auto-1");
+    const held = Promise.withResolvers<void>();
+    const working = pilot.checkpoints.exclusively(async () => {
+      first.resolve();
+      await held.promise;
+      mounted.push("work");
+    });
+    held.resolve();
+    await Promise.all([working, later.promise]);
+    assert.deepEqual(mounted, ["v1", "work", "next"]);
+    await pilot.settled();
+    assert.equal(pilot.checkpoints.get("v1").health, "", "what a mount says that is not the last counts no more");
+  });
+
   test("an automatic one is taken only when something was changed", async () => {
     await pilot.checkpoints.noteNew();
     assert.equal(await pilot.checkpoints.automatic("sleep"), undefined, "a new sprite has nothing to keep");

@@ -16,7 +16,8 @@ export interface CheckpointVolume {
 
 /** Where checkpoints can be looked at from inside. */
 export interface CheckpointView {
-  show(wanted: readonly CheckpointRecord[]): Promise<string[]>;
+  /** @param mayMount waited for before each mount */
+  show(wanted: readonly CheckpointRecord[], mayMount: () => Promise<void>): Promise<string[]>;
   hide(id: string): Promise<void>;
 }
 

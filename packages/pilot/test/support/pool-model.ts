@@ -47,7 +47,7 @@ export class PilotModel {
   readonly checkpoints: Checkpoints;
   readonly #pool: PoolModel;
   /** told what is to be seen inside; returns what of it cannot be mounted */
-  onShow: (ids: string[]) => string[] = () => [];
+  onShow: (ids: string[], mayMount: () => Promise<void>) => string[] | Promise<string[]> = () => [];
   #reaping: Promise<void> = Promise.resolve();
 
   private constructor(pool: PoolModel, ledger: Ledger) {
@@ -66,7 +66,14 @@ export class PilotModel {
         discard: async ({ thin }) => this.#drop(thin),
         switchToStaged: (staged, options) => this.#switch(staged, options),
       },
-      view: { ...noView, show: async (wanted) => this.onShow(wanted.map(({ id }) => id)) },
+      view: {
+        ...noView,
+        show: async (wanted, mayMount) =>
+          this.onShow(
+            wanted.map(({ id }) => id),
+            mayMount,
+          ),
+      },
       shown: 5,
       shownAfterMs: 0,
       giveUpUploaded: () => new VolumeUpload({ ledger } as ThinVolume, fails, fails, () => []).giveUp(),
