@@ -55,6 +55,8 @@ export class SpriteStorage {
   /** until the volume that is the sprite's is in use */
   #isStarting = true;
   #stored: StoredStates | undefined;
+  /** origins that nothing reads from yet */
+  #named: readonly string[] = [];
   #mayBeAssembled: Assembled | undefined;
   #attaching: Promise<void> = Promise.resolve();
 
@@ -72,7 +74,7 @@ export class SpriteStorage {
     // An upload begins with pages that the start has read already.
     const uploaderOf = (org: string) => new StateUploader({ store, org, pages: this.#reads().pages });
     const withRoom = <T>(snapshot: () => Promise<T>) => checkpoints.withRoom(snapshot);
-    const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => this.origins.names);
+    const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => [...this.origins.names, ...this.#named]);
     const durability = new Durability({ store, upload, log });
     this.#mayBeAssembled = { volume, treeSwitch, upload, durability };
   }
@@ -146,7 +148,10 @@ export class SpriteStorage {
   async repair(request: RepairRequest): Promise<void> {
     const { volume, durability } = this.#assembled;
     const { cache, organization, pages: cached } = this.#reads();
-    const repaired = await repairStore({ store: this.#store, organization, volume, durability, pages: cached, cache }, request);
+    const name = (origins: readonly string[]) => {
+      this.#named = origins;
+    };
+    const repaired = await repairStore({ store: this.#store, organization, volume, durability, pages: cached, cache, name }, request);
     const { pages, blocks, documents } = repaired;
     this.#parts.log.info({ pages, blocks, documents }, "what the object store had lost was brought back");
   }
