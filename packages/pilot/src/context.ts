@@ -117,6 +117,7 @@ export class PilotContext {
       view: this.#checkpointMounts,
       shown: SHOWN,
       durableIds: () => this.storage.durability.durableIds(),
+      giveUpUploaded: () => this.storage.giveUpUploaded(),
       pauseUploads: () => this.storage.pauseUploads(),
       now: () => new Date(),
       onError: (what, err) => log.error({ err }, what),

@@ -17,6 +17,8 @@ describe("mounts of checkpoints", () => {
   /** devices that are active */
   let active: Set<number>;
   let mounts: CheckpointMounts;
+  /** awaited by each mount */
+  let mounting: (thin: number) => Promise<void>;
   let directory: string;
   const paths = PATHS as { checkpoints: string; checkpointVolumes: string };
   const before = { ...paths };
@@ -24,7 +26,9 @@ describe("mounts of checkpoints", () => {
     directory = mkdtempSync(join(tmpdir(), "hob-mounts-"));
     Object.assign(paths, { checkpoints: join(directory, "roots"), checkpointVolumes: join(directory, "volumes") });
     active = new Set();
+    mounting = async () => {};
     const activateReadOnly = async (thin: number) => {
+      await mounting(thin);
       active.add(thin);
       return { device: `thin-${thin}`, [Symbol.asyncDispose]: async () => void active.delete(thin) };
     };
@@ -59,6 +63,63 @@ describe("mounts of checkpoints", () => {
     await mounts.lend(recordOf(1));
     await mounts.hide("v1");
     mounts.giveBack("v1");
+    assert.deepEqual([...active], []);
+  });
+
+  test("what is hidden while it is being mounted does not come to be, and nobody waits for it", { timeout: 30_000 }, async () => {
+    const [begun, store] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    mounting = (thin) => {
+      if (thin !== 1) return Promise.resolve();
+      begun.resolve();
+      return store.promise;
+    };
+    const shown = mounts.show([recordOf(1), recordOf(2)]);
+    await begun.promise;
+    const [lent, other] = [mounts.lend(recordOf(1)), mounts.lend(recordOf(3))];
+    await other;
+    await mounts.hide("v1");
+    await mounts.hide("v2");
+    const again = mounts.lend(recordOf(1));
+    mounting = async () => {};
+    store.resolve();
+    await assert.rejects(lent, (error) => error instanceof HobError && error.code === "conflict");
+    await again;
+    assert.deepEqual(await shown, [], "neither is missed");
+    assert.deepEqual([...active].sort(), [1, 3]);
+    mounts.giveBack("v1");
+    await mounts.hideIdle("v1");
+    await mounts.hideAll();
+    assert.deepEqual([...active], []);
+  });
+
+  test("each mount waits until it may, and none of those comes that a later call does not name", { timeout: 30_000 }, async () => {
+    const [asked, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const mayMount = () => {
+      asked.resolve();
+      return go.promise;
+    };
+    const first = mounts.show([recordOf(1), recordOf(2)], mayMount);
+    await asked.promise;
+    assert.deepEqual([...active], []);
+    await mounts.show([recordOf(2)]);
+    go.resolve();
+    assert.deepEqual(await first, []);
+    assert.deepEqual([...active], [2]);
+  });
+
+  test("an end waits for what is being mounted, and nothing is mounted after it", { timeout: 30_000 }, async () => {
+    const [begun, store] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    mounting = () => {
+      begun.resolve();
+      return store.promise;
+    };
+    const shown = mounts.show([recordOf(1), recordOf(2)]);
+    await begun.promise;
+    const ended = mounts.hideAll();
+    mounting = async () => {};
+    store.reject(new Error("no store any more"));
+    await Promise.all([shown, ended]);
+    await new Promise((resolve) => setImmediate(resolve));
     assert.deepEqual([...active], []);
   });
 

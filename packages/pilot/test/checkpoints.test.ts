@@ -74,6 +74,36 @@ describe("checkpoints", () => {
     assert.equal(pilot.checkpoints.undoTarget(), "auto-1");
   });
 
+  test("the snapshot of the last upload gives way before any of them, but only once an hour", async () => {
+    const uploaded = async (thin: number) => {
+      pool.thins.set(thin, "uploaded");
+      pool.inTheWay = thin;
+      await pilot.ledger.update((state) => ({ ...state, uploaded: { thin, origin: null, root: null } }));
+    };
+    for (const content of ["x", "y"]) {
+      pilot.write(content);
+      await pilot.checkpoints.automatic("hourly");
+    }
+    await uploaded(50);
+    await pilot.checkpoints.create("");
+    assert.deepEqual(ids(), ["Current", "v1", "auto-2", "auto-1"]);
+    assert.deepEqual([pilot.ledger.state.uploaded?.thin, pool.thins.has(50)], [null, false]);
+    await uploaded(51);
+    await assert.rejects(
+      pilot.checkpoints.withRoom(async () => {}),
+      code("no_space"),
+    );
+    assert.deepEqual([ids(), pool.thins.has(51)], [["Current", "v1"], true]);
+    pool.laterMs = 3_600_000;
+    pilot.write("z");
+    assert.equal((await pilot.checkpoints.automatic("hourly"))?.checkpoint.id, "auto-3");
+    assert.equal(pool.thins.has(51), false);
+    pool.laterMs = 0;
+    await uploaded(52);
+    await pilot.checkpoints.withRoom(async () => {});
+    assert.deepEqual([ids(), pool.thins.has(52)], [["Current", "auto-3", "v1"], false], "the clock was set back");
+  });
+
   test("none gives way when it cannot be told whether there is room", async () => {
     pilot.write("x");
     await pilot.checkpoints.automatic("hourly");
@@ -115,6 +145,40 @@ describe("checkpoints", () => {
     await new Promise((resolve) => setTimeout(resolve, 2));
     await pilot.checkpoints.settled();
     assert.equal(isLate, false);
+  });
+
+  test("are taken, restored and deleted while one is being mounted, and before the next is", { timeout: 30_000 }, async ({ signal }) => {
+    const mounted: string[] = [];
+    const [mounting, first, later] = [Promise.withResolvers<void>(), Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    signal.addEventListener("abort", () => first.resolve());
+    pilot.onShow = async ([id = "none"], mayMount) => {
+      await mayMount();
+      mounted.push(id);
+      mounting.resolve();
+      await first.promise;
+      await mayMount();
+      mounted.push("next");
+      later.resolve();
+      return [id];
+    };
+    await pilot.checkpoints.create("");
+    // The store does not answer.
+    await mounting.promise;
+    pilot.onShow = async () => ["v2"];
+    await pilot.checkpoints.create("");
+    await pilot.checkpoints.restore("v1", quiet);
+    await pilot.checkpoints.delete("auto-1");
+    const held = Promise.withResolvers<void>();
+    const working = pilot.checkpoints.exclusively(async () => {
+      first.resolve();
+      await held.promise;
+      mounted.push("work");
+    });
+    held.resolve();
+    await Promise.all([working, later.promise]);
+    assert.deepEqual(mounted, ["v1", "work", "next"]);
+    await pilot.settled();
+    assert.equal(pilot.checkpoints.get("v1").health, "", "what a mount says that is not the last counts no more");
   });
 
   test("an automatic one is taken only when something was changed", async () => {

@@ -126,6 +126,11 @@ describe("disk", () => {
     await assert.rejects(disk().open(never), /fits no volume/);
   });
 
+  test("a disk that ends within what is looked at is refused", async () => {
+    writeFileSync(path, Buffer.alloc(512));
+    await assert.rejects(disk().open(never), /it ends after 512/);
+  });
+
   test("a damaged label is no blank disk", async () => {
     await disk().open(async () => {});
     const file = openSync(path, "r+");

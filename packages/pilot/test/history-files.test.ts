@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
 import { FileOperations } from "../src/files/index.ts";
@@ -100,6 +102,110 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     assert.equal(await run(`ls -A ${now}/target`), "");
     await restorePath(operations, TREE, `${now}/plain`);
     assert.equal(await run(`ls -A ${now}/plain && readlink ${now}/plain || echo none`), "file\nnone");
+  });
+
+  const refused = (code: string, words: RegExp) => (error: unknown) =>
+    error instanceof HobError && error.code === code && words.test(error.message);
+
+  test("is put where a link leads that led there by another text", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/text`, `${HOME}/text`];
+    await run(`mkdir -p ${then}/a/real ${now}/a/real && echo old > ${then}/a/real/file && echo new > ${now}/a/real/file &&
+      ln -s a/real ${then}/link && ln -s ${now}/a/../a/real/ ${now}/link && ln -s ../../text/link ${then}/a/again && ln -s real ${now}/a/again`);
+    await restorePath(operations, TREE, `${now}/link/file`);
+    assert.equal(await run(`cd ${now} && cat a/real/file && readlink link && echo new > a/real/file`), `old\n${now}/a/../a/real/`);
+    await restorePath(operations, TREE, `${now}/a/again/file`);
+    assert.equal(await run(`cat ${now}/a/real/file`), "old");
+  });
+
+  test("is not put where a link of the same text leads elsewhere", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/same`, `${HOME}/same`];
+    await run(`mkdir -p ${then}/real ${now}/other && echo old > ${then}/real/file && echo mine > ${now}/other/file &&
+      ln -s real ${then}/link && ln -s real ${now}/link && ln -s other ${now}/real`);
+    await assert.rejects(restorePath(operations, TREE, `${now}/link/file`), refused("conflict", /same\/link: it leads to .*\/other now/));
+    assert.equal(await run(`cat ${now}/other/file; ls -A ${now} ${now}/other`), `mine\n${now}:\nlink\nother\nreal\n\n${now}/other:\nfile`);
+  });
+
+  test("has a folder where there was a link put back into the folder, with what the path named", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/reverse`, `${HOME}/reverse`];
+    await run(`mkdir -p ${then}/real/sub ${now}/link ${now}/real/sub && chmod 700 ${then}/real/sub && echo old > ${then}/real/sub/file &&
+      echo mine > ${now}/real/sub/file && ln -s real ${then}/link`);
+    await restorePath(operations, TREE, `${now}/link/sub/file`);
+    assert.equal(
+      await run(`cd ${now} && cat link/sub/file real/sub/file && stat -c %a link/sub && readlink link || echo none`),
+      "old\nmine\n700\nnone",
+    );
+    // The same text of a link leads elsewhere from there.
+    await run(`rm -r ${now}/link/sub && ln -s ../real/sub ${now}/link/sub && rm -r ${then}/real/sub && mkdir ${then}/other && touch ${then}/other/file &&
+      ln -s ../other ${then}/real/sub`);
+    await assert.rejects(restorePath(operations, TREE, `${now}/link/sub/file`), refused("conflict", /link\/sub: it leads to/));
+    assert.equal(await run(`cat ${now}/real/sub/file`), "mine");
+  });
+
+  test("makes no folder in place of a link that is gone, and says so before anything is changed", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/lost`, `${HOME}/lost`];
+    await run(
+      `mkdir -p ${then}/real/deep ${then}/way && touch ${then}/real/deep/file && ln -s ../real ${then}/way/link && mkdir -p ${now}/real/deep`,
+    );
+    await assert.rejects(
+      restorePath(operations, TREE, `${now}/way/link/deep/file`),
+      refused("conflict", /way\/link: it was a symbolic link then, and is gone/),
+    );
+    assert.equal(await run(`find ${now} | sort`), [now, `${now}/real`, `${now}/real/deep`].join("\n"));
+    await restorePath(operations, TREE, `${now}/way/link`);
+    await restorePath(operations, TREE, `${now}/way/link/deep/file`);
+    assert.equal(await run(`readlink ${now}/way/link; ls ${now}/real/deep`), "../real\nfile");
+  });
+
+  test("makes again what a link leads to, where it led, and nothing where it leads elsewhere", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/dangling`, `${HOME}/dangling`];
+    await run(`mkdir -p ${then}/a/b/c ${now} && chown 1000:1000 ${then}/a/b && chmod 2770 ${then}/a/b && chmod 711 ${then}/a && touch ${then}/a/b/c/file &&
+      for i in same elsewhere out self; do ln -s a/b ${then}/$i; done && cd ${now} && ln -s ./a/b same && ln -s a/x elsewhere && ln -s a/../b out && ln -s self self`);
+    await assert.rejects(
+      restorePath(operations, TREE, `${now}/elsewhere/c/file`),
+      refused("conflict", /elsewhere: it leads to .*a\/x now/),
+    );
+    await assert.rejects(restorePath(operations, TREE, `${now}/out/c/file`), refused("conflict", /out: .*leads nowhere/));
+    await assert.rejects(restorePath(operations, TREE, `${now}/self/c/file`), refused("conflict", /self: .*leads to itself/));
+    assert.equal(await run(`ls -A ${now}`), "elsewhere\nout\nsame\nself");
+    await restorePath(operations, TREE, `${now}/same/c/file`);
+    assert.equal(
+      await run(`cd ${now} && stat -c '%n %a %u:%g' a a/b a/b/c && ls a/b/c`),
+      "a 711 0:0\na/b 2770 1000:1000\na/b/c 755 0:0\nfile",
+    );
+  });
+
+  test(
+    "does not go through what is no folder now, nor to what cannot be restored, and leaves no folder of the way then",
+    LIMIT,
+    async () => {
+      const [then, now] = [`${ROOT}${HOME}/kinds`, `${HOME}/kinds`];
+      await run(`mkdir -p ${then}/file/sub ${then}/new/way ${now} && touch ${then}/file/sub/x && echo mine > ${now}/file &&
+      ln -s /tmp ${then}/link && ln -s /tmp ${now}/link && mkdir -p ${ROOT}/tmp && touch ${ROOT}/tmp/x`);
+      execFileSync("mknod", [join(container.root, then, "new/way/null"), "c", "1", "3"]);
+      await assert.rejects(restorePath(operations, TREE, `${now}/file/sub/x`), refused("conflict", /kinds\/file: it is no folder now/));
+      await assert.rejects(
+        restorePath(operations, TREE, `${now}/new/way/null`),
+        refused("invalid_request", /no file, folder, link or pipe/),
+      );
+      await assert.rejects(restorePath(operations, TREE, `${now}/link/x`), refused("invalid_request", /\/tmp cannot be restored/));
+      assert.equal(await run(`cd ${now} && ls -A && cat file`), "file\nlink\nmine");
+    },
+  );
+
+  test("leaves no folder of the way when the copy fails", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/full`, `${HOME}/full`];
+    await run(
+      `mkdir -p ${then}/small/way ${now}/small && head -c 300000 /dev/zero > ${then}/small/way/file && mount -t tmpfs -o size=64k small ${now}/small`,
+    );
+    await assert.rejects(restorePath(operations, TREE, `${now}/small/way/file`), fails("ENOSPC"));
+    assert.equal(await run(`ls -A ${now}/small; umount ${now}/small`), "");
+  });
+
+  test("names that are patterns are names", LIMIT, async () => {
+    const [then, now] = [`${ROOT}${HOME}/names`, `${HOME}/names`];
+    await run(`mkdir -p '${then}/[a]*?' '${then}/a' ${now} && touch '${then}/[a]*?/\\file'`);
+    await restorePath(operations, TREE, `${now}/[a]*?/\\file`);
+    assert.equal(await run(`cd ${now} && find . | sort`), ".\n./[a]*?\n./[a]*?/\\file");
   });
 
   test("puts a folder back under those who work in it, and leaves what is mounted there", LIMIT, async () => {

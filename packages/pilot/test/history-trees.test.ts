@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
+import { Turns } from "../src/checkpoints/turns.ts";
 import { CheckpointTrees, type TreeParts } from "../src/history/trees.ts";
 import { type CheckpointRecord, initialState } from "../src/volume/ledger.ts";
 
@@ -84,6 +85,24 @@ describe("trees of checkpoints", () => {
       assert.equal(tree.id, "Current");
       await tree[Symbol.asyncDispose]();
       assert.match(seen.join(), /^snapshot 7,mount (\.current-\d) of 7,hide \1,release 7,reap$/);
+    }
+  });
+
+  test("what is being mounted holds nobody up who waits for a turn", { timeout: 30_000 }, async () => {
+    const turns = new Turns();
+    const checkpoints = { exclusively: <T>(work: () => Promise<T>) => turns.take(work) };
+    for (const id of ["v1", "Current"]) {
+      const [begun, store] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const lend = () => {
+        begun.resolve();
+        return store.promise;
+      };
+      const waiting = new CheckpointTrees({ ...parts, checkpoints, mounts: { ...parts.mounts, lend } } as unknown as TreeParts);
+      const opened = waiting.open(id);
+      await begun.promise;
+      await turns.take(async () => {});
+      store.resolve();
+      await (await opened)[Symbol.asyncDispose]();
     }
   });
 

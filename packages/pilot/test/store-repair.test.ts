@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -9,6 +9,7 @@ import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { Durability, type DurabilityParts } from "../src/durability/durability.ts";
 import { LocalSource, type LocalSourceParts } from "../src/durability/local-source.ts";
 import { withRoots } from "../src/durability/store-repair.ts";
+import { WrittenBlocks } from "../src/durability/written-blocks.ts";
 import { type CheckpointRecord, initialState, type LedgerState } from "../src/volume/ledger.ts";
 
 const [a, b, c, d] = ["a", "b", "c", "d"].map((digit) => digit.repeat(64)) as [string, string, string, string];
@@ -69,8 +70,10 @@ describe("what a machine has of a sprite", () => {
 });
 
 describe("a state without its map", () => {
+  const sizeBytes = 9 * BLOCK_BYTES + 1000;
   const written = [
-    { begin: 3, length: 2, mapped: true },
+    { begin: 3, length: 1, mapped: true },
+    { begin: 4, length: 1, mapped: true },
     { begin: 9, length: 1, mapped: true },
   ];
   const v1 = { ...record("v1", 1, `map:${a}`), comment: "first", history: ["v0"], reason: "sleep", automatic: true };
@@ -89,7 +92,7 @@ describe("a state without its map", () => {
       activateReadOnly: async (thin: number) => ({ device: join(folder, `thin-${thin}`), [Symbol.asyncDispose]: async () => {} }),
     };
     const ledger = { state, find: (id: string) => state.checkpoints.find((one) => one.id === id) };
-    const volume = { ledger, pool, resolveOrigin: async () => "/dev/null" } as unknown as LocalSourceParts["volume"];
+    const volume = { ledger, pool, sizeBytes, resolveOrigin: async () => "/dev/null" } as unknown as LocalSourceParts["volume"];
     const page = Buffer.from("a page");
     return new LocalSource({ volume, pages: { cached: (name) => (name === b ? page : undefined) }, cache: undefined });
   };
@@ -112,6 +115,41 @@ describe("a state without its map", () => {
     });
     assert.equal((await source.page(b))?.toString(), "a page");
     assert.equal(await source.page(c), undefined);
+  });
+
+  test("is asked for once, however much is repaired of it", async () => {
+    const asked: number[] = [];
+    await using source = sourceOver(asked);
+    for (const checkpoint of ["v1", null, "v1", null]) await source.state(checkpoint, c);
+    assert.deepEqual(asked, [1, 5]);
+    const pool = {
+      async *changedBlocks(_: number | undefined, thin: number) {
+        asked.push(thin);
+        yield* written;
+      },
+    };
+    // Two ranges of each.
+    const few = new WrittenBlocks(pool, 5);
+    asked.length = 0;
+    for (const thin of [1, 2, 1, 3, 1, 2]) assert.equal((await few.of(thin)).length, 2);
+    assert.deepEqual(asked, [1, 2, 3, 2], "those that were asked for the longest ago are forgotten");
+    const none = new WrittenBlocks(pool, 0);
+    asked.length = 0;
+    for (const thin of [1, 1]) await none.of(thin);
+    assert.deepEqual(asked, [1]);
+  });
+
+  test("has no zeros in place of what cannot be read", async () => {
+    const path = join(folder, "thin-1");
+    writeFileSync(path, Buffer.alloc(sizeBytes, "content"));
+    await using source = sourceOver([]);
+    const last = (await source.state("v1", null)) ?? assert.fail();
+    assert.deepEqual(await last.read(9), Buffer.concat([Buffer.alloc(sizeBytes, "content").subarray(9 * BLOCK_BYTES)], BLOCK_BYTES));
+    assert.equal(await last.read(10), undefined, "the volume has no such block");
+    truncateSync(path, 3 * BLOCK_BYTES + 1);
+    await using other = sourceOver([]);
+    const short = (await other.state("v1", null)) ?? assert.fail();
+    assert.deepEqual([await short.read(3), await short.read(9)], [undefined, undefined]);
   });
 
   test("is for the newest what was uploaded last, and nothing when the store has come to another", async () => {

@@ -25,16 +25,30 @@ export interface CheckpointMountParts {
   runner: CommandRunner;
 }
 
+/** A checkpoint that is mounted, or is being mounted. */
+interface Place {
+  /** rejects when nothing is left of what could not be mounted */
+  ready: Promise<void>;
+  active?: ActiveThin;
+  /** it was hidden: what is still being mounted goes as soon as it can */
+  isHidden: boolean;
+}
+
 /**
  * `/.sprite/checkpoints/ID` inside the sprite: the root as it was, for reading. The folder is shared from here into the
  * container: what is mounted here appears there, and goes when it goes here. Inside, nothing of it can be made writable:
  * the file systems themselves are read-only, and the folder is not of the container's ids. mount_namespaces(7)
+ *
+ * A mount may wait for the object store, without end when that is away. So nothing waits for a mount but who wants to see it: calls may
+ * come at any time, and one that hides does not wait for what is being mounted.
  */
 export class CheckpointMounts {
   readonly #parts: CheckpointMountParts;
-  readonly #shown = new Map<string, ActiveThin>();
+  readonly #shown = new Map<string, Place>();
+  /** those that were hidden, until nothing is left of their mounts */
+  readonly #clearing = new Map<string, Promise<void>>();
   /** ids of those that are to be seen always */
-  #wanted: ReadonlySet<string> = new Set();
+  #wanted = new Set<string>();
   /** those that somebody looks at or did a moment ago, the least recent first, and how many do */
   readonly #lent = new Map<string, number>();
 
@@ -53,32 +67,45 @@ export class CheckpointMounts {
     await runner.run({ argv: ["mount", "--make-shared", checkpoints], timeoutMs: 10_000 });
   }
 
-  /** Shows these and no others. One that cannot be mounted is left out and named. @returns ids of those */
-  async show(wanted: readonly CheckpointRecord[]): Promise<string[]> {
-    this.#wanted = new Set(wanted.map(({ id }) => id));
-    for (const id of this.#shown.keys()) if (!this.#wanted.has(id) && !this.#lent.has(id)) await this.hide(id);
+  /**
+   * Shows these and no others, one after the other. One that cannot be mounted is left out and named. A later call takes the place
+   * of one before.
+   * @param mayMount waited for before each mount
+   * @returns ids of those
+   */
+  async show(wanted: readonly CheckpointRecord[], mayMount: () => Promise<void> = async () => {}): Promise<string[]> {
+    const ids = new Set(wanted.map(({ id }) => id));
+    this.#wanted = ids;
+    for (const id of this.#shown.keys()) if (!ids.has(id) && !this.#lent.has(id)) await this.hide(id);
     const failed: string[] = [];
     for (const checkpoint of wanted) {
-      if (this.#shown.has(checkpoint.id)) continue;
-      await this.#mount(checkpoint).catch(() => failed.push(checkpoint.id));
+      if (this.#shown.get(checkpoint.id)?.active !== undefined) continue;
+      await mayMount();
+      if (this.#wanted !== ids) break;
+      // It may have been deleted meanwhile.
+      if (ids.has(checkpoint.id)) await this.#mount(checkpoint).catch(() => ids.has(checkpoint.id) && failed.push(checkpoint.id));
     }
     return failed;
   }
 
   /**
-   * Mounts any checkpoint, until it was given back as often as it was lent and `hideIdle` comes. Not together with
-   * another call.
+   * Mounts any checkpoint, until it was given back as often as it was lent and `hideIdle` comes. It is known from the call on, not
+   * only when it is mounted.
    * @throws HobError `conflict` when too many are in use
    */
   async lend(checkpoint: CheckpointRecord): Promise<void> {
     const { id } = checkpoint;
-    if (!this.#shown.has(id)) {
-      await this.#makeRoom();
-      await this.#mount(checkpoint);
-    }
+    const idle = this.#shown.has(id) ? undefined : this.#idleOne();
     const users = this.#lent.get(id) ?? 0;
     this.#lent.delete(id);
     this.#lent.set(id, users + 1);
+    try {
+      await Promise.all([this.#mount(checkpoint), idle === undefined ? undefined : this.hideIdle(idle)]);
+    } catch (error) {
+      this.giveBack(id);
+      if (this.#lent.get(id) === 0) this.#lent.delete(id);
+      throw error;
+    }
   }
 
   giveBack(id: string): void {
@@ -93,11 +120,12 @@ export class CheckpointMounts {
     if (!this.#wanted.has(id)) await this.hide(id);
   }
 
-  async #makeRoom(): Promise<void> {
+  /** One that has to go before a further one may be mounted; undefined: none has to. */
+  #idleOne(): string | undefined {
     const further = [...this.#lent].filter(([id]) => !this.#wanted.has(id));
-    if (further.length < LENT_MAX) return;
+    if (further.length < LENT_MAX) return undefined;
     const idle = further.find(([, users]) => users === 0);
-    if (idle !== undefined) return this.hideIdle(idle[0]);
+    if (idle !== undefined) return idle[0];
     throw new HobError("conflict", `look at a checkpoint: ${LENT_MAX} others are being looked at`, {
       hint: "repeat the request in a moment",
     });
@@ -105,20 +133,43 @@ export class CheckpointMounts {
 
   /** A process inside that still uses it keeps what it has open until the snapshot is deleted. */
   async hide(id: string): Promise<void> {
-    const active = this.#shown.get(id);
-    if (active === undefined) return;
+    this.#wanted.delete(id);
+    const place = this.#shown.get(id);
+    if (place === undefined) return;
     this.#shown.delete(id);
     this.#lent.delete(id);
-    await this.#unmount(id);
-    await active[Symbol.asyncDispose]();
+    place.isHidden = true;
+    const { active } = place;
+    const clearing = active === undefined ? place.ready.catch(() => {}) : this.#clear(id, active);
+    this.#clearing.set(id, clearing);
+    void clearing.finally(() => this.#clearing.get(id) === clearing && this.#clearing.delete(id)).catch(() => {});
+    if (active !== undefined) await clearing;
   }
 
+  /** Also waits for what is being mounted: to be called when nothing waits for the object store any more. */
   async hideAll(): Promise<void> {
+    this.#wanted = new Set();
     for (const id of [...this.#shown.keys()]) await this.hide(id);
+    await Promise.all(this.#clearing.values());
   }
 
-  async #mount({ id, thin, origin }: CheckpointRecord): Promise<void> {
+  #mount(checkpoint: CheckpointRecord): Promise<void> {
+    const { id } = checkpoint;
+    const known = this.#shown.get(id);
+    if (known !== undefined) return known.ready;
+    const place: Place = { isHidden: false, ready: Promise.resolve() };
+    this.#shown.set(id, place);
+    place.ready = this.#fill(place, checkpoint).catch((error) => {
+      if (this.#shown.get(id) === place) this.#shown.delete(id);
+      throw error;
+    });
+    return place.ready;
+  }
+
+  async #fill(place: Place, { id, thin, origin }: CheckpointRecord): Promise<void> {
     const { volume, helper, rootfs } = this.#parts;
+    await this.#clearing.get(id);
+    if (place.isHidden) throw wentMeanwhile(id);
     const device = origin === null ? undefined : await volume.resolveOrigin(origin);
     const active = await volume.pool.activateReadOnly(thin, device);
     try {
@@ -127,12 +178,17 @@ export class CheckpointMounts {
       await mountExt4ReadOnly(helper, active.device, base);
       await mkdir(root, { recursive: true });
       await rootfs.mountReadOnly(treeAt(base).upper, root);
-      this.#shown.set(id, active);
+      if (place.isHidden) throw wentMeanwhile(id);
+      place.active = active;
     } catch (error) {
-      await this.#unmount(id);
-      await active[Symbol.asyncDispose]();
+      await this.#clear(id, active);
       throw error;
     }
+  }
+
+  async #clear(id: string, active: ActiveThin): Promise<void> {
+    await this.#unmount(id);
+    await active[Symbol.asyncDispose]();
   }
 
   async #unmount(id: string): Promise<void> {
@@ -143,3 +199,5 @@ export class CheckpointMounts {
     }
   }
 }
+
+const wentMeanwhile = (id: string): HobError => new HobError("conflict", `look at checkpoint ${id}: it went while it was being mounted`);

@@ -1,17 +1,11 @@
-import {
-  CHECKPOINT_LIMITS,
-  type Checkpoint,
-  type CheckpointFilter,
-  CURRENT,
-  checkpointNotFound,
-  HobError,
-  selectCheckpoints,
-} from "@hob/protocol";
+import { type Checkpoint, type CheckpointFilter, CURRENT, checkpointNotFound, HobError, selectCheckpoints } from "@hob/protocol";
 import { type Step, timed } from "../container/container.ts";
 import { type CheckpointRecord, type LedgerState, settle } from "../volume/ledger.ts";
+import { NewestShown } from "./newest.ts";
 import type { CheckpointParts } from "./parts.ts";
 import { presentCheckpoint, presentCurrent } from "./present.ts";
-import { onlyNoSpace, superfluous, tooMany } from "./retention.ts";
+import { superfluous } from "./retention.ts";
+import { Room } from "./room.ts";
 import { Turns } from "./turns.ts";
 
 /** Why an automatic checkpoint is taken. */
@@ -19,9 +13,6 @@ export type AutomaticReason = "hourly" | "restore" | "sleep";
 
 /** For how long after a restore uploads stay paused: what its user starts first shall not have to share the processor. */
 const UPLOADS_PAUSED_AFTER_MS = 2_000;
-
-/** Milliseconds from the end of a fetch to the first mount of what it brought. */
-const SHOWN_AFTER_MS = 5_000;
 
 /** Ancestors that a checkpoint names. */
 const HISTORY_MAX = 100;
@@ -47,13 +38,15 @@ export class Checkpoints {
   /** what changes them, and what must not happen while something does */
   readonly turns = new Turns();
   readonly #parts: CheckpointParts;
-  #failedToMount: readonly string[] = [];
-  #refreshLater: NodeJS.Timeout | undefined;
+  readonly #room: Room;
+  readonly #newest: NewestShown;
   /** of the newest checkpoint's content; undefined: not known, as after a start from the disk and after a restore */
   #markAtLast: string | undefined;
 
   constructor(parts: CheckpointParts) {
     this.#parts = parts;
+    this.#newest = new NewestShown(parts, this.turns);
+    this.#room = new Room({ ...parts, forget: (record) => this.#forget([record]) });
   }
 
   /** Takes one. It exists, for good, when this returns. @throws HobError `no_space` */
@@ -82,10 +75,14 @@ export class Checkpoints {
     });
   }
 
-  /** Takes a snapshot that is no checkpoint, but holds blocks as one does: automatic ones give way, but that of `undo`. @throws HobError `no_space` */
+  /**
+   * Takes a snapshot that is no checkpoint, but holds blocks as one does: that of the last upload gives way, and then automatic
+   * ones, but that of `undo`.
+   * @throws HobError `no_space`
+   */
   withRoom<T>(snapshot: () => Promise<T>): Promise<T> {
     return this.exclusively(async () => {
-      await this.#makeRoom(this.#state.undo ?? undefined, Number.POSITIVE_INFINITY);
+      await this.#room.make(this.#state.undo ?? undefined, Number.POSITIVE_INFINITY);
       return await snapshot();
     });
   }
@@ -107,7 +104,7 @@ export class Checkpoints {
     this.#require(id);
     await this.exclusively(async () => {
       await this.#forget([this.#require(id)]);
-      this.#refreshView();
+      this.#newest.refresh();
     });
   }
 
@@ -143,21 +140,17 @@ export class Checkpoints {
 
   /** Shows the newest inside; called once the container runs. */
   start(): void {
-    this.#refreshView();
+    this.#newest.refresh();
   }
 
-  /**
-   * Shows the newest inside, of those that came with a volume from the object store. A mount reads from the store: the sprite's
-   * first commands have it to themselves.
-   */
+  /** Shows the newest inside, a while after they came with a volume from the object store. */
   adopted(): void {
-    clearTimeout(this.#refreshLater);
-    this.#refreshLater = setTimeout(() => this.#refreshView(), this.#parts.shownAfterMs ?? SHOWN_AFTER_MS).unref();
+    this.#newest.refreshLater();
   }
 
   /** Resolves when what is under way has ended; nothing begins any more that was not asked for before. */
   settled(): Promise<unknown> {
-    clearTimeout(this.#refreshLater);
+    this.#newest.stop();
     return this.turns.settled();
   }
 
@@ -187,13 +180,13 @@ export class Checkpoints {
     // Also when it falls back: a file system that is mounted anew counts anew.
     this.#markAtLast = undefined;
     steps.push(...(await treeSwitch.switchToStaged(staged.value, { history, undo: undoId })));
-    this.#refreshView();
+    this.#newest.refresh();
     return { undoId, steps };
   }
 
   async #take(request: { comment: string; reason: AutomaticReason | undefined; keep?: string }): Promise<Taken> {
     const { volume } = this.#parts;
-    await this.#makeRoom(request.keep);
+    await this.#room.make(request.keep);
     const thin = await volume.ledger.reserveThin();
     try {
       // Before the snapshot: what is changed in between is in it, and counts as changed after it.
@@ -204,7 +197,7 @@ export class Checkpoints {
       if (request.reason !== undefined) {
         await this.#thinOut(request.keep).catch((error) => this.#parts.onError("thin out automatic checkpoints", error));
       }
-      this.#refreshView();
+      this.#newest.refresh();
       return { checkpoint, pauseMs };
     } finally {
       volume.ledger.release(thin);
@@ -252,21 +245,6 @@ export class Checkpoints {
     return { ...record, id };
   }
 
-  /** Automatic checkpoints give way before one that is asked for is refused. */
-  async #makeRoom(keep: string | undefined, most: number = CHECKPOINT_LIMITS.checkpoints): Promise<void> {
-    const { volume } = this.#parts;
-    for (;;) {
-      const full = this.#state.checkpoints.length >= most;
-      const refusal = full ? tooMany() : await volume.pool.requireRoomForSnapshot().catch(onlyNoSpace);
-      if (refusal === undefined) return;
-      const oldest = this.#state.checkpoints.find(({ automatic, id }) => automatic && id !== keep);
-      if (oldest === undefined) throw refusal;
-      await this.#forget([oldest]);
-      // Its space is wanted now.
-      await volume.reap();
-    }
-  }
-
   async #thinOut(keep: string | undefined): Promise<void> {
     const { checkpoints, undo } = this.#state;
     const automatic = checkpoints.filter(({ automatic, id }) => automatic && id !== undo && id !== keep);
@@ -287,14 +265,6 @@ export class Checkpoints {
     void volume.reap();
   }
 
-  /** In order with everything else, but nobody waits for it. */
-  #refreshView(): void {
-    this.exclusively(async () => {
-      const shown = this.#state.checkpoints.filter(({ automatic }) => !automatic).slice(-this.#parts.shown);
-      this.#failedToMount = await this.#parts.view.show(shown);
-    }).catch((error) => this.#parts.onError("show checkpoints", error));
-  }
-
   #require(id: string): CheckpointRecord {
     const record = this.#parts.volume.ledger.find(id);
     if (record === undefined) throw checkpointNotFound(id);
@@ -302,7 +272,7 @@ export class Checkpoints {
   }
 
   #present(record: CheckpointRecord): Checkpoint {
-    return presentCheckpoint(record, { failedToMount: this.#failedToMount, durableIds: this.#parts.durableIds?.() });
+    return presentCheckpoint(record, { failedToMount: this.#newest.failed, durableIds: this.#parts.durableIds?.() });
   }
 
   #current(): Checkpoint {

@@ -16,7 +16,8 @@ export interface CheckpointVolume {
 
 /** Where checkpoints can be looked at from inside. */
 export interface CheckpointView {
-  show(wanted: readonly CheckpointRecord[]): Promise<string[]>;
+  /** @param mayMount waited for before each mount */
+  show(wanted: readonly CheckpointRecord[], mayMount: () => Promise<void>): Promise<string[]>;
   hide(id: string): Promise<void>;
 }
 
@@ -30,6 +31,8 @@ export interface CheckpointParts {
   shownAfterMs?: number;
   /** those that the object store has; undefined while that is not known */
   durableIds?: () => ReadonlySet<string> | undefined;
+  /** makes the snapshot of the last upload garbage; false: there is none that can be */
+  giveUpUploaded?: () => Promise<boolean>;
   /** keeps uploads from going on until the function that it returns is called */
   pauseUploads?: () => () => void;
   now: () => Date;

@@ -12,6 +12,14 @@ export class Turns {
     return next;
   }
 
+  /** Resolves when nothing is under way or waits. */
+  async idle(): Promise<void> {
+    for (let last: unknown; last !== this.#queue; ) {
+      last = this.#queue;
+      await last;
+    }
+  }
+
   /** Lets what is under way end, and nothing begin until `goOn`. @returns false when it did not end in time: then all goes on */
   async standStill(waitMs: number): Promise<boolean> {
     this.goOn();

@@ -1,21 +1,14 @@
 import { type FileHandle, open } from "node:fs/promises";
-import {
-  BLOCK_BYTES,
-  type BlockRange,
-  type ChunkCache,
-  type LocalState,
-  type MapRoot,
-  type PageStore,
-  type RepairSource,
-  sha256,
-} from "@hob/storage";
+import { BLOCK_BYTES, type ChunkCache, type LocalState, type MapRoot, type PageStore, type RepairSource, sha256 } from "@hob/storage";
+import { readExactly } from "../read-exactly.ts";
 import type { CheckpointRecord } from "../volume/ledger.ts";
 import type { ActiveThin } from "../volume/thin-pool.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
 import { factsOf } from "./checkpoint-facts.ts";
 import { rootOf } from "./origin-name.ts";
+import { WrittenBlocks } from "./written-blocks.ts";
 
-type Snapshots = Pick<ThinVolume, "ledger" | "pool" | "resolveOrigin">;
+type Snapshots = Pick<ThinVolume, "ledger" | "pool" | "resolveOrigin" | "sizeBytes">;
 
 export interface LocalSourceParts {
   volume: Snapshots;
@@ -35,10 +28,12 @@ interface OpenSnapshot {
  */
 export class LocalSource implements RepairSource, AsyncDisposable {
   readonly #parts: LocalSourceParts;
+  readonly #written: WrittenBlocks;
   readonly #snapshots = new Map<string | null, Promise<OpenSnapshot | undefined>>();
 
   constructor(parts: LocalSourceParts) {
     this.#parts = parts;
+    this.#written = new WrittenBlocks(parts.volume.pool);
   }
 
   async chunk(hash: string, block: number, checkpoint: string | null): Promise<Buffer | undefined> {
@@ -53,16 +48,14 @@ export class LocalSource implements RepairSource, AsyncDisposable {
 
   /** The newest state is what was uploaded last, unless the store has come to another since. */
   async state(checkpoint: string | null, root: MapRoot): Promise<LocalState | undefined> {
-    const { ledger, pool } = this.#parts.volume;
+    const { ledger } = this.#parts.volume;
     if (checkpoint === null && ledger.state.uploaded?.root !== root) return undefined;
     const record = this.#recordOf(checkpoint);
     if (record === undefined) return undefined;
-    const written: BlockRange[] = [];
-    for await (const { begin, length } of pool.changedBlocks(undefined, record.thin)) written.push({ first: begin, count: length });
     const known = checkpoint === null ? undefined : ledger.find(checkpoint);
     return {
       origin: rootOf(record.origin),
-      written,
+      written: await this.#written.of(record.thin),
       read: (block) => this.#read(checkpoint, block),
       ...(known === undefined ? {} : { document: factsOf(known) }),
     };
@@ -81,12 +74,21 @@ export class LocalSource implements RepairSource, AsyncDisposable {
     const snapshot = this.#snapshots.get(checkpoint) ?? this.#open(checkpoint);
     this.#snapshots.set(checkpoint, snapshot);
     const opened = await snapshot.catch(() => undefined);
-    return opened === undefined ? undefined : await readBlock(opened.file, block).catch(() => undefined);
+    return opened === undefined ? undefined : await this.#readBlock(opened.file, block).catch(() => undefined);
+  }
+
+  /** The last block of a volume may be short of bytes, which are zeros to the store. */
+  async #readBlock(file: FileHandle, block: number): Promise<Buffer> {
+    const offset = block * BLOCK_BYTES;
+    const data = await readExactly(file, offset, Math.min(BLOCK_BYTES, this.#parts.volume.sizeBytes - offset));
+    return data.length === BLOCK_BYTES ? data : Buffer.concat([data], BLOCK_BYTES);
   }
 
   #recordOf(checkpoint: string | null): Pick<CheckpointRecord, "thin" | "origin"> | undefined {
     const { ledger } = this.#parts.volume;
-    return checkpoint === null ? (ledger.state.uploaded ?? undefined) : ledger.find(checkpoint);
+    if (checkpoint !== null) return ledger.find(checkpoint);
+    const { thin = null, origin = null } = ledger.state.uploaded ?? {};
+    return thin === null ? undefined : { thin, origin };
   }
 
   async #open(checkpoint: string | null): Promise<OpenSnapshot | undefined> {
@@ -102,14 +104,4 @@ export class LocalSource implements RepairSource, AsyncDisposable {
       throw error;
     }
   }
-}
-
-async function readBlock(file: FileHandle, block: number): Promise<Buffer> {
-  const data = Buffer.alloc(BLOCK_BYTES);
-  for (let length = 0; length < data.length; ) {
-    const { bytesRead } = await file.read(data, length, data.length - length, block * BLOCK_BYTES + length);
-    if (bytesRead === 0) break;
-    length += bytesRead;
-  }
-  return data;
 }

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { HobError, type RepairRequest, type StorageAssignment, type StorageStatus, type StoredHistory } from "@hob/protocol";
-import { type ObjectStore, Uploader } from "@hob/storage";
+import type { ObjectStore } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
 import type { BlockSource } from "../block-server/block-server.ts";
@@ -16,6 +16,7 @@ import { coldStart } from "./cold-start.ts";
 import { Durability } from "./durability.ts";
 import { originOf, rootOf } from "./origin-name.ts";
 import { storageRoutes } from "./routes.ts";
+import { StateUploader } from "./state-uploader.ts";
 import { StoreReads } from "./store-reads.ts";
 import { repairStore } from "./store-repair.ts";
 import { StoredStates } from "./stored-states.ts";
@@ -54,6 +55,8 @@ export class SpriteStorage {
   /** until the volume that is the sprite's is in use */
   #isStarting = true;
   #stored: StoredStates | undefined;
+  /** origins that nothing reads from yet */
+  #named: readonly string[] = [];
   #mayBeAssembled: Assembled | undefined;
   #attaching: Promise<void> = Promise.resolve();
 
@@ -69,9 +72,9 @@ export class SpriteStorage {
     const { log } = this.#parts;
     const store = this.#store;
     // An upload begins with pages that the start has read already.
-    const uploaderOf = (org: string) => new Uploader({ store, org, pages: this.#reads().pages });
+    const uploaderOf = (org: string) => new StateUploader({ store, org, pages: this.#reads().pages });
     const withRoom = <T>(snapshot: () => Promise<T>) => checkpoints.withRoom(snapshot);
-    const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => this.origins.names);
+    const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => [...this.origins.names, ...this.#named]);
     const durability = new Durability({ store, upload, log });
     this.#mayBeAssembled = { volume, treeSwitch, upload, durability };
   }
@@ -88,6 +91,11 @@ export class SpriteStorage {
   /** Keeps uploads from going on until the function that it returns is called. */
   pauseUploads(): () => void {
     return this.#assembled.upload.pause();
+  }
+
+  /** Makes the snapshot of the last upload garbage, for its space. @returns false: there is none that can be */
+  giveUpUploaded(): Promise<boolean> {
+    return this.#assembled.upload.giveUp();
   }
 
   get endpoints(): Endpoint[] {
@@ -140,7 +148,10 @@ export class SpriteStorage {
   async repair(request: RepairRequest): Promise<void> {
     const { volume, durability } = this.#assembled;
     const { cache, organization, pages: cached } = this.#reads();
-    const repaired = await repairStore({ store: this.#store, organization, volume, durability, pages: cached, cache }, request);
+    const name = (origins: readonly string[]) => {
+      this.#named = origins;
+    };
+    const repaired = await repairStore({ store: this.#store, organization, volume, durability, pages: cached, cache, name }, request);
     const { pages, blocks, documents } = repaired;
     this.#parts.log.info({ pages, blocks, documents }, "what the object store had lost was brought back");
   }

@@ -10,26 +10,47 @@ export interface StoreRepairParts {
   store: ObjectStore;
   organization: string;
   volume: ThinVolume;
-  durability: Pick<Durability, "exclusively">;
+  durability: Pick<Durability, "exclusively" | "sync">;
   pages: Pick<PageStore, "cached">;
   cache: ChunkCache | undefined;
+  /** has heads name these origins too, until it is called with others */
+  name: (origins: readonly string[]) => void;
 }
 
-/** Brings what the store has lost of the sprite's states back into it, as far as this machine has it. */
-export async function repairStore(
-  { store, organization, volume, durability, pages, cache }: StoreRepairParts,
-  request: RepairRequest,
-): Promise<StateRepair> {
+/**
+ * Brings what the store has lost of the sprite's states back into it, as far as this machine has it.
+ *
+ * A pilot that dies meanwhile leaves nothing half done: the new maps are named by the head before the ledger reads from them, and
+ * the ledger builds on them before the head has them as states. Were the head first, the next upload would build on the old map of
+ * the newest state, and bring the damage back or fail at it each time.
+ */
+export async function repairStore(parts: StoreRepairParts, request: RepairRequest): Promise<StateRepair> {
+  const { store, organization, volume, durability, pages, cache, name } = parts;
+  await catchUp(parts);
   return await durability.exclusively(async (ownership) => {
     await using source = new LocalSource({ volume, pages, cache });
-    const repaired = await repairStates({ store, org: organization, ownership, source }, request.damage);
-    if (repaired.roots.size === 0) return repaired;
-    await volume.ledger.update((state) => withRoots(state, repaired.roots));
-    // The head with the new maps names the old ones as bases still, as the ledger did: `gc` deletes nothing while one is damaged.
-    // What devices have been opened on it goes on to name, until the sprite's VM starts anew.
-    await ownership.publish({});
-    return repaired;
+    const beforeHead = async (roots: StateRepair["roots"]) => {
+      name([...roots.values()].map((root) => `${originOf(root)}`));
+      try {
+        await ownership.publish({});
+        await volume.ledger.update((state) => withRoots(state, roots));
+      } finally {
+        name([]);
+      }
+    };
+    // The head names the old maps no more, but for those that devices are open on, until the sprite's VM starts anew.
+    return await repairStates({ store, org: organization, ownership, source, beforeHead }, request.damage);
   });
+}
+
+/**
+ * The newest state in the store is repaired from the snapshot of the last upload, if that is what it is. A pilot that died in a repair
+ * has left a ledger that is ahead of the head, and so have uploads of checkpoints.
+ */
+async function catchUp({ volume, durability }: StoreRepairParts): Promise<void> {
+  const isAhead = await durability.exclusively(async ({ head }) => head.root !== (volume.ledger.state.uploaded?.root ?? null));
+  // It may be the damage that keeps it from being uploaded.
+  if (isAhead) await durability.sync().catch(() => {});
 }
 
 /**

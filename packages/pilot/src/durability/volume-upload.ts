@@ -1,5 +1,5 @@
 import type { StorageAssignment } from "@hob/protocol";
-import type { Uploader, UploadOptions, UploadResult } from "@hob/storage";
+import type { UploadOptions, UploadResult } from "@hob/storage";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
@@ -7,6 +7,7 @@ import { basesOf } from "./bases.ts";
 import { type ChangedBlocks, readChanges } from "./changes.ts";
 import { Gate } from "./gate.ts";
 import { originOf, rootOf } from "./origin-name.ts";
+import type { StateUploader } from "./state-uploader.ts";
 
 /** An upload that is in the store, but not named by a head. Disposed of without `keep`, it is forgotten. */
 export interface Uploaded extends AsyncDisposable {
@@ -30,16 +31,25 @@ type WithRoom = <T>(snapshot: () => Promise<T>) => Promise<T>;
 /** Uploads states of the volume, each as what changed since the last one that the store has. */
 export class VolumeUpload {
   readonly #volume: ThinVolume;
-  readonly #uploaderOf: (org: string) => Uploader;
+  readonly #uploaderOf: (org: string) => Pick<StateUploader, "upload">;
   readonly #withRoom: WithRoom;
   readonly #opened: () => readonly string[];
   readonly #gate = new Gate();
-  #uploader: Uploader | undefined;
+  #uploader: Pick<StateUploader, "upload"> | undefined;
   /** what the state that is being uploaded reads from, until the ledger says of it that it was uploaded */
   #uploading: string | null = null;
+  /** snapshot that an upload is compared with */
+  #comparedWith: number | null = null;
+  /** whether there is one in the store that no head names yet: the next to do so needs the map before no more */
+  #hasResult = false;
 
   /** @param opened origins that there are devices for: those of what is in use, also when the ledger has come to others */
-  constructor(volume: ThinVolume, uploaderOf: (org: string) => Uploader, withRoom: WithRoom, opened: () => readonly string[]) {
+  constructor(
+    volume: ThinVolume,
+    uploaderOf: (org: string) => Pick<StateUploader, "upload">,
+    withRoom: WithRoom,
+    opened: () => readonly string[],
+  ) {
     this.#volume = volume;
     this.#uploaderOf = uploaderOf;
     this.#withRoom = withRoom;
@@ -51,9 +61,28 @@ export class VolumeUpload {
     return this.#volume.ledger.state.checkpoints;
   }
 
-  /** Roots of the maps of the store that anything here lies over: the volume, checkpoints, what was and is uploaded; sorted. */
+  /**
+   * Roots of the maps of the store that anything here lies over: the volume, checkpoints, what was and is uploaded; sorted. And
+   * the map that the next upload builds on, which may be that of a checkpoint that was deleted.
+   */
   bases(): string[] {
-    return basesOf(this.#volume.ledger.state, [this.#uploading, ...this.#opened()]);
+    const { state } = this.#volume.ledger;
+    const builtOn = this.#hasResult ? null : originOf(state.uploaded?.root ?? null);
+    return basesOf(state, [this.#uploading, builtOn, ...this.#opened()]);
+  }
+
+  /**
+   * Makes the snapshot of the last upload garbage, for its space. The next upload then reads all that its state has, but sends no
+   * more of it than it would have. @returns false: there is none, or it is in use
+   */
+  async giveUp(): Promise<boolean> {
+    const { ledger } = this.#volume;
+    const thin = ledger.state.uploaded?.thin ?? null;
+    if (thin === null || thin === this.#comparedWith) return false;
+    await ledger.update((state) =>
+      state.uploaded?.thin !== thin ? state : { ...state, uploaded: { ...state.uploaded, thin: null }, pending: [...state.pending, thin] },
+    );
+    return true;
   }
 
   /** A text that changes with every write to the live volume, and when another volume takes its place. */
@@ -123,34 +152,41 @@ export class VolumeUpload {
 
   /**
    * What a block is does not follow from a comparison of two snapshots alone where they have different origins: blocks that
-   * neither has written may still differ. Then everything that the snapshot has is told against the map of its origin.
+   * neither has written may still differ. Then everything that the snapshot has is told against the map of its origin, and so it
+   * is when the other snapshot was given up.
    */
   async #upload(thin: number, origin: string | null, options: UploadOptions): Promise<UploadResult> {
     const { pool, ledger } = this.#volume;
     // A restore or a deletion may take it out of the ledger before the head names what is uploaded.
     this.#uploading = origin;
     const { uploaded } = ledger.state;
-    const before = uploaded !== null && uploaded.origin === origin ? uploaded : undefined;
+    const before = uploaded !== null && uploaded.thin !== null && uploaded.origin === origin ? uploaded : undefined;
     const root = before === undefined ? rootOf(origin) : before.root;
+    const known = uploaded?.root ?? null;
+    this.#comparedWith = before?.thin ?? null;
     const device = origin === null ? undefined : await this.#volume.resolveOrigin(origin);
     await using reader = await pool.activateReadOnly(thin, device);
-    const ranges = changesOver(origin, pool.changedBlocks(before?.thin, thin));
+    const ranges = changesOver(origin, pool.changedBlocks(before?.thin ?? undefined, thin));
     if (this.#uploader === undefined) throw new Error("an upload before the organization is known");
-    return await this.#uploader.upload(root, readChanges(reader.device, ranges, { mayRead: () => this.#gate.pass() }), options);
+    const changes = readChanges(reader.device, ranges, { mayRead: () => this.#gate.pass() });
+    return await this.#uploader.upload(root, changes, { ...options, known });
   }
 
   #uploaded(thin: number, origin: string | null, result: UploadResult): Uploaded {
     let isKept = false;
+    this.#comparedWith = null;
+    this.#hasResult = true;
     return {
       result,
       keep: async () => {
         isKept = true;
         this.#uploading = null;
+        this.#hasResult = false;
         await this.#volume.ledger.update((state) => ({
           ...state,
           uploaded: { thin, origin, root: result.root },
           uploading: null,
-          pending: state.uploaded === null ? state.pending : [...state.pending, state.uploaded.thin],
+          pending: [...state.pending, ...[state.uploaded?.thin ?? null].filter((before) => before !== null)],
         }));
         await this.#volume.reap();
       },
@@ -168,7 +204,8 @@ export class VolumeUpload {
   }
 
   async #drop(thin: number): Promise<void> {
-    this.#uploading = null;
+    this.#uploading = this.#comparedWith = null;
+    this.#hasResult = false;
     await this.#volume.ledger.update((state) => ({ ...state, uploading: null, pending: [...state.pending, thin] }));
     await this.#volume.reap();
   }

@@ -51,11 +51,12 @@ export class CheckpointTrees {
 
   async #openCheckpoint(id: string, find: (id: string) => Promise<CheckpointRecord | undefined>): Promise<OpenTree> {
     const { checkpoints, mounts, onError, idleMs = IDLE_MS } = this.#parts;
-    await checkpoints.exclusively(async () => {
+    const { mounted } = await checkpoints.exclusively(async () => {
       const record = await find(id);
       if (record === undefined) throw checkpointNotFound(id);
-      await mounts.lend(record);
+      return begun(mounts.lend(record));
     });
+    await mounted;
     const hide = () => void checkpoints.exclusively(() => mounts.hideIdle(id)).catch((error) => onError("hide a checkpoint", error));
     return this.#tree(id, async () => {
       mounts.giveBack(id);
@@ -75,13 +76,14 @@ export class CheckpointTrees {
         await volume.reap();
       });
     try {
-      await checkpoints.exclusively(async () => {
+      const { mounted } = await checkpoints.exclusively(async () => {
         await volume.pool.requireRoomForSnapshot();
         thin = await volume.ledger.reserveThin();
         const { origin } = volume.ledger.state.live;
         await volume.snapshotLive(thin);
-        await mounts.lend({ ...SNAPSHOT, id, thin, origin });
+        return begun(mounts.lend({ ...SNAPSHOT, id, thin, origin }));
       });
+      await mounted;
     } catch (error) {
       await drop();
       throw error;
@@ -99,6 +101,12 @@ export class CheckpointTrees {
       [Symbol.asyncDispose]: () => (closed ??= close()),
     };
   }
+}
+
+/** A mount that is not waited for in a turn: it may have to read from the object store. Whoever wants to see it waits afterwards. */
+function begun(mounted: Promise<void>): { mounted: Promise<void> } {
+  mounted.catch(() => {});
+  return { mounted };
 }
 
 /** What a snapshot is that is no checkpoint. */

@@ -1,6 +1,7 @@
 import { type FileHandle, open, readFile } from "node:fs/promises";
 import { type DiskLayout, type DiskRange, diskLayoutOfSize } from "@hob/protocol";
 import type { HelperClient } from "../helper/index.ts";
+import { readExactly } from "../read-exactly.ts";
 import { decodeLabel, encodeLabel, LABEL_BYTES, unusable } from "./disk-label.ts";
 
 const SECTOR_BYTES = 512;
@@ -43,8 +44,7 @@ export class DataDisk {
   async #examine(): Promise<{ layout: DiskLayout; isReady: boolean }> {
     const disk = await open(this.#device, "r");
     try {
-      const head = Buffer.alloc(PROBED_BYTES);
-      await disk.read(head, 0, head.length, 0);
+      const head = await readExactly(disk, 0, PROBED_BYTES);
       const label = decodeLabel(head.subarray(0, LABEL_BYTES));
       if (label !== undefined) return { layout: label.layout, isReady: label.state === "ready" };
       if (head.some((byte) => byte !== 0)) throw unusable("it holds data that is not a sprite's");

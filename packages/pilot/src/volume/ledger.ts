@@ -38,8 +38,11 @@ const ledgerState = z.strictObject({
   checkpoints: z.array(checkpointRecord),
   /** the map of the object store that the sprite was put over when it came to this machine; null: it began here */
   basis: z.string().nullable(),
-  /** the state that the object store has: its snapshot, what that reads from where it was never written, and its map there */
-  uploaded: z.strictObject({ thin: thinId, origin: z.string().nullable(), root: z.string().nullable() }).nullable(),
+  /**
+   * the state that the object store has: its snapshot (null: given up for its space), what that reads from where it was never
+   * written, and its map there
+   */
+  uploaded: z.strictObject({ thin: thinId.nullable(), origin: z.string().nullable(), root: z.string().nullable() }).nullable(),
   /** snapshot that is being uploaded */
   uploading: thinId.nullable(),
   /** thin devices that are being made or removed: whatever is here when the pilot starts belongs to nothing */

@@ -1,8 +1,9 @@
 import { HobError } from "@hob/protocol";
 import { Checkpoints } from "../../src/checkpoints/checkpoints.ts";
 import type { CheckpointView, CheckpointVolume } from "../../src/checkpoints/parts.ts";
+import { VolumeUpload } from "../../src/durability/volume-upload.ts";
 import { Ledger, settle } from "../../src/volume/ledger.ts";
-import type { StagedVolume, TreeSource } from "../../src/volume/thin-volume.ts";
+import type { StagedVolume, ThinVolume, TreeSource } from "../../src/volume/thin-volume.ts";
 import { treeAt } from "../../src/volume/volume.ts";
 
 /** What survives the death of the VM: thin devices and what is in them. The ledger is a real one, in a file. */
@@ -11,6 +12,10 @@ export class PoolModel {
   /** side effects until everything stops; undefined: it goes on */
   fuse: number | undefined;
   full = false;
+  /** thin device that holds the blocks that are missing for one more snapshot */
+  inTheWay: number | undefined;
+  /** by which the clock is ahead */
+  laterMs = 0;
   /** nobody can tell whether it is full */
   statusFails = false;
   /** snapshots come to be, and then something goes wrong */
@@ -42,7 +47,7 @@ export class PilotModel {
   readonly checkpoints: Checkpoints;
   readonly #pool: PoolModel;
   /** told what is to be seen inside; returns what of it cannot be mounted */
-  onShow: (ids: string[]) => string[] = () => [];
+  onShow: (ids: string[], mayMount: () => Promise<void>) => string[] | Promise<string[]> = () => [];
   #reaping: Promise<void> = Promise.resolve();
 
   private constructor(pool: PoolModel, ledger: Ledger) {
@@ -61,10 +66,18 @@ export class PilotModel {
         discard: async ({ thin }) => this.#drop(thin),
         switchToStaged: (staged, options) => this.#switch(staged, options),
       },
-      view: { ...noView, show: async (wanted) => this.onShow(wanted.map(({ id }) => id)) },
+      view: {
+        ...noView,
+        show: async (wanted, mayMount) =>
+          this.onShow(
+            wanted.map(({ id }) => id),
+            mayMount,
+          ),
+      },
       shown: 5,
       shownAfterMs: 0,
-      now: () => new Date(),
+      giveUpUploaded: () => new VolumeUpload({ ledger } as ThinVolume, fails, fails, () => []).giveUp(),
+      now: () => new Date(Date.now() + pool.laterMs),
       onError: () => {},
     });
   }
@@ -102,7 +115,8 @@ export class PilotModel {
       pool: {
         requireRoomForSnapshot: async () => {
           if (this.#pool.statusFails) throw new HobError("helper_failed", "no status of the pool");
-          if (this.#pool.full) throw new HobError("no_space", "full");
+          const { full, inTheWay, thins } = this.#pool;
+          if (full || (inTheWay !== undefined && thins.has(inTheWay))) throw new HobError("no_space", "full");
         },
       },
       snapshotLive: async (thin) => {
@@ -159,4 +173,7 @@ export class PilotModel {
   }
 }
 
+const fails = () => {
+  throw new Error("nothing is uploaded");
+};
 const noView: CheckpointView = { show: async () => [], hide: async () => {} };

@@ -37,6 +37,11 @@ export interface RepairOptions {
   /** of the sprite that is repaired */
   ownership: Ownership;
   source: RepairSource;
+  /**
+   * Called once, when all that is new is in the store and no head names it yet, with the states' new roots by those before. What it
+   * throws is thrown, and the head names what it did before.
+   */
+  beforeHead?: (roots: ReadonlyMap<string, string>) => Promise<void>;
   signal?: AbortSignal;
 }
 

@@ -70,7 +70,7 @@ class Repair {
   }
 
   async run(): Promise<StateRepair> {
-    const { ownership, signal } = this.#options;
+    const { ownership, signal, beforeHead } = this.#options;
     const startedAt = Date.now();
     const { states, documents: lost } = await damagedStates(ownership, this.#found);
     const lostPages = await this.#pages.run(states);
@@ -87,6 +87,7 @@ class Repair {
     }
     const replaced = documents.length;
     for (const id of lost) documents.push(...(await this.#document(id)));
+    if (roots.size > 0) await beforeHead?.(roots);
     if (roots.size + documents.length > 0) await ownership.replaceCheckpoints(documents, change, { startedAt });
     return { pages: this.#pages.repaired, blocks: this.#chunks.repaired, documents: documents.length - replaced, roots };
   }

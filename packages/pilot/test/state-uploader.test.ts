@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { OrgKeys } from "@hob/storage";
+import type { DirectoryStore } from "@hob/storage/store/directory-store.ts";
+import { originOf } from "../src/durability/origin-name.ts";
+import type { VolumeUpload } from "../src/durability/volume-upload.ts";
+import { Ledger } from "../src/volume/ledger.ts";
+import { lettersIn, StoredVolume, thinOf } from "./support/stored-volume.ts";
+
+let model: StoredVolume;
+let store: DirectoryStore;
+let ledger: Ledger;
+let upload: VolumeUpload;
+
+beforeEach(async () => {
+  model = new StoredVolume();
+  store = await model.openStore();
+  ledger = await Ledger.create(model.ledgerPath);
+  upload = model.upload(model.volume(ledger), store);
+  upload.isFor({ organization: "org", spriteId: "s1", owner: "host", epoch: 1 });
+});
+afterEach(() => model[Symbol.dispose]());
+
+/** Brings the live volume into the store. */
+async function uploadLive() {
+  await using uploaded = await upload.live({});
+  await uploaded.keep();
+  return uploaded.result;
+}
+
+describe("an upload after the snapshot of the one before was given up", () => {
+  test("reads all, sends what changed, and forgets what was discarded", async () => {
+    model.live = thinOf("abcdef");
+    const first = await uploadLive();
+    assert.equal(first.stats.packs, 1);
+    assert.equal(await upload.giveUp(), true);
+    assert.equal(await upload.giveUp(), false, "there is none any more");
+    assert.deepEqual([ledger.state.uploaded?.thin, ledger.state.uploaded?.root], [null, first.root]);
+    assert.deepEqual(upload.bases(), [first.root], "what it builds on is named");
+    assert.equal((await Ledger.open(model.ledgerPath)).state.uploaded?.thin, null);
+    model.live = thinOf("aBc.efa");
+    const { root, stats } = await uploadLive();
+    assert.equal(await lettersIn(store, root), "aBc.efa.");
+    assert.deepEqual(
+      model.compared.map(([from]) => from),
+      [undefined, undefined],
+    );
+    assert.deepEqual([stats.blocks, stats.reusedBlocks], [6, 5]);
+    assert.equal(await lettersIn(store, first.root), "abcdef..");
+    model.live = thinOf("aBC.efa");
+    const { stats: next } = await uploadLive();
+    assert.deepEqual([next.blocks, model.compared.at(-1)?.[0] === undefined], [1, false], "it is compared with a snapshot again");
+  });
+
+  test("reads nothing of what the volume lies over", async () => {
+    model.live = model.below = thinOf("vwxyz");
+    const base = (await uploadLive()).root;
+    model.live = thinOf("VW");
+    await ledger.update((state) => ({ ...state, uploaded: null, live: { ...state.live, origin: originOf(base) } }));
+    await uploadLive();
+    await upload.giveUp();
+    model.live = thinOf(".WX");
+    const { root, stats } = await uploadLive();
+    assert.equal(await lettersIn(store, root), "vWXyz...");
+    assert.deepEqual([stats.blocks, stats.reusedBlocks], [2, 1]);
+  });
+
+  test("sends a chunk again whose pack is gone", async () => {
+    model.live = thinOf("a");
+    await uploadLive();
+    await upload.giveUp();
+    for (const { key } of (await store.list(new OrgKeys("org").packs)).objects) await store.delete(key);
+    assert.equal(await lettersIn(store, (await uploadLive()).root), "a.......");
+  });
+
+  test("is not needed while the snapshot is in use", async () => {
+    model.live = thinOf("a");
+    await uploadLive();
+    model.live = thinOf("b");
+    let given: Promise<boolean> | undefined;
+    model.onCompare = () => {
+      given = upload.giveUp();
+    };
+    const { root } = await uploadLive();
+    assert.equal(await given, false);
+    assert.equal(await lettersIn(store, root), "b.......");
+    assert.equal(await upload.giveUp(), true);
+  });
+});
