@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { HobError, type Identity, type StorageLag } from "@hob/protocol";
 import type { Logger } from "pino";
@@ -8,7 +9,7 @@ import { bounded } from "./bounded.ts";
 import { type SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { explainStart } from "./failed-start.ts";
 import { Leftovers } from "./leftovers.ts";
-import { aliveness, bootVm, restoreVm, type VmFactory } from "./machine.ts";
+import { aliveness, bootVm, goesOn, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import { forgetRest, lagOf, noteRest } from "./rest.ts";
@@ -68,6 +69,7 @@ export class VmLifecycle {
     const files = paths.sprite(entry.id);
     log.info({ id: entry.id }, "the sprite is fetched from the object store");
     const template = await templates.ensure(machine);
+    entry.bootId = randomUUID();
     await mkdir(files.directory, { recursive: true, mode: 0o700 });
     await removeLocalCopy(files);
     const link = await links.forRemote(files, entry.id);
@@ -105,6 +107,7 @@ export class VmLifecycle {
 
   async boot(entry: SpriteEntry, identity: Identity, machine: MachineSpec, link: StorageLink): Promise<void> {
     const files = this.#parts.paths.sprite(entry.id);
+    entry.bootId = randomUUID();
     await this.saved.drop(files);
     await writeBootConfig(files.bootConfig, identity.pilotToken, identity, link.assignment);
     await this.saved.noteImages(files);
@@ -159,7 +162,7 @@ export class VmLifecycle {
     try {
       await this.#save(entry, vm, lag);
     } catch (error) {
-      if (await goesOn(entry, vm)) entry.vm = vm;
+      if (await goesOn(vm, entry.pilotToken)) entry.vm = vm;
       else await this.#lose(entry, vm, error);
       throw error;
     }
@@ -287,13 +290,3 @@ export class VmLifecycle {
     );
   }
 }
-
-/** Lets a VM whose save failed run on. @returns false when it cannot */
-const goesOn = ({ pilotToken }: SpriteEntry, vm: Vm): Promise<boolean> =>
-  vm
-    .resume()
-    .then(() => new PilotClient(vm.pilotPort, pilotToken).thaw())
-    .then(
-      () => true,
-      () => false,
-    );

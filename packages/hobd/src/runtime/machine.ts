@@ -6,6 +6,7 @@ import { diskBytes, HobError } from "@hob/protocol";
 import type { Credentials, Disk, Vm, VmConfig, VmmDriver } from "../vmm/driver.ts";
 import { explainStart } from "./failed-start.ts";
 import type { SpriteFiles } from "./paths.ts";
+import { PilotClient } from "./pilot-client.ts";
 import { findFreePort } from "./ports.ts";
 import { forgetRest } from "./rest.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
@@ -98,6 +99,16 @@ function vmmUser(directory: string): Credentials {
   const id = FIRST_VMM_UID + (createHash("sha256").update(directory).digest().readUInt32BE(0) & 0x0fff_ffff);
   return { uid: id, gid: id };
 }
+
+/** Lets a VM whose save failed run on. @returns false when it cannot */
+export const goesOn = (vm: Vm, pilotToken: string): Promise<boolean> =>
+  vm
+    .resume()
+    .then(() => new PilotClient(vm.pilotPort, pilotToken).thaw())
+    .then(
+      () => true,
+      () => false,
+    );
 
 /** Whether the VM has not ended yet, to be asked again and again. */
 export function aliveness(vm: Vm): () => boolean {
