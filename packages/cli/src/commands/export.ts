@@ -36,7 +36,19 @@ async function exportSprite(cli: Cli, operands: readonly string[], flags: Export
       done(null, chunk);
     },
   });
-  const work = async () => pipeline(await storage.export(name), counter, cli.stdout, { end: false });
+  const work = async () => {
+    const file = await storage.export(name);
+    await pipeline(file, counter, cli.stdout, { end: false }).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === "ECONNRESET" ? brokenOff(name, error) : error;
+    });
+  };
   await withProgress(cli, `Exporting ${name}`, work(), () => formatBytes(bytes));
   cli.note(`Exported ${name}: ${formatBytes(bytes)}`);
 }
+
+/** The daemon ends the connection when it cannot go on: nothing else would keep what there is from passing for whole. */
+const brokenOff = (name: string, cause: Error): HobError =>
+  new HobError("connection_lost", `export ${name}: the daemon broke off in the middle`, {
+    hint: "what is there so far is not whole: remove it, and see the daemon's log, or try again",
+    cause,
+  });

@@ -156,6 +156,7 @@ export class SpriteCreator {
     } catch (error) {
       const sprite = { sprite: record.id, name: record.name };
       if (isOfClientGone(error)) log.info(sprite, "create given up: the client has gone");
+      else if (error instanceof HobError && error.status < 500) log.info({ ...sprite, reason: error.message }, "create refused");
       else log.error({ ...sprite, err: error }, "create failed");
       await this.#rollBack(record);
       throw error;
