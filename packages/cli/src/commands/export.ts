@@ -1,10 +1,9 @@
-import { Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
 import { formatBytes } from "../output/format.ts";
+import { pipeOut } from "../output/pipe-out.ts";
 import { withProgress } from "../output/progress.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeSpriteName } from "../sprite-argument.ts";
@@ -30,25 +29,10 @@ async function exportSprite(cli: Cli, operands: readonly string[], flags: Export
   }
   const storage = await (await cli.client(flags)).storage();
   let bytes = 0;
-  const counter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      done(null, chunk);
-    },
-  });
-  const work = async () => {
-    const file = await storage.export(name);
-    await pipeline(file, counter, cli.stdout, { end: false }).catch((error: NodeJS.ErrnoException) => {
-      throw error.code === "ECONNRESET" ? brokenOff(name, error) : error;
-    });
+  const count = (more: number) => {
+    bytes += more;
   };
+  const work = async () => pipeOut(cli, await storage.export(name), `export ${name}`, count);
   await withProgress(cli, `Exporting ${name}`, work(), () => formatBytes(bytes));
   cli.note(`Exported ${name}: ${formatBytes(bytes)}`);
 }
-
-/** The daemon ends the connection when it cannot go on: nothing else would keep what there is from passing for whole. */
-const brokenOff = (name: string, cause: Error): HobError =>
-  new HobError("connection_lost", `export ${name}: the daemon broke off in the middle`, {
-    hint: "what is there so far is not whole: remove it, and see the daemon's log, or try again",
-    cause,
-  });
