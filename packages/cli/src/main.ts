@@ -1,7 +1,7 @@
 import { type Command, CommanderError } from "commander";
 import { Cli, EXIT } from "./cli.ts";
 import { separateCommand } from "./exec-arguments.ts";
-import { reportFailure } from "./output/failure.ts";
+import { outputError, reportFailure } from "./output/failure.ts";
 import { buildProgram, commandIndex, commandName } from "./program.ts";
 import { findSpriteFile } from "./sprite-file.ts";
 import { namesOfCommand, refuseUnknownHelp, usageError } from "./usage.ts";
@@ -13,7 +13,7 @@ const cli = new Cli(process);
 let pipeIsBroken = false;
 
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") endNow(reportFailure(cli, error));
+  if (error.code !== "EPIPE") endNow(reportFailure(cli, outputError(error)));
   if (cli.onBrokenPipe === undefined) return;
   pipeIsBroken = true;
   cli.onBrokenPipe();
@@ -44,6 +44,8 @@ async function run(argv: readonly string[]): Promise<void> {
     await program.parseAsync(words, { from: "user" });
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return;
+    // Who has gone from behind the pipe has what it wanted.
+    if (pipeIsBroken && (thrown as NodeJS.ErrnoException).code === "EPIPE") return;
     if (thrown instanceof CommanderError && thrown.code === "commander.help") cli.exitStatus = EXIT.usage;
     else {
       const path = program === undefined ? [] : namesOfCommand(program, argv.slice(index));

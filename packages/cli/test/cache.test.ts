@@ -5,6 +5,8 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 import { TestHome } from "./support/run-hob.ts";
 
 const HOUR_MS = 60 * 60_000;
+/** `hob` keeps its own compiled code in its cache. */
+const NOTHING_COMPILED = { NODE_DISABLE_COMPILE_CACHE: "1" };
 
 let home: TestHome;
 beforeEach(() => {
@@ -22,7 +24,7 @@ function entry(name: string, ageHours: number): string {
 }
 
 async function hob(...args: string[]): Promise<{ stdout: string; stderr: string }> {
-  const { status, stdout, stderr } = await home.run(args);
+  const { status, stdout, stderr } = await home.run(args, { env: NOTHING_COMPILED });
   assert.equal(status, 0, stderr);
   return { stdout: stdout.toString(), stderr };
 }
@@ -68,7 +70,7 @@ describe("hob cache", () => {
     );
     assert.ok(usual.bytes > 1024 * 1024 && usual.kept_bytes > 1024 * 1024);
     assert.ok(existsSync(image) && !existsSync(template));
-    const set = await home.run(["cache", "prune"], { env: { HOB_CACHE_KEEP: "2d" } });
+    const set = await home.run(["cache", "prune"], { env: { ...NOTHING_COMPILED, HOB_CACHE_KEEP: "2d" } });
     assert.match(set.stdout.toString(), /^KIND.*\nimage +pilot-1 .*\nRemoved 1\.\d MiB in 1 entry\n$/);
     assert.ok(!existsSync(image));
     assert.equal((await hob("cache", "prune")).stdout, "Removed 0.0 KiB in 0 entries\n");

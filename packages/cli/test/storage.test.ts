@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { beforeEach, test } from "node:test";
 import { errorBody } from "../../client/test/support/test-daemon.ts";
-import { HOB, startHob } from "./support/run-hob.ts";
+import { ended, HOB, startHob } from "./support/run-hob.ts";
 import { TestTerminal } from "./support/terminal.ts";
 
 const { daemon, home } = await startHob();
@@ -54,6 +57,38 @@ test("export writes the bytes as they are, says the rest beside them, and wants 
   using terminal = new TestTerminal([HOB, "export", "web"], home.env);
   await terminal.waitFor(/standard output is a terminal/);
   assert.equal(await terminal.exited, 2);
+});
+
+test("export to what has no room says so; who leaves from behind a pipe ends it without a word", async () => {
+  answer("x".repeat(5_000_000));
+  const inShell = (script: string) => {
+    const child = spawn("sh", ["-c", script, HOB], { env: home.env });
+    child.stdin.end();
+    return ended(child);
+  };
+  const full = await inShell('"$0" export web > /dev/full');
+  assert.equal(full.status, 1);
+  assert.match(
+    full.stderr,
+    /^Exporting web \.\.\.\nhob: write to standard output: there is no room for it\nhint: what is there so far is not whole/,
+  );
+  const left = await inShell('{ "$0" export web; echo "status $?" >&2; } | head -c 5');
+  assert.deepEqual([left.stdout.toString(), left.stderr], ["xxxxx", "Exporting web ...\nstatus 141\n"]);
+});
+
+test("an export that the daemon breaks off is no success, and says that it is not whole", async () => {
+  const server = createServer((_request, response) => {
+    response.write("half", () => response.destroy());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  try {
+    const env = { HOB_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, HOB_TOKEN: "t" };
+    const { status, stdout, stderr } = await home.run(["export", "web"], { env });
+    assert.deepEqual([status, stdout.toString()], [1, "half"]);
+    assert.match(stderr, /\nhob: export web: the daemon broke off in the middle\nhint: what is there so far is not whole/);
+  } finally {
+    server.close();
+  }
 });
 
 test("import sends a file or standard input", async () => {

@@ -33,7 +33,13 @@ export async function exchangeBytes(
       ...addressOf(endpoint),
       method,
       path: requestTarget(endpoint, path, options.query),
-      headers: { ...authorization(endpoint), ...(body instanceof Uint8Array ? { "content-length": body.length } : {}) },
+      headers: {
+        ...authorization(endpoint),
+        // Though the connection is not kept: a server that answers before it has the whole body would else close it at once, and the
+        // reset that follows would overtake its answer.
+        ...(body === undefined ? {} : { connection: "keep-alive" }),
+        ...(body instanceof Uint8Array ? { "content-length": body.length } : {}),
+      },
       ...(signal === undefined ? {} : { signal }),
     });
     const fail = (error: Error) => reject(signal?.aborted ? signal.reason : connectionError(what, endpoint.url.origin, error));
@@ -54,6 +60,12 @@ function send(outgoing: ClientRequest, body: Readable | Uint8Array | undefined, 
     outgoing.destroy();
   });
   outgoing.once("close", () => body.destroy());
+  outgoing.once("response", (answer) => {
+    if (outgoing.writableEnded) return;
+    // It has been answered without the rest, which may have no end.
+    body.unpipe(outgoing);
+    answer.once("close", () => outgoing.destroy());
+  });
   body.pipe(outgoing);
 }
 

@@ -66,7 +66,7 @@ export class Outage {
       try {
         return await dial(this.#locate(), path, query, Math.min(TRY_MS, Math.max(1_000, leftMs)));
       } catch (thrown) {
-        if (!(thrown instanceof HobError) || !thrown.retryable || leftMs < this.#delayMs) throw thrown;
+        if (!(thrown instanceof HobError) || !isRepeatable(thrown) || leftMs < this.#delayMs) throw thrown;
         if (!this.#isTold) this.#options.onWaiting?.(thrown);
         this.#isTold = true;
       }
@@ -82,3 +82,6 @@ export class Outage {
     }
   }
 }
+
+/** Coming back to a session has no effect that could be had twice. */
+const isRepeatable = ({ retryable, code }: HobError): boolean => retryable || code === "outcome_unknown";

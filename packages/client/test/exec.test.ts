@@ -218,6 +218,19 @@ describe("a connection that breaks, with resume", () => {
     daemon.broken.replaced = false;
   });
 
+  test("an attempt to come back of which nobody knows what became of it is followed by another one", async () => {
+    let told = 0;
+    const comesBack = () => {
+      told++;
+      daemon.faults = {};
+    };
+    const session = await client.exec("web", { command: ["broken:output"], resume: { onWaiting: comesBack } });
+    daemon.faults = { refuseExec: { status: 502, body: errorBody("outcome_unknown", "it was lost with the request") } };
+    for (const output of [session.stdout, session.stderr]) output.resume();
+    assert.equal(await session.exit, 6);
+    assert.equal(told, 1);
+  });
+
   test("a daemon that stays away: the tries end, each way of ending says why", async () => {
     const session = await client.exec("web", { command: ["broken:output"], resume: { timeoutMs: 1_000, onWaiting: () => (told += 1) } });
     let told = 0;

@@ -18,6 +18,6 @@ export { type DaemonInfo, type HomeLayout, homeLayout, readDaemonInfo, readToken
 export { createHomeToken, listHomeTokens, revokeHomeToken } from "./daemon/home-tokens.ts";
 export { reloadOnSignal, type SignalSource, stopOnSignal } from "./daemon/signals.ts";
 export { createRuntime, type RuntimeOptions } from "./runtime/context.ts";
-export type { MachineSpec, PilotEndpoint, SpriteRuntime } from "./runtime/sprite-runtime.ts";
+export type { MachineSpec, PilotEndpoint, SpriteEndpoint, SpriteRuntime } from "./runtime/sprite-runtime.ts";
 export { ORGANIZATION } from "./tokens/token-format.ts";
 export { type CreatedToken, createToken, listTokens, revokeToken, type TokenInfo } from "./tokens/tokens.ts";

@@ -99,6 +99,38 @@ describe("pruning the cache", () => {
     assert.deepEqual(namesOf((await pruneCache(cacheDir, KEEP)).removed), ["held", "held"]);
   });
 
+  test("removes compiled code file by file, and the folder of a version of Node.js with its last one", async () => {
+    const used = join(cacheDir, "compiled/v24.1.0-x64");
+    const unused = join(cacheDir, "compiled/v22.1.0-x64");
+    const code = async (directory: string, name: string, ageMs: number) => {
+      await mkdir(directory, { recursive: true });
+      await writeFile(join(directory, name), "x".repeat(10_000));
+      const at = new Date(Date.now() - ageMs);
+      await utimes(join(directory, name), at, at);
+    };
+    for (const [name, days] of Object.entries({ old: 15, older: 40, young: 13 })) await code(used, name, days * DAY_MS);
+    await code(unused, "old", 20 * DAY_MS);
+    // Read after it was written, which most file systems note.
+    await code(used, "read", 30 * DAY_MS);
+    await utimes(join(used, "read"), new Date(), new Date(Date.now() - 30 * DAY_MS));
+    const [first, second] = await surveyCache(cacheDir);
+    assert.deepEqual([first?.kind, first?.name, second?.name], ["compiled", "v22.1.0-x64", "v24.1.0-x64"]);
+    const before = (second?.bytes ?? 0) + (first?.bytes ?? 0);
+    const dry = await pruneCache(cacheDir, { ...KEEP, dryRun: true });
+    assert.deepEqual([readdirSync(used).length, readdirSync(unused).length], [4, 1]);
+    await pruneCache(cacheDir, { keepMs: Number.POSITIVE_INFINITY });
+    await pruneCache(cacheDir, { ...KEEP, stopped: () => true });
+    assert.deepEqual([readdirSync(used).length, readdirSync(unused).length], [4, 1]);
+    const { removed, kept } = await pruneCache(cacheDir, KEEP);
+    assert.deepEqual([namesOf(removed), namesOf(kept)], [["v22.1.0-x64", "v24.1.0-x64"], ["v24.1.0-x64"]]);
+    assert.deepEqual([dry.removed, dry.kept], [removed, kept]);
+    assert.deepEqual([readdirSync(used).sort(), existsSync(unused)], [["read", "young"], false]);
+    const bytes = [...removed, ...kept].reduce((sum, entry) => sum + entry.bytes, 0);
+    assert.ok(removed.every((entry) => entry.bytes >= 10_000) && bytes <= before && bytes > 40_000);
+    await pruneCache(cacheDir, { keepMs: 0 });
+    assert.deepEqual(readdirSync(used), ["read"], "what was used within the hour stays");
+  });
+
   test("ends when it is asked to", async () => {
     await entry("images", "old", 15 * DAY_MS);
     assert.deepEqual((await pruneCache(cacheDir, { ...KEEP, stopped: () => true })).removed, []);

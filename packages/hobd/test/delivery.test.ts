@@ -163,13 +163,102 @@ describe("a pilot that is being started", () => {
     }));
 });
 
+describe("a VM that ends with a request, and boots anew", { timeout: 60_000 }, () => {
+  /** Every kind of request that may have an effect, and what is answered. */
+  const effects: Record<string, (hob: TestDaemon, route: string) => Promise<{ status: number; error: string }>> = {
+    upgrade: (hob, route) =>
+      new Promise((resolve, reject) => {
+        const ws = new WebSocket(`${hob.url.replace("http", "ws")}${PATH}/${route}`, { headers: hob.headers });
+        ws.once("open", () => reject(new Error("it was taken"))).on("error", () => {});
+        ws.once("unexpected-response", async (_request, response) => {
+          const text = Buffer.concat(await response.toArray()).toString();
+          resolve({ status: response.statusCode ?? 0, error: JSON.parse(text).error });
+        });
+      }),
+    ...Object.fromEntries(
+      [{ method: "POST" }, { method: "DELETE" }, { method: "PUT", body: "a body" }].map((init) => [
+        `${init.method} ${"body" in init ? "with" : "without"} a body`,
+        async (hob: TestDaemon, route: string) => {
+          const response = await hob.fetch(`${PATH}/${route}`, init);
+          return { status: response.status, error: (await bodyOf(response)).error };
+        },
+      ]),
+    ),
+  };
+  const bootAnew = (hob: TestDaemon) => {
+    hob.runtime.bootId = "second";
+    hob.pilot.forget();
+    hob.pilot.cut();
+  };
+
+  for (const [kind, ask] of Object.entries(effects)) {
+    test(`${kind}: is not sent to it again, and the client hears that it may have been done`, () =>
+      withWay({}, async (hob) => {
+        const answer = ask(hob, "mute");
+        await until("it is taken", () => hob.pilot.seen.length === 1);
+        bootAnew(hob);
+        assert.deepEqual(await answer, { status: 502, error: "outcome_unknown" });
+        assert.equal(hob.pilot.seen.length, 1);
+      }));
+
+    test(`${kind}: nor when it was lost on the way, which nobody can tell from taken`, () =>
+      withWay({ repeatAfterMs: 20 }, async (hob, way) => {
+        way.plan.push("lose", "lose", "lose", "lose");
+        const answer = ask(hob, "mute");
+        await until("it was sent four times", () => way.count === 4);
+        bootAnew(hob);
+        way.reset();
+        assert.deepEqual(await answer, { status: 502, error: "outcome_unknown" });
+        assert.equal(hob.pilot.seen.length, 0);
+      }));
+  }
+
+  for (const method of ["GET", "HEAD", "OPTIONS"]) {
+    test(`${method}: is sent again`, () =>
+      withWay({}, async (hob) => {
+        const ready = Promise.withResolvers<void>();
+        hob.pilot.slow = ready.promise;
+        const answer = hob.fetch(`${PATH}/slow`, { method });
+        await until("it is taken", () => hob.pilot.seen.length === 1);
+        bootAnew(hob);
+        ready.resolve();
+        assert.deepEqual([(await answer).status, hob.pilot.seen.length], [200, 2]);
+      }));
+  }
+
+  test("what was certainly not taken is sent to it: the pilot was being started, or nothing listened", async () => {
+    const reserved = createServer();
+    await new Promise<void>((resolve) => reserved.listen(0, "127.0.0.1", resolve));
+    const { port: closed } = reserved.address() as { port: number };
+    await new Promise((resolve) => reserved.close(resolve));
+    let isUp = true;
+    await withWay(
+      {},
+      async (hob) => {
+        hob.pilot.starting = Number.POSITIVE_INFINITY;
+        const answers = [hob.fetch(`${PATH}/echo`, { method: "POST" }), hob.fetch(`${PATH}/sink`, { method: "POST", body: "hello" })];
+        await until("both were refused", () => hob.pilot.refused > 4);
+        isUp = false;
+        const asked = hob.runtime.calls.length;
+        await until("nothing listens", () => hob.runtime.calls.length > asked + 4);
+        hob.pilot.starting = 0;
+        hob.runtime.bootId = "second";
+        isUp = true;
+        for (const answer of answers) assert.equal((await answer).status, 200);
+        assert.equal(hob.pilot.seen.length, 2);
+      },
+      (way) => (isUp ? way.port : closed),
+    );
+  });
+});
+
 test("a request that was taken and then cut off is not done again, and that is said", () =>
   withWay({}, async (hob) => {
     assert.equal((await hob.fetch(`${PATH}/shy`, { method: "POST" })).status, 409);
     assert.equal(hob.pilot.seen.length, 1);
     hob.pilot.seen.length = 0;
     const response = await hob.fetch(`${PATH}/shy`, { method: "POST", body: "x" });
-    assert.deepEqual([response.status, (await bodyOf(response)).error], [502, "pilot_unreachable"]);
+    assert.deepEqual([response.status, (await bodyOf(response)).error], [502, "outcome_unknown"]);
     assert.equal(hob.pilot.seen.length, 1);
     hob.pilot.seen.length = 0;
     assert.equal(await (await hob.fetch(`${PATH}/shy`)).text(), "second try");

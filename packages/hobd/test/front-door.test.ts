@@ -139,7 +139,7 @@ describe("when a side goes away", () => {
       assert.equal(second, first);
       hob.pilot.seen.length = 0;
       const response = await hob.fetch(`${PATH}/shy`, { method: "POST", body: "x" });
-      assert.deepEqual([response.status, (await bodyOf(response)).error], [502, "pilot_unreachable"]);
+      assert.deepEqual([response.status, (await bodyOf(response)).error], [502, "outcome_unknown"]);
       assert.equal(hob.pilot.seen.length, 1);
     }));
 

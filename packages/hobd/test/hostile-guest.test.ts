@@ -84,7 +84,7 @@ describe("a pilot that is not what it seems", () => {
 
   test("a change of the protocol that nobody asked for keeps neither a check nor the shipping of logs waiting", LIMIT, async () => {
     await using pilot = await raw(SWITCH);
-    const endpoint = { host: "127.0.0.1", port: pilot.port, token: TOKEN };
+    const endpoint = { host: "127.0.0.1", port: pilot.port, token: TOKEN, bootId: "b" };
     await assert.rejects(pullLogs(endpoint, {}, new AbortController().signal), /unasked/);
     const ask = createPilotRequester(async () => endpoint, new SpriteUses(Date.now));
     await assert.rejects(ask({ id: "s", name: "box" } as SpriteRecord, "/hob/ready", AbortSignal.timeout(15_000)), {

@@ -25,6 +25,11 @@ export const ERROR_CATALOGUE = {
   internal: { status: 500, retryable: false, summary: "a fault of Hob; the log has the details" },
   vm_failed: { status: 502, retryable: true, summary: "the microVM did not start, or ended unexpectedly" },
   pilot_unreachable: { status: 502, retryable: true, summary: "the microVM runs, but its pilot does not answer" },
+  outcome_unknown: {
+    status: 502,
+    retryable: false,
+    summary: "the pilot or its microVM was lost with the request, which may have had its effect or not",
+  },
   nothing_listens: { status: 502, retryable: true, summary: "nothing inside the sprite listens on this port" },
   host_unreachable: { status: 502, retryable: true, summary: "the sprite cannot reach this host, or does not know its name" },
   app_failed: { status: 502, retryable: true, summary: "the server inside the sprite closed the connection, or does not speak HTTP" },

@@ -17,8 +17,11 @@ const HOUR_SECONDS = 60 * 60;
 export const register: Register = (program, cli) => {
   const cache = program
     .command("cache")
-    .description("Show and free what the cache holds: images and templates of this and of earlier versions");
-  const list = cache.command("list").description("List images and templates with their sizes on the disk").option("--json", "print JSON");
+    .description("Show and free what the cache holds: images, templates and compiled code of this and of earlier versions");
+  const list = cache
+    .command("list")
+    .description("List images, templates and compiled code with their sizes on the disk")
+    .option("--json", "print JSON");
   withExample(list, "hob cache list");
   list.action((flags: CacheFlags) => listAll(cli, flags));
   const prune = cache
@@ -26,7 +29,7 @@ export const register: Register = (program, cli) => {
     .description("Remove what was not used for a while; safe while daemons and sprites run, which keep what they need")
     .option(
       "--older-than <time>",
-      "remove images not used for this long, templates after 1d at most (default: HOB_CACHE_KEEP, else 14d)",
+      "remove images and compiled code not used for this long, templates after 1d at most (default: HOB_CACHE_KEEP, else 14d)",
       age,
     )
     .option("-n, --dry-run", "only say what would be removed")

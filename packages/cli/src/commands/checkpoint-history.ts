@@ -1,4 +1,3 @@
-import { pipeline } from "node:stream/promises";
 import type { FileEntry } from "@hob/protocol/api/files.ts";
 import type { TreeDifference } from "@hob/protocol/api/history.ts";
 import { HobError } from "@hob/protocol/errors.ts";
@@ -6,6 +5,7 @@ import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
 import { printable } from "../output/format.ts";
+import { pipeOut } from "../output/pipe-out.ts";
 import { renderTable } from "../output/table.ts";
 import { withExample } from "../program.ts";
 import { splitVersion, takeSpriteName } from "../sprite-argument.ts";
@@ -119,7 +119,7 @@ export async function listFiles(cli: Cli, place: string, flags: HistoryFlags): P
 async function show(cli: Cli, place: string, flags: HistoryFlags): Promise<void> {
   const { name, id, path } = parsePlace(place);
   const content = await (await (await cli.client(flags)).checkpoints(name)).content(id, path);
-  await pipeline(content, cli.stdout, { end: false });
+  await pipeOut(cli, content, `show ${path}`);
 }
 
 /** `NAME@ID:/PATH`. @throws HobError `usage` */

@@ -1,10 +1,9 @@
-import { Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
 import { formatBytes } from "../output/format.ts";
+import { pipeOut } from "../output/pipe-out.ts";
 import { withProgress } from "../output/progress.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeSpriteName } from "../sprite-argument.ts";
@@ -30,13 +29,10 @@ async function exportSprite(cli: Cli, operands: readonly string[], flags: Export
   }
   const storage = await (await cli.client(flags)).storage();
   let bytes = 0;
-  const counter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      done(null, chunk);
-    },
-  });
-  const work = async () => pipeline(await storage.export(name), counter, cli.stdout, { end: false });
+  const count = (more: number) => {
+    bytes += more;
+  };
+  const work = async () => pipeOut(cli, await storage.export(name), `export ${name}`, count);
   await withProgress(cli, `Exporting ${name}`, work(), () => formatBytes(bytes));
   cli.note(`Exported ${name}: ${formatBytes(bytes)}`);
 }

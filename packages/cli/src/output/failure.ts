@@ -11,6 +11,18 @@ export function reportFailure(cli: Cli, thrown: unknown): number {
   return error.code === "usage" ? EXIT.usage : EXIT.failure;
 }
 
+/** Errors of a file that is written to, write(2), which mean that there is no room. */
+const FULL: ReadonlySet<string | undefined> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** Why standard output cannot be written, where it leads to a file. */
+export function outputError(cause: NodeJS.ErrnoException): HobError {
+  const isFull = FULL.has(cause.code);
+  return new HobError(isFull ? "no_space" : "internal", `write to standard output: ${isFull ? "there is no room for it" : cause.message}`, {
+    hint: isFull ? "what is there so far is not whole: remove it, make room, and try again" : "what is there so far is not whole",
+    cause,
+  });
+}
+
 /** Control characters of a message may come from a server; they must not reach the terminal as commands. */
 function oneLine(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is to be removed

@@ -55,7 +55,8 @@ export class PortForwarder implements Disposable {
         await this.#watchOnce();
         pauseMs = RETRY_MS[0];
       } catch (error) {
-        if (!(error instanceof HobError && error.retryable)) return;
+        // A watch has no effect: it may be begun twice.
+        if (!(error instanceof HobError && (error.retryable || error.code === "outcome_unknown"))) return;
       }
       await sleep(pauseMs, undefined, { signal: this.#ended.signal, ref: false }).catch(() => {});
       pauseMs = Math.min(pauseMs * 2, RETRY_MS[1]);

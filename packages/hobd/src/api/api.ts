@@ -28,6 +28,7 @@ import { addPolicies } from "./policy-routes.ts";
 import { presentSprite } from "./present.ts";
 import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
 import { requireSprite, type SpriteContext, spriteNotFound } from "./sprite-context.ts";
+import { answerWithStream } from "./stream-answer.ts";
 import { addTokens } from "./token-routes.ts";
 import { addUrlTicket } from "./url-ticket.ts";
 import { watchSprites } from "./watch-sprites.ts";
@@ -83,9 +84,8 @@ function addCollection(app: Hono<Env>, { context, creator, stopping }: ApiParts)
   app.get("/v1/sprites", async (c) => {
     const query = parseListQuery(c.req.query());
     if (!/\bapplication\/x-ndjson\b/i.test(c.req.header("accept") ?? "")) return c.json(await listSprites(context, query));
-    const signal = AbortSignal.any([stopping, clientGone(c)]);
-    const lines = ReadableStream.from(watchSprites(context, query, signal)).pipeThrough(new TextEncoderStream());
-    return c.body(lines, 200, { "Content-Type": "application/x-ndjson" });
+    const watch = (gone: AbortSignal) => watchSprites(context, query, AbortSignal.any([stopping, gone]));
+    return answerWithStream(c, watch, { contentType: "application/x-ndjson", waitsForFirst: false, log: context.log });
   });
   app.post("/v1/sprites", async (c) => {
     const idempotencyKey = checkIdempotencyKey(c.req.header("idempotency-key"), LIMITS.idempotencyKeyBytes);

@@ -4,6 +4,7 @@ import { IDEMPOTENCY_KEPT_MS, type IdempotencyRecord, type SpriteRecord } from "
 import { nameTaken } from "../registry/sqlite-sprites.ts";
 import { AsyncLimit } from "./async-limit.ts";
 import type { Reservation } from "./capacity.ts";
+import { isOfClientGone } from "./client-gone.ts";
 import { identityOf } from "./present.ts";
 import type { SpriteContext } from "./sprite-context.ts";
 
@@ -153,7 +154,10 @@ export class SpriteCreator {
       events.emit({ type: "created", id: record.id, name: record.name, status, at });
       return (await sprites.findById(record.id)) ?? record;
     } catch (error) {
-      log.error({ sprite: record.id, name: record.name, err: error }, "create failed");
+      const sprite = { sprite: record.id, name: record.name };
+      if (isOfClientGone(error)) log.info(sprite, "create given up: the client has gone");
+      else if (error instanceof HobError && error.status < 500) log.info({ ...sprite, reason: error.message }, "create refused");
+      else log.error({ ...sprite, err: error }, "create failed");
       await this.#rollBack(record);
       throw error;
     }

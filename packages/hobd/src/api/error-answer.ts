@@ -1,6 +1,7 @@
 import type { ServerResponse } from "node:http";
 import type { HobError } from "@hob/protocol";
 import type { Logger } from "pino";
+import { isOfClientGone } from "./client-gone.ts";
 
 /** Headers that belong to an error: when to try again, and an end of the connection whose request was not read to its end. */
 export function errorHeaders(error: HobError): Record<string, string> {
@@ -32,9 +33,10 @@ export function sendError(response: ServerResponse, error: HobError): void {
   response.end(body);
 }
 
-/** Faults of Hob are logged with their cause; what a client did wrong only when debugging. Never with a query string. */
+/** Faults of Hob are logged with their cause; what a client did wrong, and that it left, only when debugging. Never with a query string. */
 export function logError(log: Logger, error: HobError, request: { method: string | undefined; path: string }): void {
   const fields = { ...request, code: error.code, err: error };
-  if (error.status >= 500 && error.code !== "shutting_down") log.error(fields, "request failed");
+  if (isOfClientGone(error)) log.debug(request, "the client has gone before its answer");
+  else if (error.status >= 500 && error.code !== "shutting_down") log.error(fields, "request failed");
   else log.debug({ ...request, code: error.code, message: error.message }, "request refused");
 }

@@ -1,4 +1,4 @@
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import { diskLayout, forkRequest, gcRequest, HobError, MACHINE_LIMITS, PILOT_ROUTES, type RepairRequest, spriteName } from "@hob/protocol";
 import { collectGarbage, type Damage, type ExportHeader, exportSprite, forkSprite, fsck, fsckAndRepair, importSprite } from "@hob/storage";
 import type { Hono } from "hono";
@@ -6,11 +6,13 @@ import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import { exportedPolicies } from "../object-store/catalogue.ts";
 import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
+import { ClientGone } from "./client-gone.ts";
 import type { Brought, SpriteCreator } from "./create-sprite.ts";
 import { readJsonBody } from "./json-body.ts";
 import { presentSprite } from "./present.ts";
 import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
 import { requireSprite, type SpriteContext } from "./sprite-context.ts";
+import { answerWithStream } from "./stream-answer.ts";
 
 export interface HistoryParts {
   context: SpriteContext;
@@ -114,15 +116,14 @@ async function makeDurable(
 function addExport(app: Hono<Env>, { context, storage, pilot }: HistoryParts): void {
   app.get("/v1/sprites/:name/export", async (c) => {
     const record = await requireSprite(context.sprites, c.req.param("name"));
-    const signal = clientGone(c);
-    await makeDurable(pilot, storage, record, undefined, signal);
+    await makeDurable(pilot, storage, record, undefined, clientGone(c));
     // It goes into the file, with the policies of now.
     await context.catalogue.describe(await requireSprite(context.sprites, record.name));
     const { store, organization: org } = storage;
-    const bytes = Readable.from(exportSprite({ store, org, sprite: record.id, signal }));
-    return c.body(Readable.toWeb(bytes) as ReadableStream, 200, { "Content-Type": "application/vnd.hob.export" });
+    const bytes = (gone: AbortSignal) => exportSprite({ store, org, sprite: record.id, signal: gone });
+    return await answerWithStream(c, bytes, { contentType: "application/vnd.hob.export", waitsForFirst: true, log: context.log });
   });
-  app.all("/v1/sprites/:name/export", methodNotAllowed("GET"));
+  app.all("/v1/sprites/:name/export", methodNotAllowed("GET, HEAD"));
 }
 
 /** The chunks of a stream that outlives whoever stops reading it. */
@@ -158,6 +159,8 @@ function addImport(app: Hono<Env>, { context, creator, storage }: HistoryParts):
       try {
         await importSprite({ store, org, owner, sprite: id, source: unowned(source), onHeader, signal: clientGone(c) });
         return brought;
+      } catch (error) {
+        throw source.destroyed && !source.complete ? new ClientGone(error) : error;
       } finally {
         // A client hears why its file was refused when it has been allowed to send all of it.
         source.resume();

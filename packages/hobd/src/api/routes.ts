@@ -1,6 +1,7 @@
 import { HobError } from "@hob/protocol";
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
+import { ClientGone } from "./client-gone.ts";
 
 /** What the routes of the host share. */
 export type Env = {
@@ -18,9 +19,9 @@ export const methodNotAllowed = (allow: string) => (c: Context<Env>) => {
   return c.json(error.toBody(), 405, { Allow: allow });
 };
 
-/** Aborted when the client's connection closes before its answer is complete. */
+/** Aborted with `ClientGone` when the client's connection closes before its answer is complete. */
 export function clientGone(c: Context<Env>): AbortSignal {
   const controller = new AbortController();
-  c.env.outgoing.once("close", () => controller.abort());
+  c.env.outgoing.once("close", () => controller.abort(new ClientGone()));
   return controller.signal;
 }

@@ -1,5 +1,6 @@
 import { dirname } from "node:path";
 import { removeUnused } from "@hob/images";
+import { pruneCompiled } from "./compiled.ts";
 import { type CacheEntry, surveyCache } from "./survey.ts";
 
 const HOUR_MS = 60 * 60_000;
@@ -11,7 +12,7 @@ const TEMPLATE_KEEP_MS = 24 * HOUR_MS;
 const TEMPLATES_KEPT = 8;
 
 export interface PruneOptions {
-  /** images that nobody used for this long go, templates after a day at most; Infinity: images never. At least CACHE_KEEP_MS_MIN */
+  /** images and compiled code that nobody used for this long go, templates after a day at most; Infinity: the former never. At least CACHE_KEEP_MS_MIN */
   keepMs: number;
   /** only say what would be removed */
   dryRun?: boolean;
@@ -32,14 +33,22 @@ export async function pruneCache(cacheDir: string, options: PruneOptions): Promi
   const nowMs = (options.now ?? Date.now)();
   const entries = await surveyCache(cacheDir);
   const limits = unusedSince(entries, Math.max(options.keepMs, CACHE_KEEP_MS_MIN), nowMs);
-  const removed: CacheEntry[] = [];
+  const report: PruneReport = { removed: [], kept: [] };
   for (const entry of entries) {
-    if (stopped()) break;
-    const limitMs = limits.get(entry) ?? Number.NEGATIVE_INFINITY;
+    const limitMs = stopped() ? Number.NEGATIVE_INFINITY : (limits.get(entry) ?? Number.NEGATIVE_INFINITY);
+    if (entry.kind === "compiled") await pruneCode(entry, limitMs, dryRun, report);
     // The last word has the time of its mark, under the lock: somebody may have begun to use it since the survey.
-    if (entry.lastUsedMs <= limitMs && (dryRun || (await isRemoved(entry, limitMs)))) removed.push(entry);
+    else if (entry.lastUsedMs <= limitMs && (dryRun || (await isRemoved(entry, limitMs)))) report.removed.push(entry);
+    else report.kept.push(entry);
   }
-  return { removed, kept: entries.filter((entry) => !removed.includes(entry)) };
+  return report;
+}
+
+/** A part of it may go, and the rest stay. */
+async function pruneCode(entry: CacheEntry, limitMs: number, dryRun: boolean, { removed, kept }: PruneReport): Promise<void> {
+  const code = await pruneCompiled(entry.directory, limitMs, dryRun);
+  if (code.bytes > 0) removed.push({ ...entry, ...code });
+  if (entry.lastUsedMs > limitMs) kept.push({ ...entry, bytes: Math.max(0, entry.bytes - code.bytes) });
 }
 
 /** One that cannot be removed is kept, and does not keep the others from going. */
@@ -59,7 +68,7 @@ function unusedSince(entries: readonly CacheEntry[], keepMs: number, nowMs: numb
   return new Map(
     free.map((entry) => {
       if (entry.kind === "leftover") return [entry, Number.POSITIVE_INFINITY];
-      if (entry.kind === "image") return [entry, nowMs - keepMs];
+      if (entry.kind === "image" || entry.kind === "compiled") return [entry, nowMs - keepMs];
       return [entry, nowMs - (surplus.has(entry) ? CACHE_KEEP_MS_MIN : Math.min(keepMs, TEMPLATE_KEEP_MS))];
     }),
   );

@@ -1,12 +1,13 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { bytesOnDisk, entriesInUse, isLeftover } from "@hob/images";
+import { compiledFolder, surveyCompiled } from "./compiled.ts";
 import { needsOfSleepers, type SleepersNeeds } from "./homes.ts";
 
 /** One thing in the cache that can be there or not. */
 export interface CacheEntry {
-  /** `leftover`: what a killed build or removal left */
-  kind: "image" | "template" | "leftover";
+  /** `leftover`: what a killed build or removal left; `compiled`: compiled code of one version of Node.js, which goes file by file */
+  kind: "image" | "template" | "leftover" | "compiled";
   name: string;
   directory: string;
   /** on the disk */
@@ -17,7 +18,7 @@ export interface CacheEntry {
   neededBy: string[];
 }
 
-/** Everything in the cache that takes space, but compiled code, which is small. What is used longest ago comes first. */
+/** Everything in the cache that takes space. What is used longest ago comes first. */
 export async function surveyCache(cacheDir: string): Promise<CacheEntry[]> {
   const [images, templates] = [join(cacheDir, "images"), join(cacheDir, "templates")];
   // Who runs comes before who sleeps: a sprite that falls asleep in between is found twice, and not never.
@@ -26,6 +27,7 @@ export async function surveyCache(cacheDir: string): Promise<CacheEntry[]> {
   const entries = [
     ...(await entriesOf(images, "image", imagesInUse, (name) => reasons(needs, name))),
     ...(await entriesOf(templates, "template", templatesInUse, () => [])),
+    ...(await compiledOf(compiledFolder(cacheDir))),
   ];
   return entries.sort((left, right) => left.lastUsedMs - right.lastUsedMs);
 }
@@ -47,6 +49,16 @@ async function entriesOf(
     const common = { name, directory, bytes: await bytesOnDisk(directory), lastUsedMs: found.mtimeMs };
     const running = inUse.has(name) ? ["a running program"] : [];
     entries.push(leftover ? { ...common, kind: "leftover", neededBy: [] } : { ...common, kind, neededBy: [...running, ...needs(name)] });
+  }
+  return entries;
+}
+
+async function compiledOf(root: string): Promise<CacheEntry[]> {
+  const entries: CacheEntry[] = [];
+  for (const name of await readdir(root).catch(() => [])) {
+    const directory = join(root, name);
+    const code = await surveyCompiled(directory);
+    if (code.lastUsedMs > 0) entries.push({ kind: "compiled", name, directory, ...code, neededBy: [] });
   }
   return entries;
 }

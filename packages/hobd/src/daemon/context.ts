@@ -1,5 +1,4 @@
 import { totalmem } from "node:os";
-import { setTimeout as sleep } from "node:timers/promises";
 import { HOB_VERSION, type HobError, MACHINE_LIMITS } from "@hob/protocol";
 import type { Logger } from "pino";
 import { CatchUp } from "../activity/catch-up.ts";
@@ -33,6 +32,7 @@ import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
 import { Authenticator } from "../tokens/authenticator.ts";
+import { bounded } from "./bounded-stop.ts";
 import { cacheKeepMs, type DaemonConfig, localUrl } from "./config.ts";
 import { ensureFirstToken } from "./first-token.ts";
 import { ensureUrlKey, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
@@ -276,19 +276,4 @@ async function startParts(parts: Parts): Promise<void> {
 async function stopDaemon(running: AsyncDisposableStack, log: Logger): Promise<void> {
   log.info("hobd is stopping");
   await running.disposeAsync();
-}
-
-/** A stop goes on after a part that does not end in time, or fails. */
-async function bounded(what: string, work: Promise<unknown>, ms: number, log: Logger): Promise<void> {
-  const ended = work.then(
-    () => true,
-    (error) => {
-      log.error({ err: error }, `${what}: failed`);
-      return true;
-    },
-  );
-  const timer = new AbortController();
-  const inTime = await Promise.race([ended, sleep(ms, false, { signal: timer.signal })]);
-  timer.abort();
-  if (!inTime) log.error({ ms }, `${what}: not done in time`);
 }

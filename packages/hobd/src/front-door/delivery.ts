@@ -35,6 +35,7 @@ export class Delivery {
   readonly #result = Promise.withResolvers<Answer>();
   readonly #tries = new Set<Try>();
   #begun = 0;
+  #mayBeTaken = false;
   #refusal: Answer | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -45,7 +46,7 @@ export class Delivery {
   /** @throws LostAttempt when no try was answered */
   static async run(options: DeliveryOptions): Promise<Answer> {
     const delivery = new Delivery(options);
-    const onAbort = () => delivery.#giveUp(new LostAttempt(false, new Error("the client has gone")));
+    const onAbort = () => delivery.#giveUp(new LostAttempt(false, true, new Error("the client has gone")));
     options.signal.addEventListener("abort", onAbort, { once: true });
     if (options.signal.aborted) onAbort();
     else delivery.#begin(options.agent);
@@ -94,14 +95,15 @@ export class Delivery {
     this.#refusal = kept;
     discard(other);
     if (this.#tries.size === 0)
-      this.#endRefused(kept, new LostAttempt(true, new Error("it arrived before, on a connection that was lost")));
+      this.#endRefused(kept, new LostAttempt(true, true, new Error("it arrived before, on a connection that was lost")));
   }
 
   #lost(one: Try, lost: LostAttempt): void {
     this.#tries.delete(one);
     clearTimeout(this.#timer);
+    this.#mayBeTaken ||= lost.mayBeTaken;
     if (this.#tries.size > 0) this.#repeatLater();
-    else if (this.#refusal === undefined) this.#result.reject(lost);
+    else if (this.#refusal === undefined) this.#result.reject(new LostAttempt(lost.repeatable, this.#mayBeTaken, lost));
     else this.#endRefused(this.#refusal, lost);
   }
 

@@ -6,16 +6,19 @@ import { identityOf } from "../api/present.ts";
 import type { SpriteContext } from "../api/sprite-context.ts";
 import { readBody } from "../object-store/body.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
-import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
+import type { SpriteEndpoint } from "../runtime/sprite-runtime.ts";
 
-/** Finds the way to a sprite's pilot, waking the sprite if need be. */
-export type PilotLocator = (record: SpriteRecord) => Promise<PilotEndpoint>;
+/**
+ * Finds the way to a sprite's pilot, waking the sprite if need be.
+ * @param bootId only the VM with the memory of this boot will do, see SpriteRuntime
+ */
+export type PilotLocator = (record: SpriteRecord, bootId?: string) => Promise<SpriteEndpoint>;
 
 /** A sleeping sprite needs room to wake, as a new one does. The locator throws what the gate and the runtime throw. */
 export const createPilotLocator =
   ({ runtime, gate, urlOf }: SpriteContext): PilotLocator =>
-  async (record) => {
-    const locate = () => runtime.endpoint(identityOf(record, urlOf), record.machine);
+  async (record, bootId) => {
+    const locate = () => runtime.endpoint(identityOf(record, urlOf), record.machine, bootId);
     if (runtime.status(record.id) === "running") return locate();
     using _ = await gate.reserve(record.id);
     return await locate();

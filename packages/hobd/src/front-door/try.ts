@@ -39,10 +39,13 @@ export interface TryEvents {
 export class LostAttempt extends Error {
   /** nothing of the client's body is gone, so that the request can be sent again under its name */
   readonly repeatable: boolean;
+  /** it was sent, so that a pilot may have taken it; false: none has */
+  readonly mayBeTaken: boolean;
 
-  constructor(repeatable: boolean, cause: Error) {
+  constructor(repeatable: boolean, mayBeTaken: boolean, cause: Error) {
     super(cause.message, { cause });
     this.repeatable = repeatable;
+    this.mayBeTaken = mayBeTaken;
   }
 }
 
@@ -53,6 +56,7 @@ export class Try {
   readonly #upgrade: boolean;
   readonly #events: TryEvents;
   #timer: NodeJS.Timeout | undefined;
+  #isSent = false;
   #bodyBegun = false;
   #isOver = false;
 
@@ -107,7 +111,7 @@ export class Try {
       socket.once("connect", () => this.#connected());
     });
     // Stays for the life of the request: an error after the answer shows on the answer itself, or does not matter.
-    outgoing.on("error", (error) => this.#end(() => this.#events.onLost(new LostAttempt(!this.#bodyBegun, error))));
+    outgoing.on("error", (error) => this.#end(() => this.#events.onLost(new LostAttempt(!this.#bodyBegun, this.#isSent, error))));
     outgoing.once("continue", () => {
       if (!this.#isOver) this.#events.onContinue();
     });
@@ -119,6 +123,7 @@ export class Try {
   }
 
   #connected(): void {
+    this.#isSent = true;
     clearTimeout(this.#timer);
     if (this.#upgrade && !this.#isOver) this.#timer = this.#deadline(UPGRADE_TIMEOUT_MS, "no answer to the upgrade");
   }
@@ -128,7 +133,7 @@ export class Try {
     response.on("error", () => {});
     if (response.headers[STARTING_HEADER] !== undefined && !this.#bodyBegun) {
       this.#outgoing.destroy();
-      this.#events.onLost(new LostAttempt(true, new Error("the pilot is being started")));
+      this.#events.onLost(new LostAttempt(true, false, new Error("the pilot is being started")));
       return;
     }
     // It has answered without the body, which never goes out: nothing else would end the request.

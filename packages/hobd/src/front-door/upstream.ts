@@ -1,14 +1,13 @@
-import { randomUUID } from "node:crypto";
 import { Agent, type IncomingMessage } from "node:http";
-import { setTimeout as sleep } from "node:timers/promises";
-import { HobError } from "@hob/protocol";
 import { describeUse, type SpriteUses, type Use } from "../activity/use.ts";
 import type { ReaderLease } from "../readers/reader-pool.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
+import type { PilotEndpoint } from "../runtime/sprite-runtime.ts";
+import { Attempts } from "./attempts.ts";
 import { Delivery } from "./delivery.ts";
 import { hasBody } from "./headers.ts";
 import type { PilotLocator } from "./pilot-locator.ts";
-import { type Answer, LostAttempt } from "./try.ts";
+import type { Answer } from "./try.ts";
 
 /** How long a request waits for what is before it, milliseconds. */
 export interface UpstreamTimes {
@@ -23,9 +22,6 @@ const TIMES: UpstreamTimes = { patienceMs: 30_000, repeatAfterMs: 2_000 };
 
 /** Times a reader is asked at most: the sprite can be asked in its place. */
 const READER_ATTEMPTS = 3;
-
-/** Between two attempts; the second comes at once, since a kept connection may just have been closed. */
-const PAUSE_MS = { first: 50, last: 500 } as const;
 
 /** Milliseconds an idle connection to a pilot is kept: less than the pilot's own 5 s (Node's default). */
 const IDLE_CONNECTION_MS = 4_000;
@@ -48,7 +44,8 @@ export interface UpstreamRequest {
  * A pilot that ends is started again in its VM, and a VM that has gone is started by the locator: a request waits for that,
  * as it does for a wake. It is sent again only when the lost attempt cannot have an effect twice. That a connection was
  * made says little: passt accepts for the pilot before the pilot does. So each request carries a name, which a pilot and its
- * successors take once (`protocol/src/pilot.ts`), and its body is sent when the pilot has taken it. GET and HEAD share
+ * successors take once (`protocol/src/pilot.ts`), and its body is sent when the pilot has taken it. The names are in the VM's
+ * memory: one that boots anew knows none of them, and is not sent what the last one may have taken. Safe methods share
  * kept connections; everything else gets a connection of its own.
  */
 export class Upstream implements Disposable {
@@ -65,7 +62,7 @@ export class Upstream implements Disposable {
 
   /**
    * The sprite counts as used from here on, until the answer or the upgraded connection has ended.
-   * @throws HobError `pilot_unreachable` | what the locator throws
+   * @throws HobError `pilot_unreachable`, `outcome_unknown` | what the locator throws
    */
   async send(request: UpstreamRequest): Promise<Answer> {
     const { client, record, path, upgrade, reader } = request;
@@ -74,29 +71,26 @@ export class Upstream implements Disposable {
   }
 
   async #sendUntilAnswered(request: UpstreamRequest): Promise<Answer> {
-    const id = randomUUID();
-    let deadline = Number.POSITIVE_INFINITY;
-    for (let attempt = 1; ; attempt++) {
+    const { record, reader, signal } = request;
+    const bound = reader === undefined ? { patienceMs: this.#times.patienceMs } : { count: READER_ATTEMPTS };
+    const attempts = new Attempts({ record, isSafe: isSafe(request), bound, signal });
+    for (;;) {
+      const endpoint = reader?.endpoint ?? (await attempts.locate(this.#locate));
       try {
-        return await this.#attempt(request, isSafe(request) ? randomUUID() : id, attempt === 1);
+        return await this.#attempt(request, endpoint, attempts);
       } catch (error) {
-        if (!(error instanceof LostAttempt)) throw error;
-        if (attempt === 1) deadline = performance.now() + this.#times.patienceMs;
-        const isLast = request.reader === undefined ? performance.now() > deadline : attempt === READER_ATTEMPTS;
-        if (!error.repeatable || request.signal.aborted || isLast) throw unreachable(request.record, error);
+        await attempts.next(error);
       }
-      if (attempt > 1) await pause(attempt, request.signal);
     }
   }
 
-  /** @param kept whether a connection that was kept may do: one that a pilot has left may be one of several */
-  async #attempt(request: UpstreamRequest, id: string, kept: boolean): Promise<Answer> {
-    const { client, path, upgrade, signal, reader } = request;
-    const endpoint = reader?.endpoint ?? (await this.#locate(request.record));
+  #attempt(request: UpstreamRequest, endpoint: PilotEndpoint, { name: id, isFirst }: Attempts): Promise<Answer> {
+    const { client, path, upgrade, signal } = request;
     return Delivery.run({
       message: { client, path, upgrade, id },
       endpoint,
-      agent: isSafe(request) && kept ? this.#agent : false,
+      // A connection that was kept and that a pilot has left may be one of several.
+      agent: isSafe(request) && isFirst ? this.#agent : false,
       isSafe: isSafe(request),
       signal,
       repeatAfterMs: this.#times.repeatAfterMs,
@@ -108,12 +102,11 @@ export class Upstream implements Disposable {
   }
 }
 
-/** Whether it may happen more than once. */
-const isSafe = ({ client, upgrade }: UpstreamRequest): boolean =>
-  !upgrade && !hasBody(client) && (client.method === "GET" || client.method === "HEAD");
+/** Of methods that only read (RFC 9110 section 9.2.1), those that a pilot has. An upgrade is a GET that may start a command. */
+const SAFE_METHODS: ReadonlySet<string | undefined> = new Set(["GET", "HEAD", "OPTIONS"]);
 
-const pause = (attempt: number, signal: AbortSignal): Promise<void> =>
-  sleep(Math.min(PAUSE_MS.last, PAUSE_MS.first * 2 ** (attempt - 2)), undefined, { signal }).catch(() => {});
+/** Whether it may happen more than once. */
+const isSafe = ({ client, upgrade }: UpstreamRequest): boolean => !upgrade && !hasBody(client) && SAFE_METHODS.has(client.method);
 
 /** Has a sprite count as used from now until the answer, or the connection that it opened, has ended. */
 export function whileInUse(uses: SpriteUses, id: string, use: Use, send: () => Promise<Answer>): Promise<Answer> {
@@ -132,9 +125,3 @@ async function whileHeld(held: Disposable, send: () => Promise<Answer>): Promise
     throw error;
   }
 }
-
-const unreachable = (record: SpriteRecord, error: Error): HobError =>
-  new HobError("pilot_unreachable", `reach the pilot of sprite ${record.name}: no answer`, {
-    hint: "try again; if it stays so, restart the sprite",
-    cause: error,
-  });

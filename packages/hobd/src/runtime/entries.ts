@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { HobError, type Identity, type SpritePolicies, type SpriteStatus } from "@hob/protocol";
 import type { Vm } from "../vmm/driver.ts";
 
@@ -9,6 +10,8 @@ export interface SpriteEntry {
   lostAt?: number;
   /** a VM whose pilot has not answered yet */
   starting?: Vm | undefined;
+  /** names the boot that its memory comes from, running or saved; see SpriteEndpoint */
+  bootId: string;
   /** what the pilot of `vm` accepts */
   pilotToken: string;
   status: SpriteStatus;
@@ -70,6 +73,7 @@ export class SpriteEntries {
     const entry = this.#entries.get(id) ?? {
       id,
       vm: undefined,
+      bootId: randomUUID(),
       pilotToken: "",
       status: "cold",
       closing: false,

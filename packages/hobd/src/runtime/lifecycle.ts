@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { HobError, type Identity, type StorageLag } from "@hob/protocol";
 import type { Logger } from "pino";
@@ -71,6 +72,7 @@ export class VmLifecycle {
     const files = paths.sprite(entry.id);
     log.info({ id: entry.id }, "the sprite is fetched from the object store");
     const template = await templates.ensure(machine);
+    entry.bootId = randomUUID();
     await mkdir(files.directory, { recursive: true, mode: 0o700 });
     await removeLocalCopy(files);
     const link = await links.forRemote(files, entry.id);
@@ -108,6 +110,7 @@ export class VmLifecycle {
 
   async boot(entry: SpriteEntry, identity: Identity, machine: MachineSpec, link: StorageLink): Promise<void> {
     const files = this.#parts.paths.sprite(entry.id);
+    entry.bootId = randomUUID();
     await this.saved.drop(files);
     await writeBootConfig(files.bootConfig, identity.pilotToken, identity, link.assignment);
     await this.saved.noteImages(files);

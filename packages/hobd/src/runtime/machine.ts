@@ -100,6 +100,16 @@ function vmmUser(directory: string): Credentials {
   return { uid: id, gid: id };
 }
 
+/** Lets a VM whose save failed run on. @returns false when it cannot */
+export const goesOn = (vm: Vm, pilotToken: string): Promise<boolean> =>
+  vm
+    .resume()
+    .then(() => new PilotClient(vm.pilotPort, pilotToken).thaw())
+    .then(
+      () => true,
+      () => false,
+    );
+
 /** Whether the VM has not ended yet, to be asked again and again. */
 export function aliveness(vm: Vm): () => boolean {
   let gone = false;
@@ -119,13 +129,3 @@ export async function createVolume(path: string, storageGb: number): Promise<voi
     await file.close();
   }
 }
-
-/** Lets a VM whose save failed run on. @returns false when it cannot */
-export const goesOn = (vm: Vm, pilotToken: string): Promise<boolean> =>
-  vm
-    .resume()
-    .then(() => new PilotClient(vm.pilotPort, pilotToken).thaw())
-    .then(
-      () => true,
-      () => false,
-    );

@@ -14,6 +14,12 @@ export interface PilotEndpoint {
   token: string;
 }
 
+/** Where a sprite's own pilot listens. */
+export interface SpriteEndpoint extends PilotEndpoint {
+  /** names the boot that the VM's memory comes from: a save and its restore keep it, and so does all that is on a tmpfs in it */
+  bootId: string;
+}
+
 /** Under which conditions a sprite may be put to sleep. */
 export interface SleepTerms {
   /** nothing must have happened inside for this long, milliseconds */
@@ -69,8 +75,11 @@ export interface Reader {
 export interface SpriteRuntime {
   /** Makes the sprite's VM (fork of a template) and resolves when its pilot has accepted `resumed`. On failure nothing is left. */
   create(identity: Identity, machine: MachineSpec): Promise<void>;
-  /** Where this sprite's pilot listens; starts or wakes the VM first when it does not run. Bounded (30 s). */
-  endpoint(identity: Identity, machine: MachineSpec): Promise<PilotEndpoint>;
+  /**
+   * Where this sprite's pilot listens; starts or wakes the VM first when it does not run. Bounded (30 s).
+   * @param bootId only the VM with the memory of this boot will do: another one is neither started nor named, `vm_failed`
+   */
+  endpoint(identity: Identity, machine: MachineSpec, bootId?: string): Promise<SpriteEndpoint>;
   /**
    * Tells a running sprite its policies and resolves when they are in force; one that sleeps is told when it wakes, and
    * never takes older ones from then on, whatever a call under way brings.

@@ -20,7 +20,7 @@ import type { RuntimePaths } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
 import { startReader } from "./reader-vm.ts";
 import { readRest } from "./rest.ts";
-import type { MachineSpec, PilotEndpoint, Reader, Rest, SleepOutcome, SleepTerms, SpriteRuntime } from "./sprite-runtime.ts";
+import type { MachineSpec, Reader, Rest, SleepOutcome, SleepTerms, SpriteEndpoint, SpriteRuntime } from "./sprite-runtime.ts";
 import { hasVolume, type StorageLinks } from "./storage-link.ts";
 import type { TemplateStore } from "./templates.ts";
 
@@ -82,19 +82,20 @@ export class VmRuntime implements SpriteRuntime {
     });
   }
 
-  endpoint(identity: Identity, machine: MachineSpec): Promise<PilotEndpoint> {
+  endpoint(identity: Identity, machine: MachineSpec, bootId?: string): Promise<SpriteEndpoint> {
     const known = this.#entries.get(identity.id);
     const isUp = known !== undefined && known.status === "running" && !known.closing;
     if (isUp && known.vm?.isStalled) return Promise.reject(diskFull(identity));
-    const atOnce = isUp ? endpointOf(known) : undefined;
+    const atOnce = isUp && hasMemoryOf(known, bootId) ? endpointOf(known) : undefined;
     if (atOnce !== undefined) return Promise.resolve(atOnce);
     return this.#entries.inOrder(identity.id, async (entry) => {
-      if (entry.vm === undefined) {
+      if (entry.vm === undefined && hasMemoryOf(entry, bootId)) {
         refuseIfJustLost(entry, identity);
         await this.#lifecycle.wake(entry, identity, machine);
       }
-      const endpoint = endpointOf(entry);
-      if (endpoint === undefined) throw new HobError("vm_failed", `start sprite ${identity.name}: its VM ended`);
+      // What could not be restored has been booted.
+      const endpoint = hasMemoryOf(entry, bootId) ? endpointOf(entry) : undefined;
+      if (endpoint === undefined) throw new HobError("vm_failed", `reach sprite ${identity.name}: its VM ended`);
       return endpoint;
     });
   }
@@ -270,8 +271,12 @@ export class VmRuntime implements SpriteRuntime {
   }
 }
 
-const endpointOf = ({ vm, pilotToken }: SpriteEntry): PilotEndpoint | undefined =>
-  vm === undefined ? undefined : { host: "127.0.0.1", port: vm.pilotPort, token: pilotToken };
+const endpointOf = ({ vm, pilotToken, bootId }: SpriteEntry): SpriteEndpoint | undefined =>
+  vm === undefined ? undefined : { host: "127.0.0.1", port: vm.pilotPort, token: pilotToken, bootId };
+
+/** @param bootId undefined: any memory will do, and none */
+const hasMemoryOf = (entry: SpriteEntry, bootId: string | undefined): boolean =>
+  bootId === undefined || (entry.bootId === bootId && entry.status !== "cold");
 
 /** Whoever asked would wait for as long as the disk is full. */
 const diskFull = ({ name }: Identity): HobError =>

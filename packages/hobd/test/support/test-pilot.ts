@@ -131,6 +131,11 @@ export class TestPilot implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** Forgets the names that it has taken, as a VM does that boots. */
+  forget(): void {
+    this.#taken.clear();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     this.cut();

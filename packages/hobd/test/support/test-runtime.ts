@@ -5,11 +5,11 @@ import { HobError, type Identity, type PilotActivity, type SpriteStatus, type St
 import type { RuntimeContext } from "../../src/index.ts";
 import type {
   MachineSpec,
-  PilotEndpoint,
   Reader,
   Rest,
   SleepOutcome,
   SleepTerms,
+  SpriteEndpoint,
   SpriteRuntime,
 } from "../../src/runtime/sprite-runtime.ts";
 
@@ -42,6 +42,8 @@ export class TestRuntime implements SpriteRuntime {
   /** what is known of sprites that sleep, by id */
   readonly rests = new Map<string, Rest>();
   readonly tokens = new Map<string, string>();
+  /** of all sprites: another one when their VMs have booted anew */
+  bootId = "first";
   known: readonly { identity: Identity; machine: MachineSpec }[] = [];
   creating = 0;
   creatingMax = 0;
@@ -72,10 +74,11 @@ export class TestRuntime implements SpriteRuntime {
     }
   }
 
-  async endpoint(identity: Identity): Promise<PilotEndpoint> {
+  async endpoint(identity: Identity, _machine: MachineSpec, bootId?: string): Promise<SpriteEndpoint> {
     this.#note(`endpoint ${identity.name}`);
+    if (bootId !== undefined && bootId !== this.bootId) throw new HobError("vm_failed", `reach sprite ${identity.name}: its VM ended`);
     if (this.status(identity.id) !== "running") this.setStatus(identity.id, "running");
-    return { host: "127.0.0.1", port: this.#options.pilotPort(), token: identity.pilotToken };
+    return { host: "127.0.0.1", port: this.#options.pilotPort(), token: identity.pilotToken, bootId: this.bootId };
   }
 
   async applyPolicies(identity: Identity): Promise<void> {

@@ -178,7 +178,7 @@ const PILOT_BODIES = [
 const RECORD = { id: "s1", name: "box" } as SpriteRecord;
 
 const requester = (port: number, token: string) =>
-  createPilotRequester(async () => ({ host: "127.0.0.1", port, token }), new SpriteUses(Date.now));
+  createPilotRequester(async () => ({ host: "127.0.0.1", port, token, bootId: "b" }), new SpriteUses(Date.now));
 
 const PILOT_CALLS: Readonly<Record<string, (port: number, token: string) => Promise<unknown>>> = {
   activity: (port, token) => new PilotClient(port, token).activity(),
@@ -186,7 +186,7 @@ const PILOT_CALLS: Readonly<Record<string, (port: number, token: string) => Prom
   ready: (port, token) => new PilotClient(port, token).waitUntilReady(0, () => true),
   thaw: (port, token) => new PilotClient(port, token).thaw(),
   check: (port, token) => requester(port, token)(RECORD, "/hob/ready", AbortSignal.timeout(5_000)),
-  tunnel: async (port, token) => (await openTunnel(async () => ({ host: "127.0.0.1", port, token }), RECORD)).destroy(),
+  tunnel: async (port, token) => (await openTunnel(async () => ({ host: "127.0.0.1", port, token, bootId: "b" }), RECORD)).destroy(),
   logs: (port, token) => pullLogs({ host: "127.0.0.1", port, token }, {}, new AbortController().signal),
 };
 
