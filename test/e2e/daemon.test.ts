@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { globSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -22,6 +22,18 @@ const statusOf = async (daemon: TestDaemon) => ((await (await daemon.fetch("/v1/
 /** Starts a process that goes on when its exec has ended. @returns its pid inside */
 const leaveRunning = (daemon: TestDaemon): Promise<string> =>
   outputOf(box(daemon), "setsid sleep 9999 >/dev/null 2>&1 </dev/null & echo $!");
+
+/** Of the only VM. */
+function pilotPortOf({ runtimeDirectory }: TestDaemon): number {
+  const [record = ""] = globSync(join(runtimeDirectory, "*/vm.json"));
+  return (JSON.parse(readFileSync(record, "utf8")) as { pilotPort: number }).pilotPort;
+}
+
+/** Established TCP connections from this host to one of its ports, proc_net_tcp(5). */
+const connectionsTo = (port: number): number =>
+  readFileSync("/proc/net/tcp", "utf8")
+    .split("\n")
+    .filter((line) => new RegExp(`^ *\\d+: \\S+ \\S+:${port.toString(16).toUpperCase().padStart(4, "0")} 01 `).test(line)).length;
 
 describe("an end and a new start", () => {
   test("SIGTERM saves the VMs: later the sprite goes on where it was, at the right time", LIMIT, async (t) => {
@@ -151,6 +163,25 @@ test("a VMM that is killed: the next command starts the sprite from its disk, wi
   assert.equal(await outputOf(box(daemon), "cat /etc/machine-id"), machineId);
   assert.equal(daemon.vmProcesses("qemu").length, 1);
   assert.equal(daemon.vmProcesses("passt").length, 1);
+});
+
+test("a VMM that is killed with a request: that is not done in the next boot, and the client hears of it", LIMIT, async (t) => {
+  const daemon = await daemonFor(t);
+  await daemon.sdk().createSprite("box");
+  const [vmm] = daemon.vmProcesses("qemu");
+  assert.ok(vmm);
+  // A VM that stands still takes no request, and does not say so: nobody can tell.
+  process.kill(vmm.pid, "SIGSTOP");
+  const before = connectionsTo(pilotPortOf(daemon));
+  const query = "cmd=touch&cmd=/home/sprite/was-here";
+  const answer = daemon.fetch(`/v1/sprites/box/exec?${query}`, { method: "POST" });
+  await until("it is sent", () => connectionsTo(pilotPortOf(daemon)) > before);
+  process.kill(vmm.pid, "SIGKILL");
+  const response = await answer;
+  const { error, hint } = (await response.json()) as ErrorBody;
+  assert.deepEqual([response.status, error, typeof hint], [502, "outcome_unknown", "string"]);
+  assert.equal(await statusOf(daemon), "cold", "it is not started for it");
+  assert.equal(await outputOf(box(daemon), "ls /home/sprite | grep -c was-here || true"), "0");
 });
 
 test("destroy leaves nothing: no process, no file, no socket", LIMIT, async (t) => {
