@@ -87,3 +87,19 @@ describe("an upload after the snapshot of the one before was given up", () => {
     assert.equal(await upload.giveUp(), true);
   });
 });
+
+test("an upload does not build on a map that is not whole in the store any more, and sends what it has anew", async () => {
+  model.live = thinOf("abcd");
+  await uploadLive();
+  for (const prefix of [new OrgKeys("org").maps, new OrgKeys("org").packs])
+    for (const { key } of (await store.list(prefix)).objects) await store.delete(key);
+  model.live = thinOf("aB.d");
+  const { root } = await uploadLive();
+  assert.equal(await lettersIn(store, root), "aB.d....");
+  model.live = thinOf("aB.D");
+  assert.equal(await lettersIn(store, (await uploadLive()).root), "aB.D....");
+  assert.deepEqual(
+    model.compared.map(([from]) => from === undefined),
+    [true, false, true, false],
+  );
+});

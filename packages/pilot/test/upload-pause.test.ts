@@ -41,8 +41,29 @@ test("what holds nothing any more is not read", async () => {
   })();
   const holes: unknown[] = [];
   const mayRead = async () => assert.fail("nothing is read");
-  for await (const { block, data } of readChanges("/dev/null", ranges, { mayRead })) holes.push(block, data);
+  for await (const { block, data } of readChanges("/dev/null", ranges, { volumeBytes: 2 ** 40, mayRead })) holes.push(block, data);
   assert.deepEqual(holes, [2 ** 20, undefined, 2 ** 20 + 1, undefined, 2 ** 20 + 2, undefined]);
+});
+
+test("the last block of a volume may be short, and a device that ends before its volume is not uploaded as zeros", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "hob-changes-"));
+  try {
+    const device = join(directory, "device");
+    const bytes = BLOCK_BYTES + 4_096;
+    writeFileSync(device, Buffer.alloc(bytes, "data"));
+    const read = async (volumeBytes: number) => {
+      const ranges = (async function* () {
+        yield { first: 0, count: 2, isHole: false };
+      })();
+      const blocks: Buffer[] = [];
+      for await (const { data } of readChanges(device, ranges, { volumeBytes, mayRead: async () => {} })) blocks.push(data as Buffer);
+      return Buffer.concat(blocks);
+    };
+    assert.deepEqual(await read(bytes), Buffer.concat([Buffer.alloc(bytes, "data")], 2 * BLOCK_BYTES));
+    await assert.rejects(read(bytes + 512), /ends after/);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test("what is uploaded is not read while that is paused, and read to the end afterwards", async () => {
@@ -59,7 +80,7 @@ test("what is uploaded is not read while that is paused, and read to the end aft
       asked++;
       return gate.pass();
     };
-    const changes = readChanges(device, ranges, { mayRead });
+    const changes = readChanges(device, ranges, { volumeBytes: 40 * BLOCK_BYTES, mayRead });
     const read = [(await changes.next()).value];
     const goOn = gate.close();
     // What was read before may be taken.

@@ -1,5 +1,5 @@
-import type { StorageAssignment } from "@hob/protocol";
-import type { UploadOptions, UploadResult } from "@hob/storage";
+import { HobError, type StorageAssignment } from "@hob/protocol";
+import type { MapRoot, UploadOptions, UploadResult } from "@hob/storage";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
@@ -7,7 +7,7 @@ import { basesOf } from "./bases.ts";
 import { type ChangedBlocks, readChanges } from "./changes.ts";
 import { Gate } from "./gate.ts";
 import { originOf, rootOf } from "./origin-name.ts";
-import type { StateUploader } from "./state-uploader.ts";
+import type { StateUploader, StateUploadOptions } from "./state-uploader.ts";
 
 /** An upload that is in the store, but not named by a head. Disposed of without `keep`, it is forgotten. */
 export interface Uploaded extends AsyncDisposable {
@@ -153,23 +153,38 @@ export class VolumeUpload {
   /**
    * What a block is does not follow from a comparison of two snapshots alone where they have different origins: blocks that
    * neither has written may still differ. Then everything that the snapshot has is told against the map of its origin, and so it
-   * is when the other snapshot was given up.
+   * is when the other snapshot was given up, or its map is not whole in the store any more: what was lost with it is sent anew.
    */
   async #upload(thin: number, origin: string | null, options: UploadOptions): Promise<UploadResult> {
-    const { pool, ledger } = this.#volume;
+    const { uploaded } = this.#volume.ledger.state;
+    const known = uploaded?.root ?? null;
+    if (uploaded === null || uploaded.thin === null || uploaded.origin !== origin)
+      return await this.#uploadOver(rootOf(origin), undefined, { thin, origin }, { ...options, known });
+    try {
+      return await this.#uploadOver(uploaded.root, uploaded.thin, { thin, origin }, { ...options, known });
+    } catch (error) {
+      if (!(error instanceof HobError && error.code === "data_damaged")) throw error;
+      return await this.#uploadOver(rootOf(origin), undefined, { thin, origin }, options);
+    }
+  }
+
+  /** @param before snapshot of the state that `base` is the map of; undefined: of a state in which nothing was written */
+  async #uploadOver(
+    base: MapRoot,
+    before: number | undefined,
+    { thin, origin }: Pick<CheckpointRecord, "thin" | "origin">,
+    options: StateUploadOptions,
+  ): Promise<UploadResult> {
+    const { pool, sizeBytes } = this.#volume;
     // A restore or a deletion may take it out of the ledger before the head names what is uploaded.
     this.#uploading = origin;
-    const { uploaded } = ledger.state;
-    const before = uploaded !== null && uploaded.thin !== null && uploaded.origin === origin ? uploaded : undefined;
-    const root = before === undefined ? rootOf(origin) : before.root;
-    const known = uploaded?.root ?? null;
-    this.#comparedWith = before?.thin ?? null;
+    this.#comparedWith = before ?? null;
     const device = origin === null ? undefined : await this.#volume.resolveOrigin(origin);
     await using reader = await pool.activateReadOnly(thin, device);
-    const ranges = changesOver(origin, pool.changedBlocks(before?.thin ?? undefined, thin));
+    const ranges = changesOver(origin, pool.changedBlocks(before, thin));
     if (this.#uploader === undefined) throw new Error("an upload before the organization is known");
-    const changes = readChanges(reader.device, ranges, { mayRead: () => this.#gate.pass() });
-    return await this.#uploader.upload(root, changes, { ...options, known });
+    const changes = readChanges(reader.device, ranges, { volumeBytes: sizeBytes, mayRead: () => this.#gate.pass() });
+    return await this.#uploader.upload(base, changes, options);
   }
 
   #uploaded(thin: number, origin: string | null, result: UploadResult): Uploaded {
