@@ -4,6 +4,8 @@ import type { Scratch } from "./scratch.ts";
 
 export const PROJECT = fileURLToPath(new URL("../../", import.meta.url));
 
+const GRACE_MS = 10_000;
+
 /** One program that a task runs, with its output shown as it comes. */
 export interface ScriptStep {
   title: string;
@@ -55,9 +57,21 @@ function tidied(scratch: Scratch | undefined): number {
 function run(argv: readonly string[], timeoutMs: number | undefined): Promise<number> {
   const [program = "", ...args] = argv;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd: PROJECT, stdio: "inherit", timeout: timeoutMs });
+    const child = spawn(program, args, { cwd: PROJECT, stdio: "inherit" });
+    const timers =
+      timeoutMs === undefined
+        ? []
+        : [
+            setTimeout(() => {
+              console.error(`\nnot done after ${timeoutMs / 60_000} minutes: ${argv.join(" ").slice(0, 200)}`);
+              child.kill("SIGTERM");
+            }, timeoutMs),
+            // Told to end, the runner says what it was at; unless it cannot.
+            setTimeout(() => child.kill("SIGKILL"), timeoutMs + GRACE_MS),
+          ];
     child.once("error", reject);
     child.once("exit", (code, signal) => {
+      for (const timer of timers) clearTimeout(timer);
       if (signal !== null) console.error(`\n${argv.join(" ").slice(0, 200)}: ended by ${signal}`);
       resolve(code ?? (signal === null ? 1 : 128));
     });
