@@ -13,6 +13,7 @@ import { type Part, PartFailed, runPart } from "./bench/part.ts";
 import { PARTS } from "./bench/parts.ts";
 import { describeMachine, type Section, sectionToMarkdown, updatePage } from "./bench/report.ts";
 import { scriptArguments } from "./lib/arguments.ts";
+import { Scratch } from "./lib/scratch.ts";
 import { PROJECT } from "./lib/steps.ts";
 
 const PAGE = join(PROJECT, "docs/benchmarks.md");
@@ -37,7 +38,7 @@ if (unknown.length > 0) {
 }
 
 const interrupted = new AbortController();
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => interrupted.abort(new Error("interrupted")));
+Scratch.use(() => interrupted.abort(new Error("interrupted")));
 // Of a connection that nobody listens to any more, for one: the part fails, and still gives back what it has taken.
 let present = new AbortController();
 process.on("uncaughtException", (error) => present.abort(error));

@@ -15,6 +15,8 @@ import { PROJECT } from "./lib/steps.ts";
 const HOB = `${PROJECT}bin/hob`;
 const NAMES = ["quick-one", "quick-two"] as const;
 const READY_TIMEOUT_MS = 10 * 60_000;
+/** It saves its VMs. */
+const STOP_TIMEOUT_MS = 2 * 60_000;
 const WEB_SERVER = ["--http-port", "8080", "--duration", "1s", "--", "python3", "-m", "http.server", "8080", "--directory", "/srv"];
 /** A server inside may need a while until it listens, under emulation. */
 const URL_TIMEOUT_MS = 60_000;
@@ -124,7 +126,11 @@ async function stopDaemon(): Promise<void> {
   const info = readDaemonInfo(home);
   if (info === undefined) return console.log("No daemon runs.");
   process.kill(info.pid, "SIGTERM");
-  while (readDaemonInfo(home)?.pid === info.pid) await sleep(100);
+  const deadline = performance.now() + STOP_TIMEOUT_MS;
+  while (readDaemonInfo(home)?.pid === info.pid) {
+    if (performance.now() > deadline) throw new Error(`the daemon, process ${info.pid}, still runs`);
+    await sleep(100);
+  }
   console.log("Stopped.");
 }
 

@@ -5,6 +5,7 @@
 import { globSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Scratch } from "./lib/scratch.ts";
 import { runSteps, type ScriptStep, toolSteps } from "./lib/steps.ts";
 
 const SDK_COVERAGE = "test/e2e/sdk-coverage.test.ts";
@@ -55,6 +56,7 @@ const steps = {
 };
 
 recordSdkCalls();
-if (kind === "unit") process.exitCode = await runSteps(steps.unit);
-else if (kind === "e2e") process.exitCode = await runSteps([...steps.images, ...steps.e2e]);
-else process.exitCode = await runSteps([...steps.tools, ...steps.unit, ...steps.images, ...steps.e2e]);
+const scratch = Scratch.use();
+if (kind === "unit") process.exitCode = await runSteps(steps.unit, scratch);
+else if (kind === "e2e") process.exitCode = await runSteps([...steps.images, ...steps.e2e], scratch);
+else process.exitCode = await runSteps([...steps.tools, ...steps.unit, ...steps.images, ...steps.e2e], scratch);

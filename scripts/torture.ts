@@ -14,6 +14,7 @@
 import { MemoryStore } from "../packages/storage/test/support/memory-store.ts";
 import { torture } from "../packages/storage/test/support/torture.ts";
 import { countArgument, scriptArguments } from "./lib/arguments.ts";
+import { Scratch } from "./lib/scratch.ts";
 import { fuzz, targetNames } from "./torture/fuzz/run.ts";
 import { MachineTorture } from "./torture/machine/torture.ts";
 
@@ -42,6 +43,7 @@ const { values } = scriptArguments(USAGE, {
     "no-vms": { type: "boolean", default: false },
   },
 });
+Scratch.use();
 const seed = countArgument("seed", values.seed ?? String(Date.now() % 1_000_000));
 console.log(`seed ${seed}`);
 

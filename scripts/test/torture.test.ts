@@ -3,6 +3,8 @@ import { execFileSync } from "node:child_process";
 import {
   appendFileSync,
   chmodSync,
+  linkSync,
+  lutimesSync,
   mkdirSync,
   mkdtempSync,
   renameSync,
@@ -92,6 +94,26 @@ describe("a manifest", () => {
       ["d"],
     );
     assert.deepEqual(shown(otherTarget), ["l"]);
+    for (const name of ["h1", "h2"]) writeFileSync(path(name), "same");
+    for (const name of ["h1", "h2"]) utimesSync(path(name), time, time);
+    for (const name of ["h1", "h2"]) linkSync(path(name), path(`${name}-again`));
+    const otherLink = () => {
+      for (const name of ["h1-again", "h2-again"]) rmSync(path(name));
+      linkSync(path("h1"), path("h2-again"));
+      linkSync(path("h2"), path("h1-again"));
+    };
+    assert.deepEqual(shown(otherLink), ["h1-again", "h2", "h2-again"], "which file a name is of");
+    for (const name of ["h1", "h2", "h1-again", "h2-again"]) rmSync(path(name));
+    assert.deepEqual(
+      shown(() => utimesSync(path("d/e"), time, time)),
+      ["d/e"],
+      "time of a folder",
+    );
+    assert.deepEqual(
+      shown(() => lutimesSync(path("l"), time, time)),
+      ["l"],
+      "time of a link",
+    );
     assert.deepEqual(
       shown(() => renameSync(path("c c"), path("z"))),
       ["c c", "z"],
@@ -122,8 +144,8 @@ describe("a manifest", () => {
     for (let round = 0; round < 30; round++) {
       const before = read();
       const { lines, touched } = changesOf(random, 4);
-      // Nobody's sudo is asked: that one change then does nothing.
-      execFileSync("sh", ["-e", "-c", ["sudo() { false; }", `cd ${folder}`, ...lines].join("\n")], { stdio: ["ignore", "pipe", "ignore"] });
+      // Nobody's sudo is asked: that one change then does nothing. A change that fails ends the script.
+      execFileSync("sh", ["-e", "-c", ["sudo() { :; }", `cd ${folder}`, ...lines].join("\n")], { stdio: ["ignore", "pipe", "ignore"] });
       const found = read();
       assert.deepEqual(differences(before, found, touched), []);
       changed += differences(before, found).length;

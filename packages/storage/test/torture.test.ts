@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { DirectoryStore } from "../src/store/directory-store.ts";
 import { MemoryStore } from "./support/memory-store.ts";
-import { type TortureReport, torture } from "./support/torture.ts";
+import { torture } from "./support/torture.ts";
+import type { TortureReport } from "./support/torture-report.ts";
 
 const seedOf = (fallback: number): number => Number(process.env.HOB_TORTURE_SEED ?? fallback);
 

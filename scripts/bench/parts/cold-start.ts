@@ -1,11 +1,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { StorageStatus } from "@hob/protocol";
 import { OrgKeys, readHead } from "@hob/storage";
 import { BLOCK_BYTES } from "@hob/storage/format/limits.ts";
 import { openStore } from "@hob/storage/store/open-store.ts";
+import { until } from "../../../test/e2e/support/wait.ts";
 import type { BenchContext, Part } from "../part.ts";
 import { Series } from "../stats.ts";
 import { BenchDaemon } from "../subjects/daemon.ts";
@@ -100,11 +100,9 @@ async function bootOnce(daemon: BenchDaemon, name: string): Promise<number> {
   const vm = daemon.vms().find(({ commandLine }) => commandLine.includes(folder));
   if (vm === undefined) throw new Error(`no VM of ${name} runs`);
   process.kill(vm.pid, "SIGKILL");
-  const deadline = performance.now() + 10_000;
-  while (performance.now() < deadline) {
+  await until("the end of the VM is noticed", async () => {
     const { status } = await daemon.request<{ status: string }>("GET", `/v1/sprites/${name}`);
-    if (status !== "running") break;
-    await sleep(20);
-  }
+    return status !== "running";
+  });
   return timeMs(() => daemon.sprite(name).execFile("true"));
 }

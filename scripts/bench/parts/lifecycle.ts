@@ -1,5 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { until } from "../../../test/e2e/support/wait.ts";
 import type { BenchContext, Part } from "../part.ts";
 import { type Row, Series } from "../stats.ts";
 import { MACHINE, newIdentity, timeMs } from "../subjects/machine.ts";
@@ -56,7 +57,7 @@ async function benchColdBoot(context: BenchContext, bench: BenchRuntime): Promis
     await bench.runtime.create(identity, MACHINE);
     const { pid } = await vmProcess(identity.id);
     process.kill(pid, "SIGKILL");
-    while (bench.runtime.status(identity.id) === "running") await sleep(20);
+    await until("the end of the VM is noticed", () => bench.runtime.status(identity.id) !== "running");
     boot.add(await timeMs(async () => directSprite(await bench.runtime.endpoint(identity, MACHINE)).execFile("true")));
     await bench.runtime.destroy(identity.id);
   }

@@ -10,6 +10,7 @@ import type { BenchContext } from "../part.ts";
 /** Where Debian has it; not in the PATH of ordinary users. */
 const PROGRAM = "/usr/sbin/nginx";
 const START_TIMEOUT_MS = 10_000;
+const STOP_TIMEOUT_MS = 10_000;
 
 /** nginx as a reverse proxy that keeps its connections, as its documentation recommends; Debian's package nginx-light. */
 export class Nginx {
@@ -89,8 +90,8 @@ async function listening(port: number, child: ChildProcess): Promise<void> {
 }
 
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null) return;
-  const gone = once(child, "exit");
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, "exit", { signal: AbortSignal.timeout(STOP_TIMEOUT_MS) });
   child.kill("SIGTERM");
-  await gone;
+  await gone.catch(() => child.kill("SIGKILL"));
 }

@@ -29,18 +29,18 @@ export class Kills {
 
   /** Kills, and starts again what nobody else does. */
   async kill(kind: KillKind, random: Random): Promise<void> {
+    if (kind === "vmm") return this.#killVmm(random);
     this.#report.count(this.#report.kills, kind);
-    if (kind === "vmm") this.#killVmm(random);
-    else if (kind === "pilot") await this.#killPilot();
+    if (kind === "pilot") await this.#killPilot();
     else if (kind === "daemon") await this.killDaemon();
     else await this.#killStore(random);
   }
 
   /** Every VM and the daemon: as a loss of power is for them, without that of the host. */
   async killAll(): Promise<void> {
-    this.#report.count(this.#report.kills, "vmm");
-    this.#report.count(this.#report.kills, "daemon");
     const { daemon } = this.#world;
+    if (daemon.vmProcesses("qemu").length > 0) this.#report.count(this.#report.kills, "vmm");
+    this.#report.count(this.#report.kills, "daemon");
     for (const { pid } of daemon.vmProcesses("qemu")) process.kill(pid, "SIGKILL");
     await daemon.kill9();
     await until("the VMs are gone", () => daemon.vmProcesses("qemu").length === 0, VM_GONE_TIMEOUT_MS);
@@ -51,9 +51,11 @@ export class Kills {
     await this.#world.restartDaemon();
   }
 
+  /** While none runs there is nothing to kill, and nothing to count. */
   #killVmm(random: Random): void {
     const running = this.#world.daemon.vmProcesses("qemu");
     if (running.length === 0) return;
+    this.#report.count(this.#report.kills, "vmm");
     const victims = random.chance(0.5) ? running : [random.pick(running)];
     for (const { pid } of victims) process.kill(pid, "SIGKILL");
   }

@@ -5,6 +5,7 @@ import { S3Store } from "../../../packages/storage/src/store/s3-store.ts";
 import { type FaultyProxy, startFaultyProxy } from "../../../packages/storage/test/support/faulty-proxy.ts";
 import { type RadosGateway, startRadosGateway } from "../../../packages/storage/test/support/rados-gateway.ts";
 import { TestDaemon } from "../../../test/e2e/support/test-daemon.ts";
+import { lastingFolder } from "../../lib/scratch.ts";
 import { StoreFaults } from "./faults.ts";
 import { eventually } from "./limits.ts";
 
@@ -63,7 +64,7 @@ export class World implements AsyncDisposable {
 
   /** Copies the logs of everything to a folder that stays. @returns it */
   keepLogs(journal: string): string {
-    const folder = mkdtempSync(join(tmpdir(), "hob-torture-logs-"));
+    const folder = mkdtempSync(join(lastingFolder(), "hob-torture-logs-"));
     const { home } = this.daemon;
     for (const path of globSync(join(home, "sprites/*/console.log"))) {
       mkdirSync(join(folder, basename(join(path, ".."))));

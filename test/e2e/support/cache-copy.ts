@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
 import { defaultCacheDir } from "@hob/images";
 
 /**
@@ -12,8 +13,8 @@ export class CacheCopy implements Disposable {
 
   constructor() {
     const shared = defaultCacheDir();
-    // Beside the original: hard links end at the borders of a file system.
-    this.directory = mkdtempSync(join(dirname(shared), "hob-e2e-cache-"));
+    // Beside the original: hard links end at the borders of a file system. By its name the run that made it finds it again.
+    this.directory = mkdtempSync(join(dirname(shared), `hob-e2e-cache-${basename(tmpdir())}-`));
     mkdirSync(join(this.directory, "images"));
     const components = readdirSync(join(shared, "images")).filter((name) => !name.startsWith("."));
     const sources = components.map((name) => join(shared, "images", name));

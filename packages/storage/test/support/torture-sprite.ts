@@ -29,6 +29,21 @@ export class TortureMachine {
   }
 }
 
+/** What an operation was to change. If its end is not known, it did so or not; everything else must be as it was. */
+export interface Intent {
+  root?: MapRoot | undefined;
+  /** a checkpoint */
+  added?: { id: string; root: MapRoot };
+  /** id of a checkpoint */
+  deleted?: string;
+}
+
+/** What a head in the store says. */
+export interface Found {
+  root: MapRoot;
+  checkpoints: Map<string, MapRoot>;
+}
+
 /** One sprite of a torture, with what its owner was told to be durable. */
 export class TortureSprite {
   readonly id: string;
@@ -52,7 +67,35 @@ export class TortureSprite {
     this.owned = await acquire({ store, org, sprite: this.id, owner, takeOver: true, bases });
     if (anew) this.machine = await TortureMachine.over(this.owned);
   }
+
+  async find(): Promise<Found> {
+    const { root, checkpoints } = await this.owned.refresh();
+    const found = new Map<string, MapRoot>();
+    for (const { id } of checkpoints) found.set(id, (await this.owned.readCheckpoint(id)).root);
+    return { root, checkpoints: found };
+  }
+
+  /**
+   * Takes over what the head says after an operation of unknown end.
+   *
+   * @throws Error when it is neither what there was nor what the operation was to make of it
+   */
+  async settle(intent: Intent): Promise<void> {
+    const { root, checkpoints } = await this.find();
+    const isIntended = "root" in intent && root === intent.root;
+    if (root !== this.root && !isIntended) throw new Error(`LOSS: ${this.id} has a state that it neither had nor was given`);
+    const expected = new Map(this.checkpoints);
+    const { added, deleted } = intent;
+    if (added !== undefined && checkpoints.has(added.id)) expected.set(added.id, added.root);
+    if (deleted !== undefined && !checkpoints.has(deleted)) expected.delete(deleted);
+    if (shown(checkpoints) !== shown(expected))
+      throw new Error(`LOSS: ${this.id} has the checkpoints ${shown(checkpoints)} instead of ${shown(expected)}`);
+    this.root = root;
+    this.checkpoints = checkpoints;
+  }
 }
+
+const shown = (checkpoints: ReadonlyMap<string, MapRoot>): string => JSON.stringify([...checkpoints]);
 
 export const newUploader = (store: ObjectStore, org: string): Uploader => new Uploader({ store, org, packTargetBytes: 400_000 });
 

@@ -1,36 +1,17 @@
-import { HobError } from "@hob/protocol";
+import { OrgKeys } from "../../src/format/keys.ts";
 import { exportSprite } from "../../src/maintenance/export.ts";
 import { fsck } from "../../src/maintenance/fsck.ts";
 import { collectGarbage, GC_GRACE_MS } from "../../src/maintenance/gc.ts";
 import { importSprite } from "../../src/maintenance/import.ts";
 import type { MapRoot } from "../../src/map/chunk-ref.ts";
+import { acquire } from "../../src/ownership/acquire.ts";
 import { forkSprite } from "../../src/ownership/fork.ts";
-import type { ObjectStore } from "../../src/store/object-store.ts";
-import { RetryingStore } from "../../src/store/retrying-store.ts";
+import { listAll } from "../../src/store/list-all.ts";
 import { applyTo, changesOf, type Model } from "./blocks.ts";
-import { type Fault, FaultyStore } from "./faulty-store.ts";
 import { Random } from "./random.ts";
-import { blockAt, type Contents, create, newUploader, PLACES, TortureSprite, verifyState } from "./torture-sprite.ts";
-
-export interface TortureOptions {
-  seed: number;
-  operations: number;
-  store: ObjectStore;
-  /** lets time pass for the objects of the store */
-  advance: (ms: number) => void | Promise<void>;
-  /** probability of a fault at each request; default 0.1 */
-  faultRate?: number;
-  log?: (line: string) => void;
-}
-
-export interface TortureReport {
-  seed: number;
-  operations: Record<string, number>;
-  faults: number;
-  /** operations that ended with an error of the store; what they had changed or not was found out */
-  uncertain: number;
-  verifiedStates: number;
-}
+import type { TortureOptions, TortureReport } from "./torture-report.ts";
+import { blockAt, type Contents, create, type Intent, newUploader, PLACES, TortureSprite, verifyState } from "./torture-sprite.ts";
+import { TortureStore } from "./torture-store.ts";
 
 const ORG = "torture";
 const MAX_SPRITES = 5;
@@ -54,21 +35,19 @@ export async function torture(options: TortureOptions): Promise<TortureReport> {
 class Torture {
   readonly #options: TortureOptions;
   readonly #random: Random;
-  readonly #faulty: FaultyStore;
-  readonly #store: ObjectStore;
+  readonly #failing: TortureStore;
+  readonly #store: TortureStore["store"];
   readonly #sprites: TortureSprite[] = [];
   readonly #contents: Contents = new Map([[null, new Map()]]);
-  readonly #report: TortureReport;
+  readonly #report: Pick<TortureReport, "seed" | "operations" | "verifiedStates">;
   #created = 0;
-  #calm = false;
 
   constructor(options: TortureOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
-    this.#report = { seed: options.seed, operations: {}, faults: 0, uncertain: 0, verifiedStates: 0 };
-    this.#faulty = new FaultyStore(options.store);
-    this.#faulty.decide = () => this.#fault();
-    this.#store = new RetryingStore(this.#faulty, { attempts: 2, firstPauseMs: 1, longestPauseMs: 2 });
+    this.#report = { seed: options.seed, operations: {}, verifiedStates: 0 };
+    this.#failing = new TortureStore(options.store, this.#random, options.faultRate ?? 0.1);
+    this.#store = this.#failing.store;
   }
 
   async run(): Promise<TortureReport> {
@@ -87,48 +66,38 @@ class Torture {
       move: (sprite) => this.#move(sprite),
     };
     await this.#create();
-    for (let number = 0; number < this.#options.operations; number++) {
+    for (let done = 0; done < this.#options.operations; done++) {
       if (this.#sprites.length === 0) await this.#create();
       const name = this.#random.pick(Object.keys(operations));
       this.#report.operations[name] = (this.#report.operations[name] ?? 0) + 1;
       await operations[name]?.(this.#random.pick(this.#sprites));
-      this.#options.log?.(`${number} ${name}`);
       if (this.#sprites.length > 0) await this.#verify(this.#random.pick(this.#sprites));
     }
+    await this.#calmly(() => this.#end());
+    const { faults, uncertain } = this.#failing;
+    return { ...this.#report, faults, uncertain };
+  }
+
+  /** Of what is needed nothing is collected, and of what is not nothing stays: uploads that were cut off, too. */
+  async #end(): Promise<void> {
+    await this.#collectAll();
     for (const sprite of this.#sprites) await this.#verify(sprite);
-    const { damage } = await this.#calmly(() => fsck({ store: this.#store, org: ORG }));
+    const { damage } = await fsck({ store: this.#store, org: ORG });
     if (damage.length > 0) throw new Error(`LOSS: fsck finds ${JSON.stringify(damage[0])}`);
-    return this.#report;
-  }
-
-  #fault(): Fault {
-    if (this.#calm || !this.#random.chance(this.#options.faultRate ?? 0.1)) return "none";
-    this.#report.faults++;
-    return this.#random.pick(["before", "after", "late"] as const);
-  }
-
-  /** Without faults: for looking at what has happened. */
-  async #calmly<R>(work: () => Promise<R>): Promise<R> {
-    const before = this.#calm;
-    this.#calm = true;
-    try {
-      return await work();
-    } finally {
-      this.#calm = before;
+    for (const { owned } of this.#sprites) await owned.destroy();
+    await this.#collectAll();
+    for await (const { key } of listAll(this.#store, "")) {
+      if (key !== new OrgKeys(ORG).gc) throw new Error(`left in the store: ${key}`);
     }
   }
 
-  /** Whether it was done for sure; false when the store was away, and it may have been done or not. */
-  async #attempt(work: () => Promise<unknown>): Promise<boolean> {
-    try {
-      await work();
-      return true;
-    } catch (error) {
-      if (!(error instanceof HobError) || error.code !== "store_unavailable") throw error;
-      this.#report.uncertain++;
-      return false;
-    }
+  async #collectAll(): Promise<void> {
+    await this.#options.advance(2 * GC_GRACE_MS);
+    await collectGarbage({ store: this.#store, org: ORG });
   }
+
+  readonly #calmly = <R>(work: () => Promise<R>): Promise<R> => this.#failing.calmly(work);
+  readonly #attempt = (work: () => Promise<unknown>): Promise<boolean> => this.#failing.attempt(work);
 
   #changes(): [number, number][] {
     const count = 1 + this.#random.below(12);
@@ -144,14 +113,8 @@ class Torture {
     return model;
   }
 
-  /** Takes over what the head says after an operation of unknown end. */
-  async #settle(sprite: TortureSprite): Promise<void> {
-    const head = await this.#calmly(() => sprite.owned.refresh());
-    this.#content(head.root);
-    sprite.root = head.root;
-    const checkpoints = new Map<string, MapRoot>();
-    for (const { id } of head.checkpoints) checkpoints.set(id, (await this.#calmly(() => sprite.owned.readCheckpoint(id))).root);
-    sprite.checkpoints = checkpoints;
+  async #settle(sprite: TortureSprite, intent: Intent): Promise<void> {
+    await this.#calmly(() => sprite.settle(intent));
   }
 
   async #create(): Promise<void> {
@@ -163,17 +126,18 @@ class Torture {
   async #write(sprite: TortureSprite): Promise<void> {
     const changes = this.#changes();
     const before = sprite.root;
-    let root: MapRoot = null;
+    const intent: Intent = {};
     const done = await this.#attempt(async () => {
       const result = await sprite.uploader.upload(before, changesOf(changes));
-      root = result.root;
+      const { root } = result;
       this.#contents.set(root, applyTo(this.#content(before), changes));
       // Time for others between the upload and the head.
       for (let turns = this.#random.below(10); turns > 0; turns--) await new Promise(setImmediate);
+      intent.root = root;
       await sprite.owned.publish({ root, storedBlocks: result.storedBlocks }, { startedAt: result.startedAt });
     });
-    if (done) sprite.root = root;
-    else await this.#settle(sprite);
+    if (done) sprite.root = intent.root ?? null;
+    else await this.#settle(sprite, intent);
   }
 
   async #checkpoint(sprite: TortureSprite): Promise<void> {
@@ -183,7 +147,7 @@ class Torture {
     const { root, storedBlocks } = sprite.owned.head;
     const checkpoint = { id, comment: "", createdAt: new Date().toISOString(), root, storedBlocks, automatic: false };
     if (await this.#attempt(() => sprite.owned.addCheckpoint(checkpoint, { parent: id }))) sprite.checkpoints.set(id, root);
-    else await this.#settle(sprite);
+    else await this.#settle(sprite, { added: { id, root } });
   }
 
   async #restore(sprite: TortureSprite): Promise<void> {
@@ -191,7 +155,7 @@ class Torture {
     const [id, root] = this.#random.pick([...sprite.checkpoints]);
     sprite.machine.live = sprite.machine.checkpoints.get(id) ?? null;
     if (await this.#attempt(() => sprite.owned.publish({ root, parent: id, storedBlocks: this.#content(root).size }))) sprite.root = root;
-    else await this.#settle(sprite);
+    else await this.#settle(sprite, { root });
   }
 
   async #delete(sprite: TortureSprite): Promise<void> {
@@ -199,7 +163,7 @@ class Torture {
     const id = this.#random.pick([...sprite.checkpoints.keys()]);
     sprite.machine.checkpoints.delete(id);
     if (await this.#attempt(() => sprite.owned.deleteCheckpoint(id))) sprite.checkpoints.delete(id);
-    else await this.#settle(sprite);
+    else await this.#settle(sprite, { deleted: id });
   }
 
   async #fork(sprite: TortureSprite): Promise<void> {
@@ -214,12 +178,22 @@ class Torture {
       owner: "host",
       ...(checkpoint === undefined ? {} : { checkpoint }),
     };
-    await this.#attempt(async () => {
-      const fork = new TortureSprite(this.#store, ORG, await forkSprite(options));
-      fork.root = root;
-      await this.#calmly(() => fork.start(this.#store, ORG, "host", { anew: true }));
-      this.#sprites.push(fork);
-    });
+    const done = await this.#attempt(() => forkSprite(options));
+    const fork = await this.#made(id, done);
+    if (fork === undefined) return;
+    fork.root = root;
+    await this.#verify(fork);
+  }
+
+  /** A sprite that was made, and has an owner now. @returns undefined when it is not there because its making was cut off */
+  async #made(id: string, isSure: boolean): Promise<TortureSprite | undefined> {
+    const head = await this.#calmly(() => this.#store.head(new OrgKeys(ORG).sprite(id).head));
+    if (head === undefined && !isSure) return undefined;
+    const owned = await this.#calmly(() => acquire({ store: this.#store, org: ORG, sprite: id, owner: "host", takeOver: true }));
+    const sprite = new TortureSprite(this.#store, ORG, owned);
+    await this.#calmly(() => sprite.start(this.#store, ORG, "host", { anew: true }));
+    this.#sprites.push(sprite);
+    return sprite;
   }
 
   async #destroy(sprite: TortureSprite): Promise<void> {
@@ -281,20 +255,19 @@ class Torture {
   async #move(sprite: TortureSprite): Promise<void> {
     if (this.#sprites.length >= MAX_SPRITES) return;
     const id = `s${++this.#created}`;
-    await this.#attempt(async () => {
+    const done = await this.#attempt(async () => {
       const source = exportSprite({ store: this.#store, org: ORG, sprite: sprite.id });
-      const { ownership } = await importSprite({ store: this.#store, org: ORG, sprite: id, owner: "host", source });
-      const moved = new TortureSprite(this.#store, ORG, ownership);
-      moved.nextCheckpoint = sprite.nextCheckpoint;
-      this.#contents.set(ownership.head.root, this.#content(sprite.root));
-      for (const [name, root] of sprite.checkpoints) {
-        const copy = await this.#calmly(() => ownership.readCheckpoint(name));
-        this.#contents.set(copy.root, this.#content(root));
-      }
-      await this.#settle(moved);
-      if (moved.checkpoints.size !== sprite.checkpoints.size) throw new Error(`LOSS: ${id} has not all checkpoints of ${sprite.id}`);
-      this.#sprites.push(moved);
+      await importSprite({ store: this.#store, org: ORG, sprite: id, owner: "host", source });
     });
+    const moved = await this.#made(id, done);
+    if (moved === undefined) return;
+    const { root, checkpoints } = await this.#calmly(() => moved.find());
+    if ([...checkpoints.keys()].join() !== [...sprite.checkpoints.keys()].join())
+      throw new Error(`LOSS: ${id} has not the checkpoints of ${sprite.id}`);
+    this.#contents.set(root, this.#content(sprite.root));
+    for (const [name, copy] of checkpoints) this.#contents.set(copy, this.#content(sprite.checkpoints.get(name) ?? null));
+    Object.assign(moved, { root, checkpoints, nextCheckpoint: sprite.nextCheckpoint });
+    await this.#verify(moved);
   }
 
   async #verify(sprite: TortureSprite): Promise<void> {
