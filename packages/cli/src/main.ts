@@ -44,6 +44,8 @@ async function run(argv: readonly string[]): Promise<void> {
     await program.parseAsync(words, { from: "user" });
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return;
+    // The reader of our output has gone: that is the end, and no failure.
+    if (pipeIsBroken && (thrown as NodeJS.ErrnoException).code === "EPIPE") return;
     if (thrown instanceof CommanderError && thrown.code === "commander.help") cli.exitStatus = EXIT.usage;
     else {
       const path = program === undefined ? [] : namesOfCommand(program, argv.slice(index));
