@@ -40,16 +40,18 @@ class Volume implements Upload {
     return String(this.written);
   }
 
+  undo: string | null = null;
+
   async live() {
     const written = String(this.written);
-    return { ...(await this.#uploaded("live")), history: [], written };
+    return { ...(await this.#uploaded("live")), history: [], undo: this.undo, written };
   }
 
   /** what was written when the newest checkpoint was taken; undefined: something was since */
   writtenAtNewest: number | undefined;
 
   async asLive() {
-    return this.writtenAtNewest === this.written ? { history: ["v1"], written: String(this.written) } : undefined;
+    return this.writtenAtNewest === this.written ? { history: ["v1"], undo: this.undo, written: String(this.written) } : undefined;
   }
 
   /** what is left of a checkpoint when it is about to be uploaded */

@@ -309,6 +309,7 @@ export class Durability implements AsyncDisposable {
 }
 
 /** The live volume's state, as a head names it. */
-function headChange({ root, storedBlocks }: UploadResult, { history }: LiveState): HeadChange {
-  return { root, storedBlocks, parent: history[0] ?? null, attributes: { history: JSON.stringify(history) } };
+function headChange({ root, storedBlocks }: UploadResult, { history, undo }: LiveState): HeadChange {
+  const attributes = { history: JSON.stringify(history), ...(undo === null ? {} : { undo }) };
+  return { root, storedBlocks, parent: history[0] ?? null, attributes };
 }
