@@ -45,7 +45,9 @@ async function start(store: DirectoryStore, ledger: Ledger): Promise<SwitchOptio
     treeSwitch: {
       stage: async () => ({}),
       discard: async () => {},
-      switchToStaged: async (_staged: unknown, to: SwitchOptions) => void (switched = to),
+      switchToStaged: async (_staged: unknown, to: SwitchOptions) => {
+        switched = to;
+      },
     },
   };
   await coldStart(parts as unknown as ColdStartParts, assignment);
