@@ -134,6 +134,10 @@ void replacement_abort(struct replacement *replacement);
 /* Copies the rest of one file into another, sharing blocks where the file system can. Returns 0 or -errno. */
 int copy_content(struct files *files, int from, int to);
 
+/* ---- files_extended.c ---- */
+/* Gives a file the extended attributes of another, and no others, as far as one may and its file system holds them. 0 or -errno */
+int take_extended_attributes(int from, int to);
+
 /* ---- files_names.c: users and groups by the container's files, passwd(5) and group(5) ---- */
 /* @param text a name, digits, or "+" and digits, which is never a name; NULL = leave as it is. -EINVAL: no such one */
 int find_id(const char *file, const char *text, uint32_t *id);

@@ -25,12 +25,15 @@ static const char *target_name(const struct files *files, const struct target *t
   return files->path_length == 0 ? target->top_name : visit->name;
 }
 
-static void keep_attributes(int fd, const struct stat *info) {
+/* A new owner takes capabilities away, and a mode changes the access list: extended attributes come after both. */
+static int keep_attributes(int from, int to, const struct stat *info) {
   struct timespec times[2] = {info->st_atim, info->st_mtim};
   /* Owners that one may not give away stay one's own, as with cp -p. */
-  if (fchown(fd, info->st_uid, info->st_gid) < 0) (void)!fchown(fd, (uid_t)-1, info->st_gid);
-  (void)!fchmod(fd, info->st_mode & 07777);
-  futimens(fd, times);
+  if (fchown(to, info->st_uid, info->st_gid) < 0) (void)!fchown(to, (uid_t)-1, info->st_gid);
+  (void)!fchmod(to, info->st_mode & 07777);
+  int result = take_extended_attributes(from, to);
+  futimens(to, times);
+  return result;
 }
 
 static int copy_file(struct files *files, const struct visit *visit, const struct target *target) {
@@ -54,14 +57,14 @@ static int copy_file(struct files *files, const struct visit *visit, const struc
     int mode = preserve ? (int)(info.st_mode & 07777) : replacement.before.st_nlink > 0 ? -1 : (int)(info.st_mode & 0777 & ~UMASK);
     result = replacement_commit(&replacement, mode, &after);
   }
-  close(from);
   if (result == 0 && preserve) {
-    int copied = openat(place.dir, place.name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int copied = openat(place.dir, place.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (copied >= 0) {
-      keep_attributes(copied, &info);
+      result = keep_attributes(from, copied, &info);
       close(copied);
     }
   }
+  close(from);
   files->bytes += result == 0 ? (uint64_t)after.st_size : 0;
   return result;
 }
@@ -121,11 +124,12 @@ static int enter(struct files *files, const struct visit *visit, void **context)
 
 static int leave(struct files *files, const struct visit *visit, void **context) {
   struct target *target = *context;
-  if (preserves(files)) keep_attributes(target->dir, visit->info);
+  int result = 0;
+  if (preserves(files)) result = keep_attributes(visit->opened, target->dir, visit->info);
   else if (target->made) (void)!fchmod(target->dir, visit->info->st_mode & 0777 & ~UMASK);
   close(target->dir);
   free(target);
-  return 0;
+  return result;
 }
 
 /* Whether dir is the directory described, or lies in it: a copy into itself would never end. */

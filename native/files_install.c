@@ -109,10 +109,11 @@ static int install_below(struct files *files, int dir, const char *name, void *c
   return install_entry(files, (struct at){dir, name}, (struct at){level->to, name}, depth);
 }
 
-static int set_attributes(int fd, const struct stat *info) {
+static int set_attributes(int from, int to, const struct stat *info) {
   struct timespec times[2] = {info->st_atim, info->st_mtim};
-  if (fchown(fd, info->st_uid, info->st_gid) < 0 || fchmod(fd, info->st_mode & 07777) < 0 || futimens(fd, times) < 0) return -errno;
-  return 0;
+  if (fchown(to, info->st_uid, info->st_gid) < 0 || fchmod(to, info->st_mode & 07777) < 0) return -errno;
+  int result = take_extended_attributes(from, to);
+  return result < 0 ? result : futimens(to, times) < 0 ? -errno : 0;
 }
 
 static int install_directory(struct files *files, struct at from, struct at to, int depth) {
@@ -123,7 +124,7 @@ static int install_directory(struct files *files, struct at from, struct at to, 
   if (result == 0 && fstat(level.from, &info) < 0) result = -errno;
   if (result == 0) result = for_each(files, level.to, remove_if_old, &level, depth);
   if (result == 0) result = for_each(files, level.from, install_below, &level, depth);
-  if (result == 0) result = set_attributes(level.to, &info);
+  if (result == 0) result = set_attributes(level.from, level.to, &info);
   if (level.from >= 0) close(level.from);
   if (level.to >= 0) close(level.to);
   return result;

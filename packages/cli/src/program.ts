@@ -53,7 +53,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<{ register: Register }>>> 
 /** Those that people see. */
 export const COMMAND_NAMES: readonly string[] = Object.keys(COMMANDS).filter((name) => !name.startsWith("__"));
 
-const ALIASES: Readonly<Record<string, string>> = { ls: "list", x: "exec", c: "console", s: "sessions" };
+const ALIASES: Readonly<Record<string, string>> = { ls: "list", status: "info", x: "exec", c: "console", s: "sessions" };
 
 const VALUE_FLAGS: ReadonlySet<string> = new Set(["--url", "--token", "--home"]);
 

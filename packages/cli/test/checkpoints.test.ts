@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { errorBody } from "../../client/test/support/test-daemon.ts";
-import { startHob } from "./support/run-hob.ts";
+import { ended, startHob } from "./support/run-hob.ts";
 
 const { daemon, home } = await startHob();
 beforeEach(() => {
@@ -60,7 +60,8 @@ test("list is a table, comments are one harmless line", async () => {
 
 test("info, delete, restore and undo", async () => {
   answer(HOSTILE);
-  assert.match((await run("checkpoint", "info", "web", "v2")).stdout, /^id +v2\n[\s\S]*^derives from +v1$/m);
+  for (const word of ["info", "get"])
+    assert.match((await run("checkpoint", word, "web", "v2")).stdout, /^id +v2\n[\s\S]*^derives from +v1$/m);
   answer("", 204);
   assert.equal((await run("checkpoint", "delete", "web", "v2")).stdout, "Deleted checkpoint v2 of web\n");
   answer('{"type":"complete","id":"v1","undoId":"auto-3"}\n');
@@ -72,7 +73,14 @@ test("info, delete, restore and undo", async () => {
   assert.match((await run("undo", "web")).stdout, /^Restored web to v1 in \d/);
   assert.deepEqual(
     daemon.requests.map(({ method, url }) => `${method} ${url.pathname.replace("/v1/sprites/web", "")}`),
-    ["GET /checkpoints/v2", "DELETE /checkpoints/v2", "POST /checkpoints/v1/restore", "POST /checkpoints/v1/restore", "POST /restore/undo"],
+    [
+      "GET /checkpoints/v2",
+      "GET /checkpoints/v2",
+      "DELETE /checkpoints/v2",
+      "POST /checkpoints/v1/restore",
+      "POST /checkpoints/v1/restore",
+      "POST /restore/undo",
+    ],
   );
 });
 
@@ -81,13 +89,14 @@ const CHANGED = { type: "entry", path: "/etc/x", change: "changed", before: STAT
 
 test("diff shows each path, lines of text, and where it was cut off", async () => {
   const lines = [
-    { ...CHANGED, text: "--- a\n+++ b\n-one\n+t\x1bwo\n" },
+    // The last line of a hunk may be an empty one that both have.
+    { ...CHANGED, text: "--- a\n+++ b\n-one\n+t\x1bwo\n \n" },
     { type: "entry", path: "/evil\nname", change: "added", before: null, after: STATE },
   ];
   const stream = (...more: object[]) => [...lines, ...more].map((line) => `${JSON.stringify(line)}\n`).join("");
   answer(stream({ type: "complete", count: 2 }));
   const { stdout } = await run("checkpoint", "diff", "web", "v1", "current", "--text", "--path", "/etc");
-  assert.equal(stdout, "~ /etc/x  0644 -> 0600\n--- a\n+++ b\n-one\n+t wo\n+ /evil name  4 bytes\n");
+  assert.equal(stdout, "~ /etc/x  0644 -> 0600\n--- a\n+++ b\n-one\n+t wo\n \n+ /evil name  4 bytes\n");
   assert.equal(daemon.requests[0]?.url.search, "?from=v1&path=%2Fetc&text=true");
   const json = await run("checkpoint", "diff", "web", "v1", "v2", "--json");
   assert.equal(JSON.parse(json.stdout.split("\n")[1] ?? "").change, "added");
@@ -134,6 +143,15 @@ test("files and cat read a checkpoint, and restore --path puts a path back", asy
   );
   for (const place of ["web:/etc", "web@v3:", "@v3"]) assert.equal((await run("checkpoint", "ls", place)).status, 2, place);
   for (const place of ["web:/etc", "web@v3", "@v3:/etc"]) assert.equal((await run("checkpoint", "cat", place)).status, 2, place);
+});
+
+test("a reader of a file that goes away ends cat quietly", async () => {
+  answer("x".repeat(4 << 20));
+  const child = home.start(["checkpoint", "cat", "web@v3:/file"]);
+  const end = ended(child);
+  child.stdout.once("data", () => child.stdout.destroy());
+  const { status, stderr } = await end;
+  assert.deepEqual([status, stderr], [141, ""]);
 });
 
 test("what is missing or wrong is said, with the usage", async () => {

@@ -120,7 +120,38 @@ test("fsck ends with 1 when something is damaged, and names checkpoint and block
   const json = await run(["fsck", "web", "--json"]);
   assert.equal(json.status, 1);
   assert.equal(JSON.parse(json.stdout).damage[0].checkpoint, "v2");
-  assert.deepEqual([...new Set(seen())], ["POST /v1/storage/fsck", "POST /v1/sprites/web/fsck"]);
+  const posts = seen().filter((line) => line.startsWith("POST"));
+  assert.deepEqual([...new Set(posts)], ["POST /v1/storage/fsck", "POST /v1/sprites/web/fsck"]);
+});
+
+test("fsck calls a sprite by its name, where it has one here", async () => {
+  const { id } = daemon.add("web");
+  const problem = "orgs/hob/packs/a does not match its checksum";
+  const damage = ["other", id].map((sprite) => ({ sprite, checkpoint: null, problem: "gone", blocks: [] }));
+  daemon.faults.answers = {
+    "POST /v1/storage/fsck": JSON.stringify({ ...REPORT, damage, warnings: [{ key: "orgs/hob/packs/a", problem }] }),
+  };
+  assert.equal(
+    (await run(["fsck"])).stdout.split("\n").slice(0, 3).join("\n"),
+    `damaged  sprite other, its newest state: gone\ndamaged  sprite web, its newest state: gone\nwarning  ${problem}`,
+  );
+});
+
+test("gc with a short grace is refused while a sprite runs, which may be uploading", async () => {
+  const sprite = daemon.add("web");
+  const removed = { deletedPacks: 0, deletedPages: 0, deletedDocuments: 0, deletedBytes: 0, keptYoung: 0, damaged: [], holders: [] };
+  daemon.faults.answers = { "POST /v1/storage/gc": JSON.stringify(removed) };
+  const refused = await run(["gc", "--grace", "0s"]);
+  assert.equal(refused.status, 1);
+  assert.match(refused.stderr, /grace of 0 s: web may be uploading[\s\S]*hint: .*'hob sleep web'/);
+  assert.ok(!seen().some((line) => line.startsWith("POST")));
+  for (const args of [
+    ["--dry-run", "--grace", "0s"],
+    ["--grace", "2h"],
+  ])
+    assert.equal((await run(["gc", ...args])).status, 0);
+  sprite.status = "warm";
+  assert.equal((await run(["gc", "--grace", "0s"])).status, 0);
 });
 
 test("fsck --repair repairs one sprite, which must be named", async () => {
@@ -175,7 +206,7 @@ test("info does not ask a sprite that sleeps", async () => {
   assert.ok(daemon.requests.some(({ url }) => url.pathname === "/v1/sprites/web/storage"));
   daemon.requests.length = 0;
   sprite.status = "warm";
-  assert.equal((await run(["info", "web"])).status, 0);
+  assert.equal((await run(["status", "web"])).status, 0);
   assert.ok(!daemon.requests.some(({ url }) => url.pathname === "/v1/sprites/web/storage"));
 });
 

@@ -91,7 +91,8 @@ export function connectionError(what: string, origin: string, thrown: unknown): 
     });
   }
   if (errno !== undefined && CONNECTION_ERRNOS.has(errno)) {
-    return new HobError("connection_lost", `${what}: the connection to ${origin} broke (${errno})`, { hint: "try again", cause: thrown });
+    const hint = /^(POST|PUT|DELETE) /.test(what) ? "it may have been done all the same: look before you try again" : "try again";
+    return new HobError("connection_lost", `${what}: the connection to ${origin} broke (${errno})`, { hint, cause: thrown });
   }
   return new HobError("connection_lost", `${what}: ${error.message || "the connection broke"}`, { cause: thrown });
 }

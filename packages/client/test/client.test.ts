@@ -123,6 +123,22 @@ describe("errors", () => {
     }
   });
 
+  test("a connection that breaks before the answer: what changes something may have been done all the same", async () => {
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", () => socket.resetAndDestroy());
+    }).listen(0, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as { port: number };
+    const hob = new HobClient({ url: `http://127.0.0.1:${port}` });
+    await assert.rejects(hob.get("x"), { code: "connection_lost", hint: "try again" });
+    await assert.rejects(hob.bounce("x"), {
+      code: "connection_lost",
+      hint: "it may have been done all the same: look before you try again",
+    });
+    server.close();
+  });
+
   test("a connection that breaks in the middle of an answer is not an answer", async () => {
     const server = createServer((socket) => {
       socket.on("error", () => {});

@@ -25,6 +25,8 @@ class Volume implements Upload {
   checkpoints: CheckpointRecord[] = [];
   /** what uploads wait for */
   gate: Promise<unknown> = Promise.resolve();
+  /** what happens while something is uploaded */
+  meanwhile: (what: string) => void = () => {};
 
   isFor(): boolean {
     return true;
@@ -38,15 +40,18 @@ class Volume implements Upload {
     return String(this.written);
   }
 
+  undo: string | null = null;
+
   async live() {
-    return { ...(await this.#uploaded("live")), history: [], written: String(this.written) };
+    const written = String(this.written);
+    return { ...(await this.#uploaded("live")), history: [], undo: this.undo, written };
   }
 
   /** what was written when the newest checkpoint was taken; undefined: something was since */
   writtenAtNewest: number | undefined;
 
   async asLive() {
-    return this.writtenAtNewest === this.written ? { history: ["v1"], written: String(this.written) } : undefined;
+    return this.writtenAtNewest === this.written ? { history: ["v1"], undo: this.undo, written: String(this.written) } : undefined;
   }
 
   /** what is left of a checkpoint when it is about to be uploaded */
@@ -73,6 +78,7 @@ class Volume implements Upload {
 
   async #uploaded(what: string) {
     await this.gate;
+    this.meanwhile(what);
     this.uploads.push(what);
     const result = { root: "a".repeat(64), storedBlocks: 1, stats: NO_STATS, startedAt: Date.now() };
     return { result, keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
@@ -132,6 +138,26 @@ describe("before a sleep", () => {
     volume.uploads = [];
     await durability.sync();
     assert.deepEqual(volume.uploads, ["live"]);
+  });
+
+  test("the lag counts from the oldest checkpoint that the store lacks, and from the upload during which something was written", async () => {
+    let now = Date.now();
+    durability = new Durability({ store, upload: volume, log: pino({ level: "silent" }), intervalMs: 3_600_000, now: () => now });
+    durability.assign(ASSIGNMENT);
+    await durability.sync();
+    const lag = async () => (await durability.status()).durable_lag_seconds;
+    assert.equal(await lag(), 0);
+    volume.take("v1");
+    now += 60_000;
+    assert.ok((await lag()) >= 59, "taken a minute ago, though nothing was written since");
+    volume.meanwhile = (what) => {
+      if (what !== "live") return;
+      volume.written += 8;
+      now += 30_000;
+    };
+    await durability.sync();
+    now += 10_000;
+    assert.equal(await lag(), 40);
   });
 
   test("a checkpoint that is deleted before its turn keeps nothing else from the store; one that cannot be read does", async () => {

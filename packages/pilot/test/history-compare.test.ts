@@ -109,7 +109,8 @@ describe("two trees over one layer", { skip: isRoot ? false : "needs root, to mo
     writeFileSync(join(after.merged, "kept/new"), "");
     writeFileSync(Buffer.concat([Buffer.from(join(after.merged, "own/")), Buffer.from([0xff, 0xfe])]), "");
     assert.deepEqual(await differences("own"), { "own/new": "added", "own/\xff\xfe": "added" });
-    assert.deepEqual(await differences("none/below"), {});
-    assert.deepEqual(await differences("own/file/below"), {});
+    for (const nowhere of ["none", "none/below", "own/file/below"])
+      await assert.rejects(differences(nowhere), (error) => error instanceof HobError && error.code === "not_found", nowhere);
+    assert.deepEqual(await differences("kept/file"), {});
   });
 });

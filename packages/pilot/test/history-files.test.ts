@@ -84,6 +84,22 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     assert.equal(await run(`ls -A ${HOME}/srv/app && stat -c '%a %u:%g' ${HOME}/srv ${HOME}/srv/app`), "conf\n755 0:0\n2750 1000:1000");
   });
 
+  test("gives back capabilities and extended attributes, and takes those that came since, of folders that stay too", LIMIT, async () => {
+    // setxattr(2), getxattr(2)
+    const set = (path: string, value: string) =>
+      `perl -e '($path, $name, $value) = @ARGV; exit(syscall(188, $path, $name, $value, 4, 0) == 0 ? 0 : 1)' ${path} user.note ${value}`;
+    const get = (path: string) =>
+      `perl -e '($path, $name, $value) = @ARGV; $size = syscall(191, $path, $name, $value, 4); print $size < 0 ? "none" : $value, "\\n"' ${path} user.note none`;
+    const [then, now] = [`${ROOT}${HOME}/marked`, `${HOME}/marked`];
+    await run(`mkdir -p ${then}/stays ${then}/plain ${now}/stays ${now}/plain && cp /bin/true ${then}/program && /usr/sbin/setcap cap_net_raw+ep ${then}/program &&
+      touch ${then}/file && ${set(`${then}/file`, "then")} && ${set(`${then}/stays`, "then")} && ${set(`${now}/stays`, "gone")} && ${set(`${now}/plain`, "gone")}`);
+    await restorePath(operations, TREE, now);
+    assert.equal(
+      await run(`/usr/sbin/getcap ${now}/program && ${["file", "stays", "plain"].map((name) => get(`${now}/${name}`)).join(" && ")}`),
+      [`${now}/program cap_net_raw=ep`, "then", "then", "none"].join("\n"),
+    );
+  });
+
   test("is where the source is, though a link in it seems to lead elsewhere", LIMIT, async () => {
     await run(
       `mkdir -p ${ROOT}${HOME}/opt/real ${HOME}/opt/real && echo then > ${ROOT}${HOME}/opt/real/file && echo now > ${HOME}/opt/real/file && ln -s ${HOME}/opt/real ${ROOT}${HOME}/opt/link && ln -s ${HOME}/opt/real ${HOME}/opt/link`,

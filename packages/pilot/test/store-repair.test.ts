@@ -186,7 +186,7 @@ describe("whoever writes the head beside the uploads", () => {
         await uploading[number]?.promise;
         events.push(`upload ${number} ends`);
         const result = { root: null, storedBlocks: 0, stats: {}, startedAt: Date.now() };
-        return { result, history: [], written: String(number), keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
+        return { result, history: [], undo: null, written: String(number), keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
       },
     } as unknown as DurabilityParts["upload"];
     await using durability = new Durability({ store, upload, log: { info: () => {}, warn: () => {}, error: () => {} } });

@@ -81,7 +81,7 @@ function printDifference(cli: Cli, { path, change, before, after, text, binary }
   const paint = { added: green, removed: red, changed: yellow, type: yellow }[change];
   cli.print(`${paint(SIGNS[change])} ${printable(path)}${detailOf(before, after)}`);
   if (binary) cli.print("  (no text, or too large to be compared line by line)");
-  if (text !== undefined) for (const line of text.trimEnd().split("\n")) cli.print(paintLine(cli, printableLine(line)));
+  if (text !== undefined) for (const line of text.replace(/\n$/, "").split("\n")) cli.print(paintLine(cli, printableLine(line)));
 }
 
 function detailOf(before: TreeDifference["before"], after: TreeDifference["after"]): string {

@@ -57,7 +57,9 @@ export const register: Register = (program, cli) => {
     "hob checkpoint ls web@v3:/etc",
   );
   withExample(
-    add("info", "Show one checkpoint", "NAME ID", (operands, flags) => info(cli, operands, flags)).option("--json", json),
+    add("info", "Show one checkpoint", "NAME ID", (operands, flags) => info(cli, operands, flags))
+      .alias("get")
+      .option("--json", json),
     "hob checkpoint info web v3",
   );
   withExample(

@@ -36,23 +36,35 @@ async function fsck(cli: Cli, operand: string | undefined, flags: FsckFlags): Pr
   const report = await withProgress(cli, what, flags.repair && name !== undefined ? storage.repair(name) : storage.fsck(name));
   if (report.damage.length > 0) cli.exitStatus = EXIT.failure;
   if (flags.json) return cli.printJson(report);
-  for (const line of describe(cli, report)) cli.print(line);
+  const names = report.damage.length > 0 ? await namesById(cli, flags) : new Map<string, string>();
+  for (const line of describe(cli, report, names)) cli.print(line);
 }
 
-function describe(cli: Cli, { damage, warnings, sprites, states, chunks, bytesRead }: FsckReport): string[] {
+/** Reports have ids, which no other command takes. A daemon that cannot list says the rest even so. */
+async function namesById(cli: Cli, flags: GlobalFlags): Promise<Map<string, string>> {
+  const names = new Map<string, string>();
+  try {
+    for await (const { id, name } of (await cli.client(flags)).list()) names.set(id, name);
+  } catch {}
+  return names;
+}
+
+type Names = ReadonlyMap<string, string>;
+
+function describe(cli: Cli, { damage, warnings, sprites, states, chunks, bytesRead }: FsckReport, names: Names): string[] {
   const { red, yellow, green } = cli.style;
   const counts = `${sprites} ${sprites === 1 ? "sprite" : "sprites"}, ${states} states, ${chunks} chunks, ${formatBytes(bytesRead)} read`;
   return [
-    ...damage.map((one) => `${red("damaged")}  ${whereOf(one)}: ${printable(one.problem)}${blocksOf(one.blocks)}`),
-    ...warnings.map(({ key, problem }) => `${yellow("warning")}  ${printable(key)}: ${printable(problem)}`),
+    ...damage.map((one) => `${red("damaged")}  ${whereOf(one, names)}: ${printable(one.problem)}${blocksOf(one.blocks)}`),
+    ...warnings.map(({ key, problem }) => `${yellow("warning")}  ${printable(problem.startsWith(key) ? problem : `${key}: ${problem}`)}`),
     damage.length === 0 ? `${green("Clean")}: ${counts}` : `${red(`${damage.length} damaged`)}: ${counts}`,
   ];
 }
 
 type Damage = FsckReport["damage"][number];
 
-const whereOf = ({ sprite, checkpoint }: Damage): string =>
-  printable(`sprite ${sprite}, ${checkpoint === null ? "its newest state" : `checkpoint ${checkpoint}`}`);
+const whereOf = ({ sprite, checkpoint }: Damage, names: Names): string =>
+  printable(`sprite ${names.get(sprite) ?? sprite}, ${checkpoint === null ? "its newest state" : `checkpoint ${checkpoint}`}`);
 
 function blocksOf(blocks: Damage["blocks"]): string {
   if (blocks.length === 0) return "";

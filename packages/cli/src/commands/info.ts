@@ -17,6 +17,7 @@ interface InfoFlags extends GlobalFlags {
 export const register: Register = (program, cli) => {
   const command = program
     .command("info")
+    .alias("status")
     .description("Show one sprite")
     .argument("[name]", "name of the sprite")
     .option("-s, --sprite <name>", "name of the sprite")

@@ -12,6 +12,8 @@ export const TEST_TOKEN = "hob/test/secret";
 export interface Faults {
   /** answer of every HTTP request instead of the real one */
   answer?: { status: number; body: string; headers?: Record<string, string> } | undefined;
+  /** answers of single routes, by `METHOD /path` */
+  answers?: Readonly<Record<string, string>>;
   /** no answer at all */
   silent?: boolean;
   /** exec upgrades are refused with this */
@@ -134,7 +136,8 @@ export class TestDaemon {
     const body = Buffer.concat(chunks).toString("utf8");
     const url = this.#note(request, body);
     if (this.faults.silent) return;
-    const answer = this.faults.answer ?? this.#answer(request, url, body);
+    const instead = this.faults.answers?.[`${request.method} ${url.pathname}`];
+    const answer = this.faults.answer ?? (instead === undefined ? this.#answer(request, url, body) : { status: 200, body: instead });
     response.writeHead(answer.status, { "content-type": "application/json", ...answer.headers }).end(answer.body);
   }
 

@@ -27,11 +27,12 @@ export class SeenRequests {
   }
 
   /** @throws HobError `conflict` when a request of this name has arrived before */
-  takeOnce({ headers, method }: IncomingMessage): void {
+  takeOnce({ headers, method, url }: IncomingMessage): void {
     const id = headers[REQUEST_ID_HEADER];
     if (typeof id !== "string") return;
     if (this.#ids.has(id)) {
-      throw new HobError("conflict", "take request: it arrived before, and the connection that brought it was lost", {
+      const what = `${method} ${url?.replace(/\?.*$/s, "")}`;
+      throw new HobError("conflict", `${what}: it has reached the sprite, and the connection was lost before the answer`, {
         hint: "look whether it had its effect, then repeat it",
       });
     }

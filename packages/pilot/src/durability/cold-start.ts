@@ -11,7 +11,7 @@ import {
 import { z } from "zod";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
-import type { TreeSwitch } from "../volume/tree-switch.ts";
+import type { SwitchOptions, TreeSwitch } from "../volume/tree-switch.ts";
 import { originOf } from "./origin-name.ts";
 
 export interface ColdStartParts {
@@ -46,24 +46,25 @@ export async function coldStart({ store, volume, treeSwitch }: ColdStartParts, a
     if (staged.value !== undefined) await treeSwitch.discard(staged.value);
     throw adopted.reason;
   }
-  if (staged.value !== undefined) await treeSwitch.switchToStaged(staged.value, { history: adopted.value, undo: null });
+  if (staged.value !== undefined) await treeSwitch.switchToStaged(staged.value, adopted.value);
   await volume.ledger.update((state) => ({ ...state, basis: origin }));
 }
 
-/** The checkpoints. @returns those that the live volume derives from, nearest first */
+/** The checkpoints. @returns those that the live volume derives from, nearest first, and the one that `undo` goes to, if it is there */
 async function adoptHistory(
   store: ObjectStore,
   keys: SpriteKeys,
   volume: ThinVolume,
   { spriteId, base }: StorageAssignment,
-): Promise<string[]> {
+): Promise<SwitchOptions> {
   const found = await readHead(store, keys.head);
   if (found === undefined) throw new HobError("not_found", `start sprite ${spriteId} from the object store: it is not there`);
   const { head } = found;
   if (head.volumeBytes !== base?.volumeBytes)
     throw new HobError("volume_unusable", "start from the object store: the volume has another size");
   await adoptCheckpoints(volume, head, (id) => readCheckpoint(store, keys, head, id));
-  return parseHistory(head.attributes) ?? (head.parent === null ? [] : [head.parent]);
+  const undo = head.checkpoints.find(({ id }) => id === head.attributes?.undo)?.id ?? null;
+  return { history: parseHistory(head.attributes) ?? (head.parent === null ? [] : [head.parent]), undo };
 }
 
 /**

@@ -13,6 +13,8 @@ const INTERVAL_MS = 10_000;
 /** After a failure; doubled each time. */
 const FIRST_BACKOFF_MS = 1_000;
 const LAST_BACKOFF_MS = 60_000;
+/** What the protocol has room for: a checkpoint may be of a time when the clock was wrong. */
+const LAG_MAX_MS = 1e12;
 
 export interface DurabilityParts {
   store: ObjectStore;
@@ -157,8 +159,12 @@ export class Durability implements AsyncDisposable {
     return this.#lost?.message ?? this.#lastError?.message ?? null;
   }
 
+  /** A checkpoint that the store is known to lack has waited since it was taken, whatever was written after it. */
   #lagMs(): number {
-    return this.#dirtySince === undefined ? 0 : Math.max(0, this.#now() - this.#dirtySince);
+    const pending = this.#head === undefined ? [] : this.#pending(this.#head);
+    const taken = pending.map(({ createTime }) => Date.parse(createTime));
+    const since = Math.min(this.#dirtySince ?? Number.POSITIVE_INFINITY, ...taken);
+    return Math.min(Math.max(0, this.#now() - since), LAG_MAX_MS);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -269,7 +275,7 @@ export class Durability implements AsyncDisposable {
       { startedAt: result.startedAt, signal: this.#stop.signal },
     );
     await uploaded.keep();
-    if (live !== undefined) this.#noteDurable(Math.min(startedMs, Date.parse(createTime)), live);
+    if (live !== undefined) await this.#noteDurable(Math.min(startedMs, Date.parse(createTime)), live);
     this.#parts.log.info(
       { checkpoint: id, live: live !== undefined, ms: this.#now() - startedMs, ...result.stats },
       "checkpoint is durable",
@@ -282,25 +288,28 @@ export class Durability implements AsyncDisposable {
     const { result } = uploaded;
     await ownership.publish(headChange(result, uploaded), { startedAt: result.startedAt, signal: this.#stop.signal });
     await uploaded.keep();
-    this.#noteDurable(startedMs, uploaded);
+    await this.#noteDurable(startedMs, uploaded);
     this.#parts.log.info({ ms: this.#now() - startedMs, ...result.stats }, "volume is durable");
   }
 
-  #noteDurable(atMs: number, { written }: LiveState): void {
+  /** What was written while that was brought there may have been at its beginning. */
+  async #noteDurable(atMs: number, { written }: LiveState): Promise<void> {
     this.#durableAt = atMs;
     this.#writtenWhenDurable = written;
     this.#dirtySince = undefined;
+    await this.#noteWrites(atMs);
   }
 
   /** Keeps the time since when the volume holds what the store has not. */
-  async #noteWrites(): Promise<void> {
+  async #noteWrites(sinceMs?: number): Promise<void> {
     const written = await this.#parts.upload.writtenMark().catch(() => undefined);
     if (written === undefined || written === this.#writtenWhenDurable) return;
-    this.#dirtySince ??= this.#now();
+    this.#dirtySince ??= sinceMs ?? this.#now();
   }
 }
 
 /** The live volume's state, as a head names it. */
-function headChange({ root, storedBlocks }: UploadResult, { history }: LiveState): HeadChange {
-  return { root, storedBlocks, parent: history[0] ?? null, attributes: { history: JSON.stringify(history) } };
+function headChange({ root, storedBlocks }: UploadResult, { history, undo }: LiveState): HeadChange {
+  const attributes = { history: JSON.stringify(history), ...(undo === null ? {} : { undo }) };
+  return { root, storedBlocks, parent: history[0] ?? null, attributes };
 }

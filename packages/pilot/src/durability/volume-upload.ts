@@ -19,6 +19,8 @@ export interface Uploaded extends AsyncDisposable {
 export interface LiveState {
   /** checkpoints that the state derives from, nearest first */
   readonly history: readonly string[];
+  /** checkpoint of the state before the last restore, that `undo` goes to */
+  readonly undo: string | null;
   /** `writtenMark` when the state had just been taken; undefined: not known */
   readonly written: string | undefined;
 }
@@ -111,12 +113,12 @@ export class VolumeUpload {
     await this.#gate.pass();
     const thin = await this.#reserve();
     try {
-      const { history, origin, written } = await this.#withRoom(async () => {
+      const { history, undo, origin, written } = await this.#withRoom(async () => {
         await this.#volume.snapshotLive(thin);
-        return { ...ledger.state.live, written: this.#markAt(thin) };
+        return { ...ledger.state.live, undo: ledger.state.undo, written: this.#markAt(thin) };
       });
       const result = await this.#upload(thin, origin, options);
-      return { ...this.#uploaded(thin, origin, result), history, written };
+      return { ...this.#uploaded(thin, origin, result), history, undo, written };
     } catch (error) {
       await this.#drop(thin);
       throw error;
@@ -125,10 +127,10 @@ export class VolumeUpload {
 
   /** What is to be said of the live volume, if it still is what this checkpoint has, as far as it is on the disk. */
   async asLive({ thin }: CheckpointRecord): Promise<LiveState | undefined> {
-    const { history } = this.#volume.ledger.state.live;
+    const { live, undo } = this.#volume.ledger.state;
     const written = this.#markAt(thin);
     const now = written === undefined ? undefined : await this.writtenMark().catch(() => undefined);
-    return now === undefined || now !== written ? undefined : { history, written };
+    return now === undefined || now !== written ? undefined : { history: live.history, undo, written };
   }
 
   /** Of the live volume when this snapshot of it was taken; undefined: it is not the last one. */

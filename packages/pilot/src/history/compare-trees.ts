@@ -52,7 +52,7 @@ async function namesOf(base: string, path: BytePath): Promise<Set<BytePath>> {
  * its own, or what only one side shows, is looked at. So the time grows with what was changed since the sprite was made,
  * and not with all that is in it. overlayfs.rst, "whiteouts and opaque directories"
  *
- * @throws HobError `invalid_request` if `top` leads through a symbolic link
+ * @throws HobError `invalid_request` if `top` leads through a symbolic link, `not_found` if neither side has it
  */
 export async function* compareTrees(before: Side, after: Side, top: BytePath = "", signal?: AbortSignal): AsyncGenerator<Difference> {
   let sides: Sides = [before, after];
@@ -66,6 +66,9 @@ export async function* compareTrees(before: Side, after: Side, top: BytePath = "
       });
     }
     sides = directoriesOf(sides, stats);
+  }
+  if (top !== "" && (await statsOf(sides, top)).every((stat) => stat === undefined)) {
+    throw new HobError("not_found", "compare checkpoints: neither of them has this path");
   }
   yield* compareEntry(sides, top, 0, signal);
 }
