@@ -93,7 +93,7 @@ describe("whether the store has all that there is here", () => {
     get checkpoints() {
       return here;
     },
-    live: async () => ({ result, history: [], written, keep: async () => {}, [Symbol.asyncDispose]: async () => {} }),
+    live: async () => ({ result, history: [], undo: null, written, keep: async () => {}, [Symbol.asyncDispose]: async () => {} }),
   } as unknown as VolumeUpload;
   const log = { info: () => {}, warn: () => {}, error: () => {} };
 

@@ -56,6 +56,7 @@ describe("the description of a store", () => {
       "s3://b:80/x",
     ];
     for (const text of wrong) assert.throws(() => parseStoreDescription(text), rejectsWith("invalid_config"), text);
+    assert.throws(() => parseStoreDescription("s3://b"), /"b" is not the name of a bucket, which has 3 to 63 characters/);
     assert.throws(
       () => parseStoreDescription("s3://key:secret@bucket"),
       (error: Error) => !error.message.includes("secret"),

@@ -32,7 +32,8 @@ export function parseStoreDescription(text: string): StoreDescription {
   const url = new URL(text);
   if (url.username !== "" || url.password !== "" || url.port !== "" || url.hash !== "")
     throw malformed(`s3://${url.hostname}…`, "a bucket comes without credentials, port and fragment");
-  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(url.hostname)) throw malformed(text, `${url.hostname} is not the name of a bucket`);
+  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(url.hostname))
+    throw malformed(text, `"${url.hostname}" is not the name of a bucket, which has 3 to 63 characters a-z, 0-9, '.' and '-'`);
   const prefix = url.pathname.replace(/^\//, "").replace(/\/$/, "");
   if (prefix !== "" && !isObjectKey(prefix)) throw malformed(text, `${prefix} is not a prefix of keys`);
   return { kind: "s3", bucket: url.hostname, ...(prefix === "" ? {} : { prefix }), ...parseOptions(text, url.searchParams) };
