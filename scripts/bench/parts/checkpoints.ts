@@ -47,37 +47,60 @@ type Measured = Series5 & { mb: number; firstDurableMs: number };
 
 async function measure(context: BenchContext, daemon: BenchDaemon, mb: number, n: number): Promise<Measured> {
   const series: Series5 = { pause: new Series(), taken: new Series(), durable: new Series(), restore: new Series(), fork: new Series() };
-  const sprite = daemon.sprite(NAME);
   context.progress(`at ${mb} MB: the first checkpoint, until it is durable`);
   const firstDurableMs = await timeMs(async () => {
     const { id } = await daemon.lastLine(`${PATH}/checkpoint`);
     await durable(daemon, id);
   });
-  for (let round = 0; round < n; round++) {
-    context.progress(`at ${mb} MB, ${round + 1} of ${n}`);
-    await sprite.execFile("sh", ["-c", `head -c ${DIRTY_MB}000000 /dev/urandom > ~/data/1`]);
-    const start = performance.now();
-    const { id, pauseMs = Number.NaN } = await daemon.lastLine(`${PATH}/checkpoint`);
-    series.taken.add(performance.now() - start);
-    series.pause.add(pauseMs);
-    await durable(daemon, id);
-    series.durable.add(performance.now() - start);
-    series.restore.add(
-      await timeMs(async () => {
-        await daemon.lastLine(`${PATH}/checkpoints/${id}/restore`);
-        await sprite.execFile("true");
-      }),
-    );
-    series.fork.add(
-      await timeMs(async () => {
-        await daemon.request("POST", `${PATH}/fork`, { name: `fork-${round}`, checkpoint: id });
-        const { stdout } = await daemon.sprite(`fork-${round}`).execFile("sh", ["-c", "ls ~/data | wc -l"]);
-        if (Number(stdout) !== mb / DIRTY_MB) throw new Error(`the fork has ${stdout} files`);
-      }),
-    );
-    await daemon.client.deleteSprite(`fork-${round}`);
+  // All of one kind before the other: after a restore the state before it is brought into the store first.
+  const ids: (string | undefined)[] = [];
+  for (let round = 1; round <= n; round++) {
+    context.progress(`at ${mb} MB, checkpoint ${round} of ${n}`);
+    ids.push(await measureCheckpoint(daemon, series));
+  }
+  for (const [round, id] of ids.entries()) {
+    context.progress(`at ${mb} MB, restore and fork ${round + 1} of ${n}`);
+    await measureRestore(daemon, series, id);
+    await measureFork(daemon, series, { id, name: `fork-${round}`, files: mb / DIRTY_MB });
   }
   return { mb, firstDurableMs, ...series };
+}
+
+async function measureCheckpoint(daemon: BenchDaemon, series: Series5): Promise<string | undefined> {
+  await daemon.sprite(NAME).execFile("sh", ["-c", `head -c ${DIRTY_MB}000000 /dev/urandom > ~/data/1`]);
+  const start = performance.now();
+  const { id, pauseMs = Number.NaN } = await daemon.lastLine(`${PATH}/checkpoint`);
+  series.taken.add(performance.now() - start);
+  series.pause.add(pauseMs);
+  await durable(daemon, id);
+  series.durable.add(performance.now() - start);
+  return id;
+}
+
+async function measureRestore(daemon: BenchDaemon, series: Series5, id: string | undefined): Promise<void> {
+  const ms = await timeMs(async () => {
+    await daemon.lastLine(`${PATH}/checkpoints/${id}/restore`);
+    await daemon.sprite(NAME).execFile("true");
+  });
+  series.restore.add(ms);
+}
+
+interface Fork {
+  /** of the checkpoint */
+  id: string | undefined;
+  name: string;
+  /** that it must have */
+  files: number;
+}
+
+async function measureFork(daemon: BenchDaemon, series: Series5, { id, name, files }: Fork): Promise<void> {
+  const ms = await timeMs(async () => {
+    await daemon.request("POST", `${PATH}/fork`, { name, checkpoint: id });
+    const { stdout } = await daemon.sprite(name).execFile("sh", ["-c", "ls ~/data | wc -l"]);
+    if (Number(stdout) !== files) throw new Error(`the fork has ${stdout} files`);
+  });
+  series.fork.add(ms);
+  await daemon.client.deleteSprite(name);
 }
 
 async function durable(daemon: BenchDaemon, id: string | undefined): Promise<void> {

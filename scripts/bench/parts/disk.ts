@@ -15,6 +15,8 @@ const METER = "/home/sprite/hob-disk-meter";
 const FILE = "/home/sprite/meter-file";
 /** Large enough that one pass takes a while, and that few random places fall into a block of the pool that was touched already. */
 const SIZE_MB = 256;
+/** More than a journal of 16 MiB has room for: each writes three blocks to it at least. */
+const JOURNAL_SYNCS = 1_500;
 
 interface Step {
   pattern: DiskMeterRequest["pattern"];
@@ -86,27 +88,32 @@ class Meters {
   /** Begins when the store has everything: an upload would have the processor at times that have nothing to do with this. */
   async inSprite({ pattern, again }: Pick<Step, "pattern" | "again">): Promise<number> {
     await this.#untilDurable();
-    if (again) await this.#inSprite(pattern);
+    if (again) await this.#inSprite(pattern, this.#before(pattern));
     return await this.#inSprite(pattern);
   }
 
   async raw({ pattern, again }: Pick<Step, "pattern" | "again">): Promise<number> {
     await this.#untilDurable();
-    if (again) await this.#raw(pattern);
+    if (again) await this.#raw(pattern, this.#before(pattern));
     return await this.#raw(pattern);
+  }
+
+  /** The journal, too, is written to blocks that are copied first, until it has been gone around. */
+  #before(pattern: DiskMeterRequest["pattern"]): number {
+    return Math.max(this.#operations(pattern), pattern === "random-fsync" ? JOURNAL_SYNCS : 0);
   }
 
   async remove(): Promise<void> {
     await this.#raw("remove");
   }
 
-  async #inSprite(pattern: DiskMeterRequest["pattern"]): Promise<number> {
-    const { stdout } = await this.#sprite.execFile(METER, [FILE, pattern, String(SIZE_MB), String(this.#operations(pattern))]);
+  async #inSprite(pattern: DiskMeterRequest["pattern"], operations = this.#operations(pattern)): Promise<number> {
+    const { stdout } = await this.#sprite.execFile(METER, [FILE, pattern, String(SIZE_MB), String(operations)]);
     return speedOf(JSON.parse(String(stdout)) as DiskMeterAnswer);
   }
 
-  async #raw(pattern: DiskMeterRequest["pattern"]): Promise<number> {
-    const body: DiskMeterRequest = { pattern, size_mb: SIZE_MB, operations: this.#operations(pattern) };
+  async #raw(pattern: DiskMeterRequest["pattern"], operations = this.#operations(pattern)): Promise<number> {
+    const body: DiskMeterRequest = { pattern, size_mb: SIZE_MB, operations };
     return speedOf(await this.#daemon.request<DiskMeterAnswer>("POST", `/v1/sprites/${NAME}/diagnostics/disk`, body));
   }
 
