@@ -1,8 +1,9 @@
 import type { SpriteStatus } from "@hob/protocol";
 import type { SpriteContext } from "../api/sprite-context.ts";
-import { type PilotRequester, withSignal } from "../front-door/pilot-locator.ts";
+import type { PilotRequester } from "../front-door/pilot-locator.ts";
 import type { SpriteStorage } from "../object-store/sprite-storage.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
+import { withSignal } from "../runtime/bounded.ts";
 import type { Sleeper } from "./sleeper.ts";
 
 const SECOND_MS = 1_000;

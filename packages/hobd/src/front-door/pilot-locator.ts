@@ -6,6 +6,7 @@ import { identityOf } from "../api/present.ts";
 import type { SpriteContext } from "../api/sprite-context.ts";
 import { readBody } from "../object-store/body.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
+import { withSignal } from "../runtime/bounded.ts";
 import type { SpriteEndpoint } from "../runtime/sprite-runtime.ts";
 
 /**
@@ -83,12 +84,3 @@ async function refusalOf(response: IncomingMessage): Promise<HobError | undefine
 }
 
 const refusal = z.object({ error: z.string(), message: z.string().max(2_000), hint: z.string().max(2_000).optional() });
-
-/** Rejects as soon as the signal says so, also when it has said so before; the work itself may go on. */
-export function withSignal<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    work.then(resolve, reject);
-    if (signal.aborted) reject(signal.reason);
-    else signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
-}

@@ -14,7 +14,7 @@ import {
   type StoredObject,
 } from "@hob/storage";
 import type { Logger } from "pino";
-import { withSignal } from "../front-door/pilot-locator.ts";
+import { withSignal } from "../runtime/bounded.ts";
 
 /** What `GET /healthz` says: the store answers; it does not; it refuses what Hob needs of it. */
 export type StoreHealth = "ok" | "unavailable" | "refused";

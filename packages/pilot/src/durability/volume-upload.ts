@@ -199,12 +199,11 @@ export class VolumeUpload {
         isKept = true;
         this.#uploading = null;
         this.#hasResult = false;
-        await this.#volume.ledger.update((state) => ({
-          ...state,
-          uploaded: { thin, origin, root: result.root },
-          uploading: null,
-          pending: [...state.pending, ...[state.uploaded?.thin ?? null].filter((before) => before !== null)],
-        }));
+        await this.#volume.ledger.update((state) => {
+          const before = state.uploaded?.thin ?? null;
+          const pending = before === null ? state.pending : [...state.pending, before];
+          return { ...state, uploaded: { thin, origin, root: result.root }, uploading: null, pending };
+        });
         await this.#volume.reap();
       },
       [Symbol.asyncDispose]: async () => {

@@ -89,10 +89,7 @@ export class RelayStore implements ObjectStore {
   }
 
   #send(method: string, path: string, options: SendOptions): Promise<Answer> {
-    return this.#places.run(() => {
-      options.signal?.throwIfAborted();
-      return this.#exchange(method, path, options);
-    });
+    return this.#places.run(() => this.#exchange(method, path, options), options.signal);
   }
 
   #exchange(method: string, path: string, options: SendOptions): Promise<Answer> {

@@ -32,7 +32,7 @@ export interface DamageHoldersOptions {
 /** Finds the states and bases of an organization that these pages belong to, as the heads are now. */
 export async function findDamageHolders({ store, org, damaged, signal }: DamageHoldersOptions): Promise<DamageHolder[]> {
   const keys = new OrgKeys(org);
-  const search = new Search(new PageStore({ store, org, cachedPages: 256 }), keys, damaged);
+  const search = new Search(new PageStore({ store, org }), keys, damaged);
   const found: DamageHolder[] = [];
   for (const { id, hasHead } of await listSprites(store, org)) {
     const head = hasHead ? (await readHead(store, keys.sprite(id).head))?.head : undefined;

@@ -39,14 +39,16 @@ export async function* ahead<T, R>(items: Iterable<T>, limit: number, work: (ite
 /** At most `permits` holders at a time; others wait in order. */
 export class Semaphore {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  /** in order of arrival */
+  readonly #waiting = new Set<() => void>();
 
   constructor(permits: number) {
     this.#free = permits;
   }
 
-  async run<R>(work: () => Promise<R>): Promise<R> {
-    await this.acquire();
+  /** @throws the reason of the signal, when it comes before a permit */
+  async run<R>(work: () => Promise<R>, signal?: AbortSignal): Promise<R> {
+    await this.acquire(signal);
     try {
       return await work();
     } finally {
@@ -54,14 +56,28 @@ export class Semaphore {
     }
   }
 
-  async acquire(): Promise<void> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** @throws as `run` */
+  async acquire(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (this.#free > 0) return void this.#free--;
+    await new Promise<void>((resolve, reject) => {
+      const admit = (): void => {
+        signal?.removeEventListener("abort", giveUp);
+        resolve();
+      };
+      const giveUp = (): void => {
+        this.#waiting.delete(admit);
+        reject(signal?.reason);
+      };
+      signal?.addEventListener("abort", giveUp, { once: true });
+      this.#waiting.add(admit);
+    });
   }
 
   release(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#free++;
-    else next();
+    const [next] = this.#waiting;
+    if (next === undefined) return void this.#free++;
+    this.#waiting.delete(next);
+    next();
   }
 }
