@@ -23,6 +23,7 @@
 #define NODES "/dev/mapper"
 #define BUFFER_SIZE (64u * 1024u)
 #define TARGETS_MAX 8
+#define SECTOR 512
 
 enum dm_op { DM_OP_CREATE = 1, DM_OP_RELOAD, DM_OP_SUSPEND, DM_OP_RESUME, DM_OP_REMOVE, DM_OP_MESSAGE, DM_OP_STATUS, DM_OP_LIST, DM_OP_SNAPSHOT, DM_OP_DISCARD };
 
@@ -44,6 +45,7 @@ struct dm_request {
   uint32_t flags;
   struct target targets[TARGETS_MAX];
   uint32_t target_count;
+  uint32_t range_count; /* DISCARD: in the frame, one item each */
 };
 
 /* One ioctl's memory: header and data. */
@@ -81,6 +83,20 @@ static bool parse_target(struct dm_request *request, const struct item *item) {
   return true;
 }
 
+/* u64 first byte, u64 bytes: whole sectors, as BLKDISCARD asks. */
+static bool parse_range(uint64_t range[2], const struct item *item) {
+  if (item->length != 16) return false;
+  range[0] = get_u64(item->value);
+  range[1] = get_u64(item->value + 8);
+  return range[1] != 0 && (range[0] | range[1]) % SECTOR == 0;
+}
+
+static bool add_range(struct dm_request *request, const struct item *item) {
+  uint64_t range[2];
+  request->range_count++;
+  return parse_range(range, item);
+}
+
 /* A name becomes a file below /dev/mapper. */
 static bool is_name(const char *name) {
   return name != NULL && name[0] != 0 && name[0] != '.' && strlen(name) < DM_NAME_LEN && strchr(name, '/') == NULL;
@@ -94,6 +110,7 @@ static bool apply_item(struct dm_request *request, const struct item *item) {
     case TAG_DM_MESSAGE: return (request->message = item_string(item)) != NULL;
     case TAG_DM_FLAGS: return item_u32(item, &request->flags);
     case TAG_DM_ORIGIN: return is_name(request->origin = item_string(item));
+    case TAG_DM_RANGE: return add_range(request, item);
     case TAG_PATH: return (request->path = item_string(item)) != NULL;
     default: return false;
   }
@@ -117,8 +134,8 @@ static bool parse(const struct frame *frame, struct dm_request *request) {
     case DM_OP_SUSPEND:
     case DM_OP_RESUME:
     case DM_OP_REMOVE:
-    case DM_OP_DISCARD:
     case DM_OP_STATUS: return request->name != NULL;
+    case DM_OP_DISCARD: return request->name != NULL && request->range_count > 0;
     default: return false;
   }
 }
@@ -307,19 +324,27 @@ static int snapshot(int control, struct buffer *buffer, const struct dm_request 
   return err;
 }
 
-/* The whole device holds nothing any more: what lies below it gets its space back. */
-static int discard_device(const char *name) {
+/*
+ * These ranges hold nothing any more: what lies below the device gets their space back. One after the other: the pool does not
+ * get to what others ask of it while it works at one.
+ */
+static int discard_ranges(const char *name, const struct frame *frame) {
   char path[256];
   node_path(path, sizeof path, name);
   int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) return errno;
-  uint64_t range[2] = {0, 0};
-  int err = ioctl(fd, BLKGETSIZE64, &range[1]) < 0 || ioctl(fd, BLKDISCARD, range) < 0 ? errno : 0;
+  struct cursor cursor = {frame->data, frame->data + frame->length};
+  struct item item;
+  int err = 0;
+  while (err == 0 && item_next(&cursor, &item) == 1) {
+    uint64_t range[2];
+    if (item.tag == TAG_DM_RANGE && parse_range(range, &item) && ioctl(fd, BLKDISCARD, range) < 0) err = errno;
+  }
   close(fd);
   return err;
 }
 
-static int perform(int control, struct buffer *buffer, const struct dm_request *request, struct text *text) {
+static int perform(int control, struct buffer *buffer, const struct dm_request *request, const struct frame *frame, struct text *text) {
   switch (request->op) {
     case DM_OP_CREATE: return create_device(control, buffer, request);
     case DM_OP_RELOAD: return reload_device(control, buffer, request);
@@ -329,7 +354,7 @@ static int perform(int control, struct buffer *buffer, const struct dm_request *
     case DM_OP_MESSAGE: return send_message(control, buffer, request->name, request->message);
     case DM_OP_STATUS: return status_text(control, buffer, request, text);
     case DM_OP_LIST: return list_text(control, buffer, text);
-    case DM_OP_DISCARD: return discard_device(request->name);
+    case DM_OP_DISCARD: return discard_ranges(request->name, frame);
     default: return snapshot(control, buffer, request, text);
   }
 }
@@ -342,7 +367,7 @@ void serve_dm(int conn, const struct frame *frame) {
   if (control < 0) return frame_error(conn, errno, "open %s: %s", CONTROL, strerror(errno));
   struct buffer *buffer = calloc(1, sizeof *buffer);
   struct text *text = calloc(1, sizeof *text);
-  int err = buffer == NULL || text == NULL ? ENOMEM : perform(control, buffer, &request, text);
+  int err = buffer == NULL || text == NULL ? ENOMEM : perform(control, buffer, &request, frame, text);
   if (err == 0) frame_write(conn, FRAME_OK, text->bytes, (uint32_t)text->length);
   else frame_error(conn, err, "device-mapper: %s %s: %s", names[request.op], request.name == NULL ? "devices" : request.name, strerror(err));
   free(text);

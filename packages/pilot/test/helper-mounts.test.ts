@@ -103,6 +103,12 @@ describe("device-mapper", () => {
       op(7).text(TAG.dmName, "x".repeat(128)),
       op(6).text(TAG.dmName, "no-message"),
       op(9).text(TAG.dmName, "pool").text(TAG.dmMessage, "create_snap 1 0").text(TAG.dmOrigin, "thin-0"),
+      op(10).text(TAG.dmName, "no-range"),
+      op(10).text(TAG.dmName, "x").bytes(TAG.dmRange, Buffer.alloc(8)),
+      op(10).text(TAG.dmName, "x").bytes(TAG.dmRange, Buffer.alloc(16)),
+      op(10)
+        .text(TAG.dmName, "x")
+        .bytes(TAG.dmRange, Buffer.concat([Buffer.alloc(8), Buffer.alloc(8, 1)])),
     ]) {
       assert.match(await send(items), /malformed/);
     }

@@ -88,6 +88,15 @@ describe("an upload after the snapshot of the one before was given up", () => {
   });
 });
 
+test("of the snapshot before, only what has changed since is given back", async () => {
+  model.live = thinOf("abcd");
+  await uploadLive();
+  assert.deepEqual(model.givenBack, [], "the first was compared with none");
+  model.live = thinOf("aB.dE");
+  await uploadLive();
+  assert.deepEqual(model.givenBack, [[1, 2, 4]]);
+});
+
 test("an upload does not build on a map that is not whole in the store any more, and sends what it has anew", async () => {
   model.live = thinOf("abcd");
   await uploadLive();

@@ -1,5 +1,6 @@
 import { HobError, type StorageAssignment } from "@hob/protocol";
-import type { MapRoot, UploadOptions, UploadResult } from "@hob/storage";
+import type { BlockRange, MapRoot, UploadOptions, UploadResult } from "@hob/storage";
+import { BlockSpans } from "../volume/block-spans.ts";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
 import type { ChangedRange } from "../volume/thin-delta.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
@@ -23,6 +24,18 @@ export interface LiveState {
   readonly undo: string | null;
   /** `writtenMark` when the state had just been taken; undefined: not known */
   readonly written: string | undefined;
+}
+
+/** A snapshot that another was compared with, and where it may have blocks that the other has not. */
+interface Compared {
+  readonly thin: number;
+  readonly own: readonly BlockRange[];
+}
+
+interface Brought {
+  readonly result: UploadResult;
+  /** undefined: it was told without another snapshot */
+  readonly compared: Compared | undefined;
 }
 
 export interface UploadedLive extends Uploaded, LiveState {}
@@ -117,8 +130,8 @@ export class VolumeUpload {
         await this.#volume.snapshotLive(thin);
         return { ...ledger.state.live, undo: ledger.state.undo, written: this.#markAt(thin) };
       });
-      const result = await this.#upload(thin, origin, options);
-      return { ...this.#uploaded(thin, origin, result), history, undo, written };
+      const brought = await this.#upload(thin, origin, options);
+      return { ...this.#uploaded(thin, origin, brought), history, undo, written };
     } catch (error) {
       await this.#drop(thin);
       throw error;
@@ -157,7 +170,7 @@ export class VolumeUpload {
    * neither has written may still differ. Then everything that the snapshot has is told against the map of its origin, and so it
    * is when the other snapshot was given up, or its map is not whole in the store any more: what was lost with it is sent anew.
    */
-  async #upload(thin: number, origin: string | null, options: UploadOptions): Promise<UploadResult> {
+  async #upload(thin: number, origin: string | null, options: UploadOptions): Promise<Brought> {
     const { uploaded } = this.#volume.ledger.state;
     const known = uploaded?.root ?? null;
     if (uploaded === null || uploaded.thin === null || uploaded.origin !== origin)
@@ -176,20 +189,22 @@ export class VolumeUpload {
     before: number | undefined,
     { thin, origin }: Pick<CheckpointRecord, "thin" | "origin">,
     options: StateUploadOptions,
-  ): Promise<UploadResult> {
+  ): Promise<Brought> {
     const { pool, sizeBytes } = this.#volume;
     // A restore or a deletion may take it out of the ledger before the head names what is uploaded.
     this.#uploading = origin;
     this.#comparedWith = before ?? null;
     const device = origin === null ? undefined : await this.#volume.resolveOrigin(origin);
     await using reader = await pool.activateReadOnly(thin, device);
-    const ranges = changesOver(origin, pool.changedBlocks(before, thin));
+    const spans = new BlockSpans();
+    const ranges = changesOver(origin, pool.changedBlocks(before, thin), spans);
     if (this.#uploader === undefined) throw new Error("an upload before the organization is known");
     const changes = readChanges(reader.device, ranges, { volumeBytes: sizeBytes, mayRead: () => this.#gate.pass() });
-    return await this.#uploader.upload(base, changes, options);
+    const result = await this.#uploader.upload(base, changes, options);
+    return { result, compared: before === undefined ? undefined : { thin: before, own: [...spans] } };
   }
 
-  #uploaded(thin: number, origin: string | null, result: UploadResult): Uploaded {
+  #uploaded(thin: number, origin: string | null, { result, compared }: Brought): Uploaded {
     let isKept = false;
     this.#comparedWith = null;
     this.#hasResult = true;
@@ -204,7 +219,7 @@ export class VolumeUpload {
           const pending = before === null ? state.pending : [...state.pending, before];
           return { ...state, uploaded: { thin, origin, root: result.root }, uploading: null, pending };
         });
-        await this.#volume.reap();
+        await this.#volume.reap(compared);
       },
       [Symbol.asyncDispose]: async () => {
         if (!isKept) await this.#drop(thin);
@@ -228,6 +243,14 @@ export class VolumeUpload {
 }
 
 /** What holds nothing any more reads as its origin does (kernel documentation, thin-provisioning, "External snapshots"). */
-async function* changesOver(origin: string | null, ranges: AsyncIterable<ChangedRange>): AsyncGenerator<ChangedBlocks, void, undefined> {
-  for await (const { begin, length, mapped } of ranges) yield { first: begin, count: length, isHole: !mapped && origin === null };
+async function* changesOver(
+  origin: string | null,
+  ranges: AsyncIterable<ChangedRange>,
+  seen: BlockSpans,
+): AsyncGenerator<ChangedBlocks, void, undefined> {
+  for await (const { begin, length, mapped } of ranges) {
+    const blocks = { first: begin, count: length };
+    seen.add(blocks);
+    yield { ...blocks, isHole: !mapped && origin === null };
+  }
 }

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { HobError } from "@hob/protocol";
 import { connectHelper, firstAnswer, helperError, nextFrame } from "./connection.ts";
-import { type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-mapper.ts";
+import { type ByteRange, type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-mapper.ts";
 import { type ExecSpec, encodeExec } from "./exec-request.ts";
 import { encodeFileRequest, type FileRequest, FileStream } from "./files.ts";
 import { encodeFrame, type FrameDecoder } from "./frames.ts";
@@ -144,9 +144,9 @@ export class HelperClient {
     return text.split("\n").filter((name) => name !== "" && name !== "No devices");
   }
 
-  /** Discards all of a device, BLKDISCARD. */
-  async dmDiscard(name: string): Promise<void> {
-    await this.#call(encodeDm.discard(name), SNAPSHOT_TIMEOUT_MS);
+  /** Discards these parts of a device one after the other, BLKDISCARD. @param ranges at least one, some 10 000 at most */
+  async dmDiscard(name: string, ranges: readonly ByteRange[]): Promise<void> {
+    await this.#call(encodeDm.discard(name, ranges), SNAPSHOT_TIMEOUT_MS);
   }
 
   /**

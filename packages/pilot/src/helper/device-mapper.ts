@@ -10,6 +10,12 @@ export interface DmTarget {
   readonly parameters: string;
 }
 
+/** Bytes of a device, both multiples of 512. */
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
 const OP = { create: 1, reload: 2, suspend: 3, resume: 4, remove: 5, message: 6, status: 7, list: 8, snapshot: 9, discard: 10 } as const;
 const FLAG = { noFlush: 1, skipLockFs: 2, readOnly: 4, deferred: 8, table: 16 } as const;
 
@@ -30,6 +36,16 @@ function withTable(items: ItemWriter, table: readonly DmTarget[]): ItemWriter {
   return items;
 }
 
+function withRanges(items: ItemWriter, ranges: readonly ByteRange[]): ItemWriter {
+  for (const { offset, length } of ranges) {
+    const range = Buffer.alloc(16);
+    range.writeBigUInt64LE(BigInt(offset), 0);
+    range.writeBigUInt64LE(BigInt(length), 8);
+    items.bytes(TAG.dmRange, range);
+  }
+  return items;
+}
+
 export const encodeDm = {
   create: (name: string, table: readonly DmTarget[], readOnly: boolean) =>
     finish(withTable(start("create", name).u32(TAG.dmFlags, readOnly ? FLAG.readOnly : 0), table)),
@@ -41,7 +57,7 @@ export const encodeDm = {
   message: (name: string, text: string) => finish(start("message", name).text(TAG.dmMessage, text)),
   status: (name: string) => finish(start("status", name)),
   list: () => finish(start("list")),
-  discard: (name: string) => finish(start("discard", name)),
+  discard: (name: string, ranges: readonly ByteRange[]) => finish(withRanges(start("discard", name), ranges)),
   snapshot: (pool: string, message: string, origin: string, mountPoint: string) =>
     finish(start("snapshot", pool).text(TAG.dmMessage, message).text(TAG.dmOrigin, origin).text(TAG.path, mountPoint)),
 };

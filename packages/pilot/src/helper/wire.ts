@@ -74,6 +74,7 @@ export const TAG = {
   dmFlags: 54,
   dmOrigin: 55,
   lazy: 56,
+  dmRange: 57,
   nbdAction: 110,
   nbdIndex: 111,
   nbdSize: 112,

@@ -19,23 +19,32 @@ export class ChangedBlocks {
   readonly #helper: Helper;
   readonly #pool: string;
   #turn: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
 
   constructor(helper: Helper, pool: string) {
     this.#helper = helper;
     this.#pool = pool;
   }
 
+  /** Whether who asks now has to wait until those before have read all that they want. */
+  get isBusy(): boolean {
+    return this.#waiting > 0;
+  }
+
   async *between(from: number | undefined, to: number): AsyncGenerator<ChangedRange, void, undefined> {
     const before = this.#turn;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#turn = promise;
+    this.#waiting++;
     await before;
     try {
       await this.release();
       await this.#helper.dmMessage(this.#pool, "reserve_metadata_snap");
       yield* this.#read(from, to);
     } finally {
-      await this.release().finally(resolve);
+      await this.release();
+      this.#waiting--;
+      resolve();
     }
   }
 

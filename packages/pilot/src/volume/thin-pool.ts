@@ -1,7 +1,9 @@
 import { open } from "node:fs/promises";
 import type { CommandRunner } from "@hob/linux";
 import { HobError, POOL_BLOCK_BYTES } from "@hob/protocol";
-import type { DmStatus, DmTarget, HelperClient } from "../helper/index.ts";
+import type { BlockRange } from "@hob/storage";
+import type { ByteRange, DmStatus, DmTarget, HelperClient } from "../helper/index.ts";
+import { BlockSpans } from "./block-spans.ts";
 import { ChangedBlocks } from "./changed-blocks.ts";
 import type { DiskParts } from "./data-disk.ts";
 import type { ChangedRange } from "./thin-delta.ts";
@@ -15,6 +17,8 @@ const POOL = "pool";
 const SECTOR_BYTES = 512;
 const BLOCK_SECTORS = POOL_BLOCK_BYTES / SECTOR_BYTES;
 const METADATA_BLOCK_BYTES = 4096;
+/** Blocks that are given back at a time, 256 MiB: the pool does nothing else meanwhile. */
+const TRIM_BLOCKS_MAX = 4096;
 /** Free blocks below which the kernel raises an event; nobody waits for it. */
 const LOW_WATER_BLOCKS = 1024;
 /** errno(3) */
@@ -123,12 +127,13 @@ export class ThinPool {
 
   /**
    * Removes a volume or snapshot, also one that is in use: its users get I/O errors. One that does not exist is no error.
-   * @param trim gives the space of its own blocks back to the host, which removal alone leaves to the pool
+   * @param own blocks whose space is given back to the host as far as nothing else has them too, which removal alone leaves to the
+   * pool
    */
-  async deleteThin(id: number, { trim = false } = {}): Promise<void> {
+  async deleteThin(id: number, own: readonly BlockRange[] = []): Promise<void> {
     this.#readers.delete(id);
     await this.#cutOff(id);
-    if (trim) await this.#trim(id).catch(() => {});
+    if (own.length > 0) await this.#trim(id, own).catch(() => {});
     await this.#helper.dmMessage(POOL, `delete ${id}`).catch(unless(ERRNO.ENODATA));
   }
 
@@ -168,7 +173,7 @@ export class ThinPool {
   async takeOver(except: number | undefined): Promise<void> {
     for (const name of await this.#helper.dmList()) {
       if (except !== undefined && name === nameOf(except)) await this.#helper.dmResume(name);
-      else if (name.startsWith("trim-")) await this.#helper.dmRemove(name);
+      else if (name.startsWith("trim-")) await this.#helper.dmRemove(name, { deferred: true });
       else if (name.startsWith("thin-")) await this.#cutOff(Number(name.slice("thin-".length)));
     }
   }
@@ -200,14 +205,30 @@ export class ThinPool {
     return this.#changes.between(from, to);
   }
 
-  /** Under a name of its own: a device that somebody holds open keeps the other one. Shared blocks stay. */
-  async #trim(id: number): Promise<void> {
+  /**
+   * Where a snapshot may have blocks that no other has: what it has in common with the one beside it is not its own. All of it,
+   * if that cannot be told now.
+   */
+  async ownBlocks(id: number, beside: number): Promise<readonly BlockRange[]> {
+    const all = [{ first: 0, count: Math.ceil(this.#volumeBytes / POOL_BLOCK_BYTES) }];
+    if (this.#changes.isBusy) return all;
+    const spans = new BlockSpans();
+    try {
+      for await (const { begin, length } of this.changedBlocks(id, beside)) spans.add({ first: begin, count: length });
+    } catch {
+      return all;
+    }
+    return [...spans];
+  }
+
+  /** Under a name of its own: a device that somebody holds open keeps the other one. Blocks that others have too stay. */
+  async #trim(id: number, blocks: readonly BlockRange[]): Promise<void> {
     const name = `trim-${id}`;
     await this.#helper.dmCreate(name, this.#table(id)).catch(unless(ERRNO.EEXIST));
     try {
-      await this.#helper.dmDiscard(name);
+      await this.#helper.dmDiscard(name, [...inPieces(blocks, this.#volumeBytes)]);
     } finally {
-      await this.#helper.dmRemove(name);
+      await this.#helper.dmRemove(name).catch(unless(ERRNO.ENXIO));
     }
   }
 
@@ -226,6 +247,16 @@ export class ThinPool {
       if (errnoOf(error) !== ERRNO.EBUSY) throw error;
       await this.#helper.dmReplace(name, [{ start: 0, sectors: this.#volumeBytes / SECTOR_BYTES, type: "error", parameters: "" }]);
       await this.#helper.dmRemove(name, { deferred: true }).catch(unless(ERRNO.ENXIO));
+    }
+  }
+}
+
+function* inPieces(blocks: readonly BlockRange[], volumeBytes: number): Generator<ByteRange, void, undefined> {
+  for (const { first, count } of blocks) {
+    for (let at = first; at < first + count; at += TRIM_BLOCKS_MAX) {
+      const offset = at * POOL_BLOCK_BYTES;
+      const end = Math.min(Math.min(at + TRIM_BLOCKS_MAX, first + count) * POOL_BLOCK_BYTES, volumeBytes);
+      if (end > offset) yield { offset, length: end - offset };
     }
   }
 }

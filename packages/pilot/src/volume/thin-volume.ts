@@ -2,6 +2,7 @@ import { chmod, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { CommandRunner } from "@hob/linux";
 import { HobError } from "@hob/protocol";
+import type { BlockRange } from "@hob/storage";
 import { PATHS } from "../config.ts";
 import type { HelperClient } from "../helper/index.ts";
 import { DataDisk, type DiskParts } from "./data-disk.ts";
@@ -85,7 +86,7 @@ export class ThinVolume implements Volume {
     await this.pool.takeOver(live.thin);
     await this.#abandonUpload();
     // Most of what is pending at a start was reserved and never made.
-    await this.#reap({ trim: false });
+    await this.#reap(async () => []);
     await mountExt4(this.#parts.helper, await this.#activate(live.thin, live.origin), this.path);
     await layOut(treeAt(this.path));
   }
@@ -172,16 +173,19 @@ export class ThinVolume implements Volume {
   /**
    * Removes thin devices that belong to nothing, in the background: the space of what they hold alone is given back,
    * which takes its time. @returns settles when it is done; those that cannot be removed now are left for the next time
+   * @param known where one of them may have blocks of its own, to save the search
    */
-  reap(): Promise<void> {
-    this.#reaping = this.#reaping.then(() => this.#reap({ trim: true }));
+  reap(known?: { readonly thin: number; readonly own: readonly BlockRange[] }): Promise<void> {
+    const ownOf = async (thin: number) => (known?.thin === thin ? known.own : await this.pool.ownBlocks(thin, this.ledger.state.live.thin));
+    this.#reaping = this.#reaping.then(() => this.#reap(ownOf));
     return this.#reaping;
   }
 
-  async #reap({ trim }: { trim: boolean }): Promise<void> {
+  async #reap(ownOf: (thin: number) => Promise<readonly BlockRange[]>): Promise<void> {
     const gone: number[] = [];
     for (const thin of this.ledger.garbage()) {
-      const removed = await this.pool.deleteThin(thin, { trim }).then(
+      const remove = async () => this.pool.deleteThin(thin, await ownOf(thin));
+      const removed = await remove().then(
         () => true,
         () => false,
       );

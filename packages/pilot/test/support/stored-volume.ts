@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BLOCK_BYTES, BlockReader, type ObjectStore, PageStore } from "@hob/storage";
+import { BLOCK_BYTES, type BlockRange, BlockReader, type ObjectStore, PageStore } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { StateUploader } from "../../src/durability/state-uploader.ts";
 import { VolumeUpload } from "../../src/durability/volume-upload.ts";
@@ -31,6 +31,8 @@ export class StoredVolume implements Disposable {
   below: Thin = new Map();
   /** snapshots that were compared */
   readonly compared: [from: number | undefined, to: number][] = [];
+  /** blocks that a snapshot was said to have alone when it was removed */
+  readonly givenBack: number[][] = [];
   onCompare: () => void = () => {};
 
   get ledgerPath(): string {
@@ -44,7 +46,9 @@ export class StoredVolume implements Disposable {
   /** As a pilot has it. */
   volume(ledger: Ledger): ThinVolume {
     const snapshotLive = async (thin: number) => void this.thins.set(thin, new Map(this.live));
-    const reap = async () => {
+    const reap = async (known?: { own: readonly BlockRange[] }) => {
+      if (known !== undefined)
+        this.givenBack.push(known.own.flatMap(({ first, count }) => Array.from({ length: count }, (_, i) => first + i)));
       for (const thin of ledger.garbage()) this.thins.delete(thin);
     };
     const pool = {
