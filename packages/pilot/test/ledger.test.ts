@@ -64,6 +64,19 @@ test("a reserved number is pending on disk before it is given out, and never giv
   assert.equal(new Set([...numbers]).has(await ledger.reserveThin()), false);
 });
 
+test("after the last number the first comes again, if it is free", async () => {
+  const ledger = await Ledger.create(path);
+  const last = 2 ** 24 - 1;
+  const record = { createTime: "", comment: "", history: [], automatic: false, reason: null, origin: null };
+  const checkpoints = [{ ...record, id: "v1", thin: 1 }];
+  const uploaded = { thin: 2, origin: null, root: null };
+  await ledger.update((state) => ({ ...state, nextThin: last - 1, checkpoints, uploaded, uploading: 3, pending: [last] }));
+  const numbers: number[] = [];
+  while (numbers.length < 10) numbers.push(await ledger.reserveThin());
+  assert.deepEqual(numbers, [last - 1, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  assert.equal((await Ledger.open(path)).state.nextThin, 19);
+});
+
 test("numbers in work and numbers in reserve are not garbage", async () => {
   const ledger = await Ledger.create(path);
   const thin = await ledger.reserveThin();

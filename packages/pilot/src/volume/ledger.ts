@@ -26,6 +26,7 @@ export type CheckpointRecord = z.infer<typeof checkpointRecord>;
 
 const ledgerState = z.strictObject({
   format: z.literal(1),
+  /** where free numbers of thin devices are looked for; after the last possible one the first comes again */
   nextThin: thinId,
   /** numbers of the next `v…` and the next `auto-…`; none is ever used twice */
   nextVersion: z.number().int().min(1),
@@ -133,7 +134,7 @@ export class Ledger {
   async reserveThin(): Promise<number> {
     if (this.#spare.length === 0) await this.#reserveMore();
     const thin = this.#spare.shift();
-    if (thin === undefined) throw new HobError("no_space", "make a snapshot: all numbers for them were used");
+    if (thin === undefined) throw new Error("no number for a thin device after more were reserved");
     this.#held.add(thin);
     return thin;
   }
@@ -155,9 +156,13 @@ export class Ledger {
   async #reserveMore(): Promise<void> {
     let more: number[] = [];
     await this.update((state) => {
-      const count = Math.min(RESERVED_AT_ONCE, THIN_ID_MAX - state.nextThin);
-      more = Array.from({ length: count }, (_, index) => state.nextThin + index);
-      return { ...state, nextThin: state.nextThin + count, pending: [...state.pending, ...more] };
+      const used = new Set(thinsOf(state));
+      let nextThin = state.nextThin;
+      more = [];
+      for (; more.length < RESERVED_AT_ONCE; nextThin = nextThin === THIN_ID_MAX ? 0 : nextThin + 1) {
+        if (!used.has(nextThin)) more.push(nextThin);
+      }
+      return { ...state, nextThin, pending: [...state.pending, ...more] };
     });
     this.#spare.push(...more);
   }
@@ -181,6 +186,10 @@ export class Ledger {
     }
   }
 }
+
+/** All thin devices that it speaks of. */
+const thinsOf = ({ live, checkpoints, uploaded, uploading, pending }: LedgerState): number[] =>
+  [live.thin, ...checkpoints.map(({ thin }) => thin), uploaded?.thin ?? null, uploading, ...pending].filter((thin) => thin !== null);
 
 /** `pending` without these. */
 export const settle = (state: LedgerState, ...thins: readonly number[]): number[] => state.pending.filter((thin) => !thins.includes(thin));
