@@ -119,6 +119,7 @@ export class PilotContext {
       durableIds: () => this.storage.durability.durableIds(),
       giveUpUploaded: () => this.storage.giveUpUploaded(),
       pauseUploads: () => this.storage.pauseUploads(),
+      onChanged: () => this.storage.durability.nudge(),
       now: () => new Date(),
       onError: (what, err) => log.error({ err }, what),
     });

@@ -42,6 +42,16 @@ describe("checkpoints", () => {
     assert.deepEqual(ids(), ["Current", "v3", "auto-1", "v1"]);
   });
 
+  test("are made known at once, and so is that one is gone", async () => {
+    const { checkpoint } = await pilot.checkpoints.create("");
+    assert.equal(pilot.changes, 1);
+    await pilot.checkpoints.delete(checkpoint.id);
+    assert.equal(pilot.changes, 2);
+    pool.snapshotFails = true;
+    await assert.rejects(pilot.checkpoints.create(""));
+    assert.equal(pilot.changes, 2);
+  });
+
   test("know what they derive from; a list of a lineage has what derives from it", async () => {
     for (const comment of ["a", "b", "c"]) await pilot.checkpoints.create(comment);
     await pilot.checkpoints.restore("v1", quiet);

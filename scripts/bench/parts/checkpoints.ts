@@ -9,6 +9,8 @@ const PATH = `/v1/sprites/${NAME}`;
 /** written anew before each checkpoint: what is dirty when it is taken */
 const DIRTY_MB = 10;
 const DURABLE_TIMEOUT_MS = 40 * 60_000;
+/** Each look takes some of the processor that the upload needs. */
+const LOOK_EVERY_MS = 250;
 
 /** What a checkpoint costs those who write, how long until the store has it, and how long a restore and a fork take. */
 export const checkpointsPart: Part = {
@@ -108,7 +110,7 @@ async function durable(daemon: BenchDaemon, id: string | undefined): Promise<voi
   while (performance.now() < deadline) {
     const checkpoint = await daemon.request<{ durable?: boolean }>("GET", `${PATH}/checkpoints/${id}`);
     if (checkpoint.durable === true) return;
-    await sleep(100);
+    await sleep(LOOK_EVERY_MS);
   }
   throw new Error(`checkpoint ${id} is not durable after ${DURABLE_TIMEOUT_MS / 60_000} minutes`);
 }

@@ -242,6 +242,7 @@ export class Checkpoints {
         pending: settle(state, thin),
       };
     });
+    this.#parts.onChanged?.();
     return { ...record, id };
   }
 
@@ -253,7 +254,7 @@ export class Checkpoints {
 
   async #forget(records: readonly CheckpointRecord[]): Promise<void> {
     if (records.length === 0) return;
-    const { volume, view } = this.#parts;
+    const { volume, view, onChanged } = this.#parts;
     const isKept = ({ id }: CheckpointRecord) => !records.some((record) => record.id === id);
     await volume.ledger.update((state) => ({
       ...state,
@@ -261,6 +262,7 @@ export class Checkpoints {
       checkpoints: state.checkpoints.filter(isKept),
       pending: [...state.pending, ...records.map(({ thin }) => thin)],
     }));
+    onChanged?.();
     for (const { id } of records) await view.hide(id);
     void volume.reap();
   }

@@ -33,6 +33,8 @@ export interface CheckpointParts {
   durableIds?: () => ReadonlySet<string> | undefined;
   /** makes the snapshot of the last upload garbage; false: there is none that can be */
   giveUpUploaded?: () => Promise<boolean>;
+  /** called when one was taken or deleted */
+  onChanged?: () => void;
   /** keeps uploads from going on until the function that it returns is called */
   pauseUploads?: () => () => void;
   now: () => Date;

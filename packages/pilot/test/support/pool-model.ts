@@ -46,6 +46,8 @@ export class PilotModel {
   readonly ledger: Ledger;
   readonly checkpoints: Checkpoints;
   readonly #pool: PoolModel;
+  /** times that somebody was told of a checkpoint taken or deleted */
+  changes = 0;
   /** told what is to be seen inside; returns what of it cannot be mounted */
   onShow: (ids: string[], mayMount: () => Promise<void>) => string[] | Promise<string[]> = () => [];
   #reaping: Promise<void> = Promise.resolve();
@@ -77,6 +79,7 @@ export class PilotModel {
       shown: 5,
       shownAfterMs: 0,
       giveUpUploaded: () => new VolumeUpload({ ledger } as ThinVolume, fails, fails, () => []).giveUp(),
+      onChanged: () => this.changes++,
       now: () => new Date(Date.now() + pool.laterMs),
       onError: () => {},
     });
