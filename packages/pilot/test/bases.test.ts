@@ -90,7 +90,14 @@ describe("the heads of a sprite that was put over what the store has", () => {
       activateReadOnly: async () => ({ device: "/dev/null", [Symbol.asyncDispose]: async () => {} }),
     };
     const volume = {
-      ...{ ledger, pool, snapshotLive: async () => 0, writtenAt: () => undefined, writtenSectors: async () => uploads },
+      ...{
+        ledger,
+        pool,
+        snapshotLive: async () => 0,
+        takenOf: () => undefined,
+        writtenAt: () => undefined,
+        writtenSectors: async () => uploads,
+      },
       ...{ resolveOrigin: async () => "/dev/null", reap: async () => {} },
     } as unknown as ThinVolume;
     const uploader = {

@@ -88,6 +88,64 @@ describe("an upload after the snapshot of the one before was given up", () => {
   });
 });
 
+describe("an upload after a restore", () => {
+  const V1 = { id: "v1", thin: 101, createTime: "", comment: "", automatic: false, reason: null, origin: null };
+  let roots: Map<string, string | null>;
+  let rootOf: (id: string) => Promise<string | null | undefined>;
+
+  beforeEach(async () => {
+    rootOf = async (id) => roots.get(id);
+    model.live = thinOf("abcdef");
+    await uploadLive();
+    model.thins.set(V1.thin, new Map(model.live));
+    const record = { ...V1, history: [] };
+    await ledger.update((state) => ({ ...state, checkpoints: [record], live: { ...state.live, history: ["v1"] } }));
+    await using uploaded = await upload.checkpoint(record, { rootOf });
+    await uploaded.keep();
+    roots = new Map([["v1", uploaded.result.root]]);
+    model.live = thinOf("ABCDEF");
+    await uploadLive();
+    // The restore, and one block that is written then.
+    await ledger.update((state) => ({ ...state, live: { ...state.live, thin: 202 } }));
+    model.live = thinOf("abXdef");
+  });
+
+  async function uploadRestored() {
+    await using uploaded = await upload.live({ rootOf });
+    await uploaded.keep();
+    assert.equal(await lettersIn(store, uploaded.result.root), "abXdef..");
+    return [uploaded.result.stats.blocks, model.compared.at(-1)?.[0] === V1.thin];
+  }
+
+  test("reads only what has changed since the checkpoint", async () => {
+    assert.deepEqual(await uploadRestored(), [1, true]);
+    model.live = thinOf("abXYef");
+    assert.equal((await uploadLive()).stats.blocks, 1);
+    assert.notEqual(model.compared.at(-1)?.[0], V1.thin, "the one after it is compared with that again");
+  });
+
+  test("reads all that differs from the last upload when the store does not have the checkpoint", async () => {
+    roots.clear();
+    assert.deepEqual(await uploadRestored(), [6, false]);
+  });
+
+  test("goes on without the checkpoint when that is deleted meanwhile", async () => {
+    const root = roots.get("v1") ?? null;
+    rootOf = async () => {
+      await ledger.update((state) => ({ ...state, checkpoints: [] }));
+      model.thins.delete(V1.thin);
+      return root;
+    };
+    assert.deepEqual(await uploadRestored(), [6, false]);
+  });
+
+  test("goes on without the checkpoint when its map is not whole in the store", async () => {
+    for (const { key } of (await store.list(new OrgKeys("org").maps)).objects)
+      if (key.includes(roots.get("v1") ?? "?")) await store.delete(key);
+    assert.deepEqual(await uploadRestored(), [6, false]);
+  });
+});
+
 test("of the snapshot before, only what has changed since is given back", async () => {
   model.live = thinOf("abcd");
   await uploadLive();

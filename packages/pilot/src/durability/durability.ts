@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import type { CheckpointRecord } from "../volume/ledger.ts";
 import { within } from "../within.ts";
 import { factsOf } from "./checkpoint-facts.ts";
-import type { LiveState, VolumeUpload } from "./volume-upload.ts";
+import type { LiveState, StateOptions, VolumeUpload } from "./volume-upload.ts";
 import { type Waiter, Waiters } from "./waiters.ts";
 
 /** Milliseconds between looks at whether there is something to bring into the store. */
@@ -256,7 +256,7 @@ export class Durability implements AsyncDisposable {
   async #addCheckpoint(ownership: Ownership, record: CheckpointRecord): Promise<void> {
     const startedMs = this.#now();
     const { id, createTime } = record;
-    await using uploaded = await this.#parts.upload.checkpoint(record, { signal: this.#stop.signal }).catch((error: unknown) => {
+    await using uploaded = await this.#parts.upload.checkpoint(record, this.#options(ownership)).catch((error: unknown) => {
       // It was deleted while the ones before it were brought there: what it held is gone, and nobody wants it.
       if (this.#parts.upload.checkpoints.some((present) => present.id === id)) throw error;
       return undefined;
@@ -284,12 +284,18 @@ export class Durability implements AsyncDisposable {
 
   async #publishLive(ownership: Ownership): Promise<void> {
     const startedMs = this.#now();
-    await using uploaded = await this.#parts.upload.live({ signal: this.#stop.signal });
+    await using uploaded = await this.#parts.upload.live(this.#options(ownership));
     const { result } = uploaded;
     await ownership.publish(headChange(result, uploaded), { startedAt: result.startedAt, signal: this.#stop.signal });
     await uploaded.keep();
     await this.#noteDurable(startedMs, uploaded);
     this.#parts.log.info({ ms: this.#now() - startedMs, ...result.stats }, "volume is durable");
+  }
+
+  #options(ownership: Ownership): StateOptions {
+    const isThere = (id: string) => ownership.head.checkpoints.some((one) => one.id === id);
+    const rootOf = async (id: string) => (isThere(id) ? (await ownership.readCheckpoint(id)).root : undefined);
+    return { signal: this.#stop.signal, rootOf };
   }
 
   /** What was written while that was brought there may have been at its beginning. */

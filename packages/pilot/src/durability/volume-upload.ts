@@ -7,7 +7,7 @@ import type { ThinVolume } from "../volume/thin-volume.ts";
 import { basesOf } from "./bases.ts";
 import { type ChangedBlocks, readChanges } from "./changes.ts";
 import { Gate } from "./gate.ts";
-import { originOf, rootOf } from "./origin-name.ts";
+import { originOf, rootOf as originRoot } from "./origin-name.ts";
 import type { StateUploader, StateUploadOptions } from "./state-uploader.ts";
 
 /** An upload that is in the store, but not named by a head. Disposed of without `keep`, it is forgotten. */
@@ -15,6 +15,17 @@ export interface Uploaded extends AsyncDisposable {
   readonly result: UploadResult;
   /** The store has it for good: the next upload brings only what changed since. */
   keep(): Promise<void>;
+}
+
+export interface StateOptions extends UploadOptions {
+  /** map of a checkpoint that the store has; undefined: it has none of this id */
+  rootOf?: (id: string) => Promise<MapRoot | undefined>;
+}
+
+/** A snapshot that is to be uploaded. */
+interface State extends Pick<CheckpointRecord, "thin" | "origin" | "history"> {
+  /** the live volume that it was taken of; undefined: not known */
+  readonly of: number | undefined;
 }
 
 export interface LiveState {
@@ -55,6 +66,8 @@ export class VolumeUpload {
   #uploading: string | null = null;
   /** snapshot that an upload is compared with */
   #comparedWith: number | null = null;
+  /** the live volume that the last upload was a state of; undefined: not known */
+  #uploadedOf: number | undefined;
   /** whether there is one in the store that no head names yet: the next to do so needs the map before no more */
   #hasResult = false;
 
@@ -121,7 +134,7 @@ export class VolumeUpload {
   }
 
   /** The live volume as it is now. */
-  async live(options: UploadOptions): Promise<UploadedLive> {
+  async live(options: StateOptions): Promise<UploadedLive> {
     const { ledger } = this.#volume;
     await this.#gate.pass();
     const thin = await this.#reserve();
@@ -130,8 +143,8 @@ export class VolumeUpload {
         await this.#volume.snapshotLive(thin);
         return { ...ledger.state.live, undo: ledger.state.undo, written: this.#markAt(thin) };
       });
-      const brought = await this.#upload(thin, origin, options);
-      return { ...this.#uploaded(thin, origin, brought), history, undo, written };
+      const state = { thin, origin, history, of: this.#volume.takenOf(thin) };
+      return { ...this.#uploaded(state, await this.#upload(state, options)), history, undo, written };
     } catch (error) {
       await this.#drop(thin);
       throw error;
@@ -153,12 +166,13 @@ export class VolumeUpload {
   }
 
   /** A checkpoint, by a snapshot of its own: it may be deleted at any time. */
-  async checkpoint(record: CheckpointRecord, options: UploadOptions): Promise<Uploaded> {
+  async checkpoint(record: CheckpointRecord, options: StateOptions): Promise<Uploaded> {
     await this.#gate.pass();
     const thin = await this.#reserve();
     try {
       await this.#volume.pool.snapshot(thin, record.thin);
-      return this.#uploaded(thin, record.origin, await this.#upload(thin, record.origin, options));
+      const state = { ...record, thin, of: this.#volume.takenOf(record.thin) };
+      return this.#uploaded(state, await this.#upload(state, options));
     } catch (error) {
       await this.#drop(thin);
       throw error;
@@ -170,26 +184,44 @@ export class VolumeUpload {
    * neither has written may still differ. Then everything that the snapshot has is told against the map of its origin, and so it
    * is when the other snapshot was given up, or its map is not whole in the store any more: what was lost with it is sent anew.
    */
-  async #upload(thin: number, origin: string | null, options: UploadOptions): Promise<Brought> {
+  async #upload(state: State, { rootOf, ...options }: StateOptions): Promise<Brought> {
+    const known = this.#volume.ledger.state.uploaded?.root ?? null;
+    const brought = await this.#uploadOverParent(state, rootOf, { ...options, known });
+    if (brought !== undefined) return brought;
     const { uploaded } = this.#volume.ledger.state;
-    const known = uploaded?.root ?? null;
-    if (uploaded === null || uploaded.thin === null || uploaded.origin !== origin)
-      return await this.#uploadOver(rootOf(origin), undefined, { thin, origin }, { ...options, known });
+    if (uploaded === null || uploaded.thin === null || uploaded.origin !== state.origin)
+      return await this.#uploadOver(originRoot(state.origin), undefined, state, { ...options, known });
     try {
-      return await this.#uploadOver(uploaded.root, uploaded.thin, { thin, origin }, { ...options, known });
+      return await this.#uploadOver(uploaded.root, uploaded.thin, state, { ...options, known });
     } catch (error) {
       if (!(error instanceof HobError && error.code === "data_damaged")) throw error;
-      return await this.#uploadOver(rootOf(origin), undefined, { thin, origin }, options);
+      return await this.#uploadOver(originRoot(state.origin), undefined, state, options);
+    }
+  }
+
+  /**
+   * After a restore the state has most in common with the checkpoint that was restored, and not with what was uploaded last.
+   * @returns undefined: it is not so, or the store does not have that checkpoint
+   */
+  async #uploadOverParent(state: State, rootOf: StateOptions["rootOf"], options: StateUploadOptions): Promise<Brought | undefined> {
+    const { ledger } = this.#volume;
+    const [id = ""] = state.history;
+    if (state.of === undefined || this.#uploadedOf === undefined || state.of === this.#uploadedOf) return undefined;
+    const parent = ledger.find(id);
+    if (parent === undefined || parent.origin !== state.origin) return undefined;
+    const root = await rootOf?.(id).catch(() => undefined);
+    if (root === undefined) return undefined;
+    try {
+      return await this.#uploadOver(root, parent.thin, state, options);
+    } catch (error) {
+      // Its snapshot may have gone while it was read, and its map with it.
+      if (ledger.find(id) !== undefined && !(error instanceof HobError && error.code === "data_damaged")) throw error;
+      return undefined;
     }
   }
 
   /** @param before snapshot of the state that `base` is the map of; undefined: of a state in which nothing was written */
-  async #uploadOver(
-    base: MapRoot,
-    before: number | undefined,
-    { thin, origin }: Pick<CheckpointRecord, "thin" | "origin">,
-    options: StateUploadOptions,
-  ): Promise<Brought> {
+  async #uploadOver(base: MapRoot, before: number | undefined, { thin, origin }: State, options: StateUploadOptions): Promise<Brought> {
     const { pool, sizeBytes } = this.#volume;
     // A restore or a deletion may take it out of the ledger before the head names what is uploaded.
     this.#uploading = origin;
@@ -204,7 +236,7 @@ export class VolumeUpload {
     return { result, compared: before === undefined ? undefined : { thin: before, own: [...spans] } };
   }
 
-  #uploaded(thin: number, origin: string | null, { result, compared }: Brought): Uploaded {
+  #uploaded({ thin, origin, of }: State, { result, compared }: Brought): Uploaded {
     let isKept = false;
     this.#comparedWith = null;
     this.#hasResult = true;
@@ -214,6 +246,7 @@ export class VolumeUpload {
         isKept = true;
         this.#uploading = null;
         this.#hasResult = false;
+        this.#uploadedOf = of;
         await this.#volume.ledger.update((state) => {
           const before = state.uploaded?.thin ?? null;
           const pending = before === null ? state.pending : [...state.pending, before];

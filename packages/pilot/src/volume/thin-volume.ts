@@ -48,6 +48,8 @@ export class ThinVolume implements Volume {
   #reaping: Promise<void> = Promise.resolve();
   /** the last snapshot of a live volume, and the sectors that had been written to that then */
   #newest: { thin: number; of: number; written: number } | undefined;
+  /** live volumes, by the snapshots that were taken of them since this pilot began */
+  readonly #takenOf = new Map<number, number>();
 
   constructor(parts: ThinVolumeParts) {
     this.#parts = parts;
@@ -110,6 +112,7 @@ export class ThinVolume implements Volume {
   async snapshotLive(thin: number): Promise<number> {
     const of = this.ledger.state.live.thin;
     const pauseMs = await this.pool.snapshotMounted(thin, of, this.path);
+    this.#takenOf.set(thin, of);
     // Not before: the freeze itself writes the superblock, and a volume that nobody uses would never come to rest. What is
     // written in between shows with its next metadata, seconds later.
     const written = await this.writtenSectors().catch(() => undefined);
@@ -121,6 +124,11 @@ export class ThinVolume implements Volume {
   writtenAt(thin: number): number | undefined {
     const newest = this.#newest;
     return newest?.thin === thin && newest.of === this.ledger.state.live.thin ? newest.written : undefined;
+  }
+
+  /** The live volume that this is a snapshot of; undefined: a pilot before this one took it. */
+  takenOf(thin: number): number | undefined {
+    return this.#takenOf.get(thin);
   }
 
   /**
@@ -190,6 +198,7 @@ export class ThinVolume implements Volume {
         () => false,
       );
       if (removed) gone.push(thin);
+      if (removed) this.#takenOf.delete(thin);
     }
     if (gone.length === 0) return;
     // Numbers of devices that are gone may stay pending: removing them again does no harm.

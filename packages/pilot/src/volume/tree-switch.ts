@@ -49,11 +49,6 @@ export class TreeSwitch {
     this.#parts = parts;
   }
 
-  /** Both phases. One at a time. @throws why the new tree was not taken; the container runs on the old one then */
-  async switchTo(source: TreeSource, options: SwitchOptions): Promise<Step[]> {
-    return this.switchToStaged(await this.stage(source), options);
-  }
-
   /** The first phase, which nobody in the sprite notices. What it gives must be switched to or discarded. */
   async stage(source: TreeSource): Promise<StagedVolume> {
     const staged = await this.#parts.volume.stage(source);
@@ -71,7 +66,10 @@ export class TreeSwitch {
     this.#parts.volume.drop(thin);
   }
 
-  /** The second phase: the container stops, and starts on the staged tree or on the one before. */
+  /**
+   * The second phase: the container stops, and starts on the staged tree or on the one before. One at a time.
+   * @throws why the new tree was not taken; the container runs on the old one then
+   */
   async switchToStaged(staged: StagedVolume, { history, undo }: SwitchOptions): Promise<Step[]> {
     const { volume, container, helper, abandon } = this.#parts;
     const before = volume.ledger.state.live.thin;

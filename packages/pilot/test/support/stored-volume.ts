@@ -45,7 +45,11 @@ export class StoredVolume implements Disposable {
 
   /** As a pilot has it. */
   volume(ledger: Ledger): ThinVolume {
-    const snapshotLive = async (thin: number) => void this.thins.set(thin, new Map(this.live));
+    const takenOf = new Map<number, number>();
+    const snapshotLive = async (thin: number) => {
+      this.thins.set(thin, new Map(this.live));
+      takenOf.set(thin, ledger.state.live.thin);
+    };
     const reap = async (known?: { own: readonly BlockRange[] }) => {
       if (known !== undefined)
         this.givenBack.push(known.own.flatMap(({ first, count }) => Array.from({ length: count }, (_, i) => first + i)));
@@ -57,7 +61,11 @@ export class StoredVolume implements Disposable {
       activateReadOnly: async (thin: number) => ({ device: this.#device(thin), [Symbol.asyncDispose]: async () => {} }),
     };
     const model = { ledger, pool, snapshotLive, reap, sizeBytes: SIZE_BYTES };
-    const marks = { writtenAt: () => undefined, writtenSectors: async () => [...this.live].join() };
+    const marks = {
+      takenOf: (thin: number) => takenOf.get(thin),
+      writtenAt: () => undefined,
+      writtenSectors: async () => [...this.live].join(),
+    };
     return { ...model, ...marks, resolveOrigin: async () => "/dev/null" } as unknown as ThinVolume;
   }
 
