@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BenchContext, Part } from "../part.ts";
 import { type Row, Series } from "../stats.ts";
-import { BenchDaemon } from "../subjects/daemon.ts";
+import { BenchDaemon, type CheckpointLine } from "../subjects/daemon.ts";
 import { timeMs } from "../subjects/machine.ts";
 
 const NAME = "checkpoints";
@@ -62,7 +62,7 @@ async function measure(context: BenchContext, daemon: BenchDaemon, mb: number, n
   }
   for (const [round, id] of ids.entries()) {
     context.progress(`at ${mb} MB, restore and fork ${round + 1} of ${n}`);
-    await measureRestore(daemon, series, id);
+    context.progress(`  restored: ${await measureRestore(daemon, series, id)}`);
     await measureFork(daemon, series, { id, name: `fork-${round}`, files: mb / DIRTY_MB });
   }
   return { mb, firstDurableMs, ...series };
@@ -79,12 +79,15 @@ async function measureCheckpoint(daemon: BenchDaemon, series: Series5): Promise<
   return id;
 }
 
-async function measureRestore(daemon: BenchDaemon, series: Series5, id: string | undefined): Promise<void> {
+/** @returns what took how long */
+async function measureRestore(daemon: BenchDaemon, series: Series5, id: string | undefined): Promise<string> {
+  let steps: CheckpointLine["steps"];
   const ms = await timeMs(async () => {
-    await daemon.lastLine(`${PATH}/checkpoints/${id}/restore`);
+    ({ steps } = await daemon.lastLine(`${PATH}/checkpoints/${id}/restore`));
     await daemon.sprite(NAME).execFile("true");
   });
   series.restore.add(ms);
+  return [...(steps ?? []), { name: "all", ms }].map((step) => `${step.name} ${Math.round(step.ms)} ms`).join(", ");
 }
 
 interface Fork {

@@ -23,12 +23,13 @@ export interface BenchDaemonOptions {
   store?: string;
 }
 
-interface CheckpointLine {
+export interface CheckpointLine {
   type: string;
   error?: string;
   id?: string;
   pauseMs?: number;
-  steps?: unknown;
+  /** what it consisted of, for some */
+  steps?: readonly { name: string; ms: number }[];
 }
 
 /** A real daemon in a process and a home of its own, and the official SDK as its client. Sprites sleep when they are told to. */
