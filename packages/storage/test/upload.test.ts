@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
+import { sha256 } from "../src/format/hash.ts";
 import { BLOCK_BYTES, MAX_BLOCKS, MAX_PACK_BYTES } from "../src/format/limits.ts";
 import { decodePack } from "../src/format/pack.ts";
 import type { MapRoot } from "../src/map/chunk-ref.ts";
@@ -48,6 +49,23 @@ describe("an upload", () => {
       }),
       { numRuns: 25 },
     );
+  });
+
+  it("leaves the memory of a pack alone until the store has answered", async () => {
+    const store = new MemoryStore();
+    const put = store.put.bind(store);
+    store.put = async (key, data, options) => {
+      const before = sha256(data);
+      for (let i = 0; i < 200; i++) await turn();
+      assert.equal(sha256(data), before);
+      if (isPack(key)) assert.ok(key.endsWith(before));
+      return await put(key, data, options);
+    };
+    const changes = range(60, (block) => 3 + 3 * block);
+    const { root, stats } = await uploaderOf(store, { packTargetBytes: 200_000 }).upload(null, changesOf(changes));
+    assert.ok(stats.packs > 5);
+    const model = applyTo(new Map(), changes);
+    assert.deepEqual(await differences(new BlockReader({ store, org: ORG, root }), model, [...model.keys()]), []);
   });
 
   it("counts what it did", async () => {

@@ -1,9 +1,5 @@
-import { type FileHandle, open } from "node:fs/promises";
 import { BLOCK_BYTES, type BlockChange, type BlockRange } from "@hob/storage";
-import { readExactly } from "../read-exactly.ts";
-
-/** Blocks that are read at once. */
-const READ_BLOCKS = 16;
+import { DeviceReader } from "./device-reader.ts";
 
 /** A run of blocks that may differ from what the store has. */
 export interface ChangedBlocks extends BlockRange {
@@ -24,35 +20,19 @@ export async function* readChanges(
   ranges: AsyncIterable<ChangedBlocks>,
   { volumeBytes, mayRead }: ReadOptions,
 ): AsyncGenerator<BlockChange, void, undefined> {
-  const file = await open(device, "r");
-  try {
-    for await (const { first, count, isHole } of ranges) {
-      if (isHole) yield* holes(first, count);
-      else
-        for (let at = first; at < first + count; at += READ_BLOCKS) {
-          await mayRead();
-          yield* readBlocks(file, at, Math.min(READ_BLOCKS, first + count - at), volumeBytes);
-        }
-    }
-  } finally {
-    await file.close();
+  await using reader = await DeviceReader.open(device);
+  for await (const { first, count, isHole } of ranges) {
+    if (isHole) yield* holes(first, count);
+    else
+      for (let at = first; at < first + count; ) {
+        await mayRead();
+        const data = await reader.read(at, first + count - at, volumeBytes);
+        for (let offset = 0; offset < data.length; offset += BLOCK_BYTES)
+          yield { block: at++, data: data.subarray(offset, offset + BLOCK_BYTES) };
+      }
   }
 }
 
 function* holes(first: number, count: number): Generator<BlockChange, void, undefined> {
   for (let block = first; block < first + count; block++) yield { block, data: undefined };
-}
-
-async function* readBlocks(
-  file: FileHandle,
-  first: number,
-  count: number,
-  volumeBytes: number,
-): AsyncGenerator<BlockChange, void, undefined> {
-  const offset = first * BLOCK_BYTES;
-  const wanted = count * BLOCK_BYTES;
-  // A buffer of its own: the receiver keeps views of it until it is done.
-  const there = await readExactly(file, offset, Math.min(wanted, volumeBytes - offset));
-  const data = there.length === wanted ? there : Buffer.concat([there], wanted);
-  for (let i = 0; i < count; i++) yield { block: first + i, data: data.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES) };
 }

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import type { Encoding } from "../map/chunk-ref.ts";
 import { isStoredLength, type StoredChunk } from "./chunk-codec.ts";
 import { beginsWith, damaged } from "./damage.ts";
@@ -24,18 +24,25 @@ export interface SealedPack {
   bytes: Buffer;
 }
 
+/** Memory for one pack. It is of the largest size; only what is written becomes resident. */
+const packMemory = (): Buffer => Buffer.allocUnsafeSlow(MAX_PACK_BYTES);
+
 /**
- * Collects chunks until the pack is sealed. They are copied into one block of memory of the largest size, of which only what
- * is written becomes resident: thousands of small pieces that live as long as the pack would leave the heap full of holes.
+ * Collects chunks until the pack is sealed. They are copied into one block of memory: thousands of small pieces that live as
+ * long as the pack would leave the heap full of holes. The hash grows with the pack: at the end, all of it would keep the
+ * thread from everything else for a tenth of a second under emulation.
  */
 export class PackBuilder {
-  readonly #bytes = Buffer.allocUnsafeSlow(MAX_PACK_BYTES);
+  /** what the pack is put together in. Another pack may be, when this one is not needed any more */
+  readonly memory: Buffer;
+  readonly #hash = createHash("sha256");
   readonly #index: Buffer[] = [];
-  #offset = PACK_HEADER_BYTES;
+  #offset = 0;
 
-  constructor() {
-    MAGIC.copy(this.#bytes);
-    randomBytes(PACK_HEADER_BYTES - MAGIC.length).copy(this.#bytes, MAGIC.length);
+  constructor(memory = packMemory()) {
+    this.memory = memory;
+    this.#append(MAGIC);
+    this.#append(randomBytes(PACK_HEADER_BYTES - MAGIC.length));
   }
 
   /** size of the pack if it were sealed now */
@@ -59,23 +66,26 @@ export class PackBuilder {
     entry.writeUInt8(chunk.encoding, HASH_BYTES + 4);
     this.#index.push(entry);
     const offset = this.#offset;
-    this.#offset += chunk.bytes.copy(this.#bytes, offset);
+    this.#append(chunk.bytes);
     return offset;
   }
 
   /** The pack, in the builder's own memory: nothing is added afterwards. */
   seal(): SealedPack {
-    const sizeBytes = this.sizeBytes;
     const index = Buffer.concat(this.#index);
     const footer = Buffer.alloc(PACK_FOOTER_BYTES);
     footer.writeUInt32LE(this.chunks, 0);
     footer.writeUInt32LE(this.#offset, 4);
     FOOTER_MAGIC.copy(footer, 8);
     footer.write(sha256(index), 16, "hex");
-    index.copy(this.#bytes, this.#offset);
-    footer.copy(this.#bytes, this.#offset + index.length);
-    const bytes = this.#bytes.subarray(0, sizeBytes);
-    return { name: sha256(bytes), bytes };
+    this.#append(index);
+    this.#append(footer);
+    return { name: this.#hash.digest("hex"), bytes: this.memory.subarray(0, this.#offset) };
+  }
+
+  #append(bytes: Buffer): void {
+    this.#hash.update(bytes);
+    this.#offset += bytes.copy(this.memory, this.#offset);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { StoredChunk } from "../format/chunk-codec.ts";
 import type { OrgKeys } from "../format/keys.ts";
-import { PackBuilder } from "../format/pack.ts";
+import { PackBuilder, type SealedPack } from "../format/pack.ts";
 import type { ChunkRef } from "../map/chunk-ref.ts";
 import type { ObjectStore } from "../store/object-store.ts";
 import { Semaphore } from "../util/concurrency.ts";
@@ -32,12 +32,18 @@ export interface PackWriterOptions {
   onError: (error: unknown) => void;
 }
 
-/** Fills packs with chunks and writes them. `add` waits while as many PUTs are under way as are allowed. */
+/**
+ * Fills packs with chunks and writes them. The memory of one that was written serves another: new memory is a page fault for each
+ * 4 KiB, and makes the garbage collector run for what lies outside of its heap. `add` waits while as many PUTs are under way as
+ * are allowed.
+ */
 export class PackWriter {
   readonly #options: PackWriterOptions;
   readonly #slots: Semaphore;
   readonly #puts = new Set<Promise<void>>();
-  #open = newPack();
+  /** of packs that were written: as many as were in memory at a time */
+  readonly #spare: Buffer[] = [];
+  #open: OpenPack = { builder: new PackBuilder(), name: undefined, isWritten: false };
 
   constructor(options: PackWriterOptions) {
     this.#options = options;
@@ -67,32 +73,33 @@ export class PackWriter {
 
   async #close(): Promise<void> {
     const pack = this.#open;
-    const sealed = (pack.builder as PackBuilder).seal();
+    const builder = pack.builder as PackBuilder;
+    const sealed = builder.seal();
     pack.name = sealed.name;
     pack.builder = undefined;
-    this.#open = newPack();
     await this.#slots.acquire();
     this.#options.signal.throwIfAborted();
-    const put = this.#put(pack, sealed).finally(() => {
+    this.#open = { builder: new PackBuilder(this.#spare.pop()), name: undefined, isWritten: false };
+    const put = this.#put(pack, sealed, builder.memory).finally(() => {
       this.#slots.release();
       this.#puts.delete(put);
     });
     this.#puts.add(put);
   }
 
-  async #put(pack: OpenPack, { name, bytes }: { name: string; bytes: Buffer }): Promise<void> {
+  async #put(pack: OpenPack, { name, bytes }: SealedPack, memory: Buffer): Promise<void> {
     const { store, keys, signal, onPack, onError } = this.#options;
     try {
       await store.put(keys.pack(name), bytes, { signal });
       pack.isWritten = true;
+      // Not after a failure: somebody may still be sending it.
+      this.#spare.push(memory);
       onPack(bytes.length);
     } catch (error) {
       onError(error);
     }
   }
 }
-
-const newPack = (): OpenPack => ({ builder: new PackBuilder(), name: undefined, isWritten: false });
 
 /** The reference of a chunk whose pack was closed. */
 export function resolveRef({ pending, hash, offset, storedBytes, encoding }: PendingRef): ChunkRef {

@@ -1,9 +1,12 @@
 import type { MapRoot } from "../map/chunk-ref.ts";
 
+/** Changes that an upload has in hand at a time. */
+export const CHANGES_HELD = 8;
+
 /** A block as it is now; `data` is missing when it was discarded and reads as zeros. */
 export interface BlockChange {
   readonly block: number;
-  /** BLOCK_BYTES bytes. Not copied: the sender leaves it alone until the upload is over. */
+  /** BLOCK_BYTES bytes. Not copied: the sender leaves it alone until it is asked for the CHANGES_HELD-th change after it. */
   readonly data: Buffer | undefined;
 }
 

@@ -9,13 +9,10 @@ import type { ObjectStore } from "../store/object-store.ts";
 import { inBatches } from "./batches.ts";
 import { PackWriter, type PendingRef, resolveRef } from "./pack-writer.ts";
 import { RecentChunks } from "./recent-chunks.ts";
-import type { BlockChange, UploadOptions, UploadResult, UploadStats } from "./types.ts";
+import { type BlockChange, CHANGES_HELD, type UploadOptions, type UploadResult, type UploadStats } from "./types.ts";
 
 /** Packs are closed at this size: large enough to be few, small enough that two fit into the memory of a small VM. */
 const PACK_TARGET_BYTES = 8 * 1024 * 1024;
-
-/** Changes taken from the source at once. */
-const BATCH = 8;
 
 /** The map is written after this many changes (2 GiB), which bounds what an upload of a whole volume holds in memory. */
 const CHANGES_PER_UPDATE = 32_768;
@@ -121,7 +118,7 @@ class UploadRun {
 
   async run(changes: AsyncIterable<BlockChange>): Promise<UploadResult> {
     try {
-      for await (const batch of inBatches(changes, BATCH, this.#signal)) {
+      for await (const batch of inBatches(changes, CHANGES_HELD, this.#signal)) {
         await this.#take(batch);
         if (this.#changes.size >= CHANGES_PER_UPDATE) await this.#writeMap();
       }
