@@ -1,0 +1,216 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { HobError } from "@hob/protocol";
+import type { FileComparison } from "../src/helper/index.ts";
+import { type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
+
+const MIB = 1024 * 1024;
+const errno = (expected: number) => (error: unknown) => error instanceof HobError && error.details.errno === expected;
+const [ENOENT, EPROTO, EINVAL] = [2, 71, 22];
+
+let helper: RunningHelper;
+let directory = "";
+before(async () => {
+  helper = await startHelper();
+  directory = mkdtempSync(join(tmpdir(), "hob-compared-"));
+});
+after(async () => {
+  await helper[Symbol.asyncDispose]();
+  rmSync(directory, { recursive: true });
+  assert.equal(helper.stderr(), "", "no sanitizer report");
+});
+
+const at = (...names: string[]): Buffer => Buffer.from(join(directory, ...names));
+function writeAt(path: Buffer, offset: number, bytes: string | Buffer): void {
+  const file = openSync(path, "r+");
+  writeSync(file, Buffer.from(bytes), 0, bytes.length, offset);
+  closeSync(file);
+}
+
+describe("the content of two files", () => {
+  const [one, other] = [() => at("one"), () => at("other")];
+  const same = async (onRead?: (bytes: number) => void) => {
+    using comparison = await helper.client.compare();
+    return await comparison.sameContent(one(), other(), false, onRead);
+  };
+
+  test("is read to its end, and said how far", async () => {
+    const bytes = Buffer.alloc(17 * MIB, "abc");
+    for (const path of [one(), other()]) writeFileSync(path, bytes);
+    const told: number[] = [];
+    assert.equal(await same((read) => told.push(read)), true);
+    assert.deepEqual(told, [8 * MIB, 16 * MIB]);
+    writeAt(other(), bytes.length - 1, "X");
+    assert.equal(await same(), false);
+    writeFileSync(other(), bytes.subarray(1));
+    assert.equal(await same(), false);
+    for (const path of [one(), other()]) writeFileSync(path, "");
+    assert.equal(await same(), true);
+  });
+
+  test("is not read where both have holes, and a hole is as good as zeros", async () => {
+    for (const path of [one(), other()]) {
+      writeFileSync(path, "begin");
+      truncateSync(path, 2 ** 40);
+      writeAt(path, 2 ** 39 + 5, "middle");
+    }
+    // At the speed of memory this would take minutes, and the test has a limit.
+    const told: number[] = [];
+    assert.equal(await same((read) => told.push(read)), true);
+    assert.deepEqual(told, []);
+    writeAt(one(), 2 ** 38, Buffer.alloc(64 * 1024));
+    assert.equal(await same(), true);
+    writeAt(one(), 2 ** 38 + 70_000, "x");
+    assert.equal(await same(), false);
+  });
+
+  test("of what is no file is an error, and a link is not followed", async () => {
+    writeFileSync(one(), "x");
+    for (const [make, expected] of [
+      [() => mkdirSync(other()), EINVAL],
+      [() => symlinkSync(one(), other()), 40],
+      [() => {}, ENOENT],
+    ] as const) {
+      rmSync(other(), { recursive: true, force: true });
+      make();
+      await assert.rejects(same(), errno(expected));
+    }
+  });
+
+  test("is given up in the middle, on both sides", async () => {
+    for (const path of [one(), other()]) {
+      rmSync(path, { recursive: true, force: true });
+      writeFileSync(path, Buffer.alloc(32 * MIB, "abc"));
+    }
+    const comparison = await helper.client.compare();
+    const end = comparison.sameContent(one(), other(), false, () => comparison[Symbol.dispose]());
+    await assert.rejects(end, { code: "helper_unreachable" });
+    const children = () => readFileSync(`/proc/${helper.process.pid}/task/${helper.process.pid}/children`, "utf8").trim();
+    await waitFor(() => children() === "", "the end of the helper's process");
+  });
+});
+
+describe("files on two devices that are copies", { skip: process.getuid?.() === 0 ? false : "needs root" }, () => {
+  let mounts: string[] = [];
+  let comparison: FileComparison;
+  const [one, other] = [() => at("before", "file"), () => at("after", "file")];
+  const mount = (name: string) => {
+    const path = at(name).toString();
+    mkdirSync(path);
+    execFileSync("mount", ["-o", "loop", at(`${name}.img`).toString(), path]);
+    mounts.push(path);
+  };
+
+  before(async () => {
+    const image = at("before.img").toString();
+    writeFileSync(image, "");
+    truncateSync(image, 32 * MIB);
+    execFileSync("mkfs.ext4", ["-q", image]);
+    mount("before");
+    writeFileSync(one(), Buffer.alloc(4 * MIB, "abc"));
+    execFileSync("umount", [at("before").toString()]);
+    rmSync(at("before"), { recursive: true });
+    mounts = [];
+    cpSync(image, at("after.img").toString());
+    mount("before");
+    mount("after");
+    // In place: the file lies where it lay.
+    writeAt(other(), 2 * MIB + 7, "changed");
+    for (const path of [one(), other()]) execFileSync("sync", [path.toString()]);
+  });
+  after(() => {
+    for (const path of mounts) execFileSync("umount", [path]);
+  });
+  beforeEach(async () => {
+    comparison = await helper.client.compare();
+  });
+
+  /** Where the second one was changed, on its device. */
+  function placeOf(offset: number): number {
+    const text = execFileSync("filefrag", ["-b1", "-v", other().toString()], { encoding: "utf8" });
+    for (const [, first = "", last = "", place = ""] of text.matchAll(/^ *\d+: *(\d+)\.\. *(\d+): *(\d+)\.\./gm)) {
+      if (offset >= Number(first) && offset <= Number(last)) return Number(place) + offset - Number(first);
+    }
+    throw new Error(`no extent at ${offset}: ${text}`);
+  }
+
+  test("are read as a whole as long as nobody knows what changed", async () => {
+    using compared = comparison;
+    assert.equal(await compared.sameContent(one(), other(), true), false);
+  });
+
+  test("are not read where the devices are said to be the same", async () => {
+    using compared = comparison;
+    compared.tellChanges([]);
+    // Which is not true here: so nothing can have been read.
+    assert.equal(await compared.sameContent(one(), other(), true), true);
+    assert.equal(await compared.sameContent(one(), other(), false), false, "what lies elsewhere is read");
+  });
+
+  test("are read where the devices differ, and around it not", async () => {
+    const place = placeOf(2 * MIB + 7);
+    for (const [ranges, same] of [
+      [[{ begin: place, length: 1 }], false],
+      [
+        [
+          { begin: 0, length: 1 },
+          { begin: place - 4096, length: 8192 },
+          { begin: 31 * MIB, length: MIB },
+        ],
+        false,
+      ],
+      [[{ begin: place + MIB, length: 10 }], true],
+    ] as const) {
+      using compared = await helper.client.compare();
+      compared.tellChanges(ranges);
+      assert.equal(await compared.sameContent(one(), other(), true), same);
+    }
+    comparison[Symbol.dispose]();
+  });
+
+  test("are read where they lie in different places", async () => {
+    using compared = comparison;
+    writeFileSync(at("after", "again"), Buffer.alloc(4 * MIB, "abc"));
+    execFileSync("sync", [at("after", "again").toString()]);
+    compared.tellChanges([]);
+    assert.equal(await compared.sameContent(one(), at("after", "again"), true), true);
+    writeAt(at("after", "again"), 3 * MIB, "X");
+    assert.equal(await compared.sameContent(one(), at("after", "again"), true), false);
+  });
+
+  test("ranges that do not follow each other are refused", async () => {
+    for (const ranges of [
+      [
+        { begin: 10, length: 5 },
+        { begin: 14, length: 1 },
+      ],
+      [{ begin: 10, length: 0 }],
+    ]) {
+      using compared = await helper.client.compare();
+      compared.tellChanges(ranges);
+      await assert.rejects(compared.sameContent(one(), other(), true), errno(EINVAL));
+    }
+    comparison[Symbol.dispose]();
+  });
+});
+
+test("a path that is none is refused", async () => {
+  using comparison = await helper.client.compare();
+  await assert.rejects(comparison.attributes(Buffer.from("/a\0b"), Buffer.from("/")), errno(EPROTO));
+});
