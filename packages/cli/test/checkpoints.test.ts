@@ -189,6 +189,8 @@ test("files and cat read a checkpoint, and restore --path puts a path back", asy
     (await run("restore", "web", "v3", "--path", "/etc/nginx")).stdout,
     "Restored /etc/nginx of web to v3: 2 entries, 2.0 KiB\n",
   );
+  answer({ id: "v3", path: "/etc/nginx", count: 2, bytes: 2048, replaced: true, leftOut: ["/etc/nginx/null", "/etc/nginx/\x1btty"] });
+  assert.match((await run("restore", "web", "v3", "--path", "/etc/nginx")).stderr, /Left out.*: \/etc\/nginx\/null, \/etc\/nginx\/ tty\n/);
   assert.deepEqual(
     daemon.requests.map(
       ({ method, url, body }) => `${method} ${url.pathname.replace("/v1/sprites/web/checkpoints", "")}${url.search} ${body}`,
@@ -198,6 +200,7 @@ test("files and cat read a checkpoint, and restore --path puts a path back", asy
       "GET /v3/files?path=%2Fetc ",
       "GET /v3/files?path=%2F ",
       "GET /v3/content?path=%2Fetc%2Fhosts ",
+      'POST /v3/restore-path {"path":"/etc/nginx"}',
       'POST /v3/restore-path {"path":"/etc/nginx"}',
     ],
   );

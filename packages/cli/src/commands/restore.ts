@@ -2,7 +2,7 @@ import type { SpriteCheckpoints } from "@hob/client/checkpoints.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
-import { formatBytes, formatDuration } from "../output/format.ts";
+import { formatBytes, formatDuration, printable } from "../output/format.ts";
 import { withProgress } from "../output/progress.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeCheckpoint } from "../sprite-argument.ts";
@@ -54,6 +54,9 @@ async function restorePath(
   if (json) return cli.printJson(done);
   const what = `${done.count} ${done.count === 1 ? "entry" : "entries"}, ${formatBytes(done.bytes)}`;
   cli.print(`${cli.style.green("Restored")} ${done.path} of ${cli.style.bold(name)} to ${id}: ${what}`);
+  // A sprite that was not upgraded yet does not say.
+  const leftOut = done.leftOut ?? [];
+  if (leftOut.length > 0) cli.note(`Left out, since nobody can make devices inside: ${leftOut.map(printable).join(", ")}`);
 }
 
 /** What becomes of a restore whose command is ended. */

@@ -124,7 +124,7 @@ export const FILE_OPERATION = {
 } as const;
 
 /** Bits of `TAG.fileFlags`. */
-export const FILE_FLAG = { recursive: 1, parents: 2, parent: 4, preserve: 8, itself: 16, infoOnly: 32 } as const;
+export const FILE_FLAG = { recursive: 1, parents: 2, parent: 4, preserve: 8, itself: 16, infoOnly: 32, archive: 64, noLinks: 128 } as const;
 
 /** Bits of `TAG.fileFlags` of a pair to compare. */
 export const COMPARE_FLAG = { onDevices: 1 } as const;

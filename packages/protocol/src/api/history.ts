@@ -78,6 +78,8 @@ export const restorePathAnswer = z.object({
   bytes: z.number().int(),
   /** whether something was there before */
   replaced: z.boolean(),
+  /** devices, which nobody can make inside: the first 1,000 */
+  leftOut: z.array(z.string()),
 });
 export type RestorePathAnswer = z.infer<typeof restorePathAnswer>;
 
