@@ -31,11 +31,12 @@ static bool parse_pair(const struct frame *frame, struct pair *pair) {
   return more == 0 && pair->one != NULL && pair->other != NULL;
 }
 
-static int compare_files(int conn, const struct pair *pair, const struct device_changes *changes) {
+static int compare_files(int conn, const struct pair *pair, struct device_changes *changes) {
   int one = open(pair->one, OPEN_FLAGS);
   if (one < 0) return -errno;
   int other = open(pair->other, OPEN_FLAGS);
-  int result = other < 0 ? -errno : compare_content(conn, one, other, (pair->flags & COMPARE_ON_DEVICES) != 0 ? changes : NULL);
+  bool on_devices = (pair->flags & COMPARE_ON_DEVICES) != 0;
+  int result = other < 0 ? -errno : compare_content(conn, one, other, changes, on_devices);
   if (other >= 0) close(other);
   close(one);
   return result;

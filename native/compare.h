@@ -30,7 +30,7 @@ struct extents {
 };
 
 /* ---- compare_extents.c ---- */
-/* Adds ranges of a frame, u64 begin and u64 length each. -EINVAL unless they follow what is there; -ENOMEM */
+/* Adds ranges of a frame, u64 begin and u64 length each; none = that was all. -EINVAL unless they follow what is there; -ENOMEM */
 int device_changes_add(struct device_changes *changes, const uint8_t *payload, uint32_t length);
 /* Bytes from an offset on that both files have in the same unchanged place of their devices; 0 = it has to be read. */
 uint64_t same_blocks(struct extents *one, struct extents *other, const struct device_changes *changes, uint64_t offset);
@@ -38,10 +38,11 @@ uint64_t same_blocks(struct extents *one, struct extents *other, const struct de
 /* ---- compare_content.c ---- */
 /*
  * Whether two regular files have the same bytes: 1, 0 or -errno. Holes that both have are not read, nor what lies in the
- * same place of both devices. Says with PROGRESS how many bytes it has looked at.
- * @param changes NULL = the files do not lie on the two devices
+ * same place of both devices. Says with PROGRESS how many bytes it has read, and takes
+ * changes that come meanwhile.
+ * @param on_devices whether the files lie on the two devices
  */
-int compare_content(int conn, int one, int other, const struct device_changes *changes);
+int compare_content(int conn, int one, int other, struct device_changes *changes, bool on_devices);
 
 /* ---- compare_attributes.c ---- */
 /* Sends the extended attributes that differ, links not followed. 0 or -errno */

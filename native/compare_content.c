@@ -35,10 +35,23 @@ static off_t next_data(int fd, off_t at, off_t size) {
   return data < size ? data : size;
 }
 
-/* Whoever asked may have gone: then nothing of this is of use any more. */
-static void require_client(int conn) {
-  struct pollfd poll_fd = {.fd = conn, .events = POLLRDHUP};
-  if (poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) _exit(0);
+/*
+ * What the pilot says meanwhile: where the devices differ, as soon as it knows. Whoever asked may have gone, too: then nothing
+ * of this is of use any more.
+ */
+static int take_changes(int conn, struct device_changes *changes) {
+  struct pollfd poll_fd = {.fd = conn, .events = POLLIN | POLLRDHUP};
+  while (poll(&poll_fd, 1, 0) > 0) {
+    if ((poll_fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) _exit(0);
+    struct frame frame;
+    int got = frame_read(conn, &frame, SESSION_FRAME_MAX, REQUEST_TIMEOUT_MS);
+    if (got == 0) _exit(0);
+    if (got < 0) return got;
+    int result = frame.type == FRAME_CHANGES ? device_changes_add(changes, frame.data, frame.length) : -EPROTO;
+    free(frame.data);
+    if (result < 0) return result;
+  }
+  return 0;
 }
 
 static int compare_chunk(int one, int other, off_t at, off_t size) {
@@ -50,7 +63,7 @@ static int compare_chunk(int one, int other, off_t at, off_t size) {
   return got == other_got && memcmp(bytes, other_bytes, (size_t)got) == 0;
 }
 
-int compare_content(int conn, int one, int other, const struct device_changes *changes) {
+int compare_content(int conn, int one, int other, struct device_changes *changes, bool on_devices) {
   static struct extents extents, other_extents;
   struct stat info, other_info;
   uint8_t payload[8];
@@ -64,8 +77,9 @@ int compare_content(int conn, int one, int other, const struct device_changes *c
     off_t data = next_data(one, at, info.st_size), other_data = next_data(other, at, info.st_size);
     at = data < other_data ? data : other_data;
     if (at >= info.st_size) return 1;
-    require_client(conn);
-    uint64_t same = changes == NULL ? 0 : same_blocks(&extents, &other_extents, changes, (uint64_t)at);
+    int taken = take_changes(conn, changes);
+    if (taken < 0) return taken;
+    uint64_t same = on_devices ? same_blocks(&extents, &other_extents, changes, (uint64_t)at) : 0;
     if (same > 0) {
       at = same < (uint64_t)(info.st_size - at) ? at + (off_t)same : info.st_size;
       continue;

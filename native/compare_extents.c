@@ -26,8 +26,9 @@ static bool make_room(struct device_changes *changes, size_t more) {
 
 int device_changes_add(struct device_changes *changes, const uint8_t *payload, uint32_t length) {
   size_t more = length / RANGE_SIZE;
-  if (length % RANGE_SIZE != 0 || changes->count + more > RANGES_MAX) return -EINVAL;
-  if (more > 0 && !make_room(changes, more)) return -ENOMEM;
+  if (length == 0) return changes->known = true, 0;
+  if (changes->known || length % RANGE_SIZE != 0 || changes->count + more > RANGES_MAX) return -EINVAL;
+  if (!make_room(changes, more)) return -ENOMEM;
   uint64_t end = changes->count == 0 ? 0 : changes->ranges[changes->count - 1].end;
   for (const uint8_t *at = payload; at < payload + more * RANGE_SIZE; at += RANGE_SIZE) {
     uint64_t begin = get_u64(at), size = get_u64(at + 8);
@@ -35,7 +36,6 @@ int device_changes_add(struct device_changes *changes, const uint8_t *payload, u
     end = begin + size;
     changes->ranges[changes->count++] = (struct byte_range){begin, end};
   }
-  changes->known = true;
   return 0;
 }
 

@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, test } from "node:test";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
 import type { FileComparison } from "../src/helper/index.ts";
 import { type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
@@ -23,6 +23,9 @@ import { type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
 const MIB = 1024 * 1024;
 const errno = (expected: number) => (error: unknown) => error instanceof HobError && error.details.errno === expected;
 const [ENOENT, EPROTO, EINVAL] = [2, 71, 22];
+
+/** In a file of 4 MiB, towards its end: what is said meanwhile has come by then. */
+const CHANGED_AT = 4 * MIB - 100;
 
 let helper: RunningHelper;
 let directory = "";
@@ -131,7 +134,7 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
     mount("before");
     mount("after");
     // In place: the file lies where it lay.
-    writeAt(other(), 2 * MIB + 7, "changed");
+    writeAt(other(), CHANGED_AT, "changed");
     for (const path of [one(), other()]) execFileSync("sync", [path.toString()]);
   });
   after(() => {
@@ -140,6 +143,7 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
   beforeEach(async () => {
     comparison = await helper.client.compare();
   });
+  afterEach(() => comparison[Symbol.dispose]());
 
   /** Where the second one was changed, on its device. */
   function placeOf(offset: number): number {
@@ -151,47 +155,49 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
   }
 
   test("are read as a whole as long as nobody knows what changed", async () => {
-    using compared = comparison;
-    assert.equal(await compared.sameContent(one(), other(), true), false);
+    assert.equal(await comparison.sameContent(one(), other(), true), false);
   });
 
   test("are not read where the devices are said to be the same", async () => {
-    using compared = comparison;
-    compared.tellChanges([]);
+    comparison.tellChanges([]);
     // Which is not true here: so nothing can have been read.
-    assert.equal(await compared.sameContent(one(), other(), true), true);
-    assert.equal(await compared.sameContent(one(), other(), false), false, "what lies elsewhere is read");
+    assert.equal(await comparison.sameContent(one(), other(), true), true);
+    assert.equal(await comparison.sameContent(one(), other(), false), false, "what lies elsewhere is read");
+  });
+
+  test("are not read any more as soon as that is said", async () => {
+    const answer = comparison.sameContent(one(), other(), true);
+    comparison.tellChanges([]);
+    assert.equal(await answer, true);
   });
 
   test("are read where the devices differ, and around it not", async () => {
-    const place = placeOf(2 * MIB + 7);
+    const place = placeOf(CHANGED_AT);
     for (const [ranges, same] of [
       [[{ begin: place, length: 1 }], false],
       [
         [
           { begin: 0, length: 1 },
-          { begin: place - 4096, length: 8192 },
+          { begin: place - 4096, length: 4097 },
           { begin: 31 * MIB, length: MIB },
         ],
         false,
       ],
-      [[{ begin: place + MIB, length: 10 }], true],
+      [[{ begin: place - MIB, length: 10 }], true],
     ] as const) {
       using compared = await helper.client.compare();
       compared.tellChanges(ranges);
       assert.equal(await compared.sameContent(one(), other(), true), same);
     }
-    comparison[Symbol.dispose]();
   });
 
   test("are read where they lie in different places", async () => {
-    using compared = comparison;
     writeFileSync(at("after", "again"), Buffer.alloc(4 * MIB, "abc"));
     execFileSync("sync", [at("after", "again").toString()]);
-    compared.tellChanges([]);
-    assert.equal(await compared.sameContent(one(), at("after", "again"), true), true);
+    comparison.tellChanges([]);
+    assert.equal(await comparison.sameContent(one(), at("after", "again"), true), true);
     writeAt(at("after", "again"), 3 * MIB, "X");
-    assert.equal(await compared.sameContent(one(), at("after", "again"), true), false);
+    assert.equal(await comparison.sameContent(one(), at("after", "again"), true), false);
   });
 
   test("ranges that do not follow each other are refused", async () => {
@@ -206,7 +212,6 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
       compared.tellChanges(ranges);
       await assert.rejects(compared.sameContent(one(), other(), true), errno(EINVAL));
     }
-    comparison[Symbol.dispose]();
   });
 });
 

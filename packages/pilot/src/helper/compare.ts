@@ -52,9 +52,9 @@ export class FileComparison implements Disposable {
     this.#socket.destroy();
   }
 
-  /** Tells where the two devices differ, ascending and apart: what lies elsewhere needs not be read from here on. */
+  /** Tells where the two devices differ, once, ascending and apart: what lies elsewhere needs not be read from here on. At any time. */
   tellChanges(ranges: readonly ByteRange[]): void {
-    for (let at = 0; at === 0 || at < ranges.length; at += RANGES_PER_FRAME) {
+    for (let at = 0; at < ranges.length; at += RANGES_PER_FRAME) {
       const part = ranges.slice(at, at + RANGES_PER_FRAME);
       const payload = Buffer.alloc(part.length * RANGE_BYTES);
       part.forEach(({ begin, length }, index) => {
@@ -63,6 +63,8 @@ export class FileComparison implements Disposable {
       });
       this.#socket.write(encodeFrame(CLIENT_FRAME.changes, payload));
     }
+    // Before this one it could not know whether there are more.
+    this.#socket.write(encodeFrame(CLIENT_FRAME.changes));
   }
 
   /**

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { AttributeDifference, ByteRange, FileComparison } from "../helper/index.ts";
 
 /** How far a comparison is. */
@@ -23,14 +22,10 @@ export interface ComparerParts {
   /** where the devices of both sides differ; undefined: nobody knows */
   changes: () => Promise<readonly ByteRange[] | undefined>;
   progress: DiffProgress;
-  /** milliseconds after which a file is read although the changes are not known yet */
-  patienceMs?: number;
 }
 
 /** Reading less takes no longer than asking what changed. */
-const WORTH_ASKING_BYTES = 4 * 1024 * 1024;
-/** An upload that is under way asks the pool the same, and may keep its turn for long. */
-const PATIENCE_MS = 5_000;
+const WORTH_ASKING_BYTES = 16 * 1024 * 1024;
 
 /** Answers what the attributes of files do not tell, as cheaply as it can. */
 export class Comparer {
@@ -46,30 +41,24 @@ export class Comparer {
   }
 
   async sameContent({ one, other, sizeBytes, onDevices }: ContentPair): Promise<boolean> {
-    const { comparison, progress, patienceMs = PATIENCE_MS } = this.#parts;
-    const isWorthAsking = onDevices && sizeBytes >= WORTH_ASKING_BYTES;
-    if (isWorthAsking) await settledWithin(this.#tell(), patienceMs);
+    const { comparison, progress } = this.#parts;
+    if (onDevices && sizeBytes >= WORTH_ASKING_BYTES) this.#tell();
     const before = progress.bytes;
     const onRead = (bytes: number) => {
       progress.bytes = before + bytes;
     };
-    return await comparison.sameContent(one, other, isWorthAsking, onRead);
+    return await comparison.sameContent(one, other, onDevices, onRead);
   }
 
-  /** Once; what comes too late for this file is there for the next. */
-  #tell(): Promise<void> {
+  /**
+   * Once, while files are being read already: an upload that is under way asks the pool the same, and may keep its turn for long.
+   * Without an answer all is read, which finds the same.
+   */
+  #tell(): void {
     const { comparison, changes } = this.#parts;
     this.#told ??= changes().then(
       (ranges) => ranges && comparison.tellChanges(ranges),
-      // Then all is read, which finds the same.
       () => undefined,
     );
-    return this.#told;
   }
-}
-
-async function settledWithin(work: Promise<void>, ms: number): Promise<void> {
-  const giveUp = new AbortController();
-  await Promise.race([work, sleep(ms, undefined, { signal: giveUp.signal }).catch(() => {})]);
-  giveUp.abort();
 }

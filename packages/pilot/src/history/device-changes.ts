@@ -41,6 +41,7 @@ export async function deviceChanges(
       if (!add(first * BLOCK_BYTES, count * BLOCK_BYTES)) return undefined;
     }
   }
+  signal?.throwIfAborted();
   return joined(ranges);
 }
 

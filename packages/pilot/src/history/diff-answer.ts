@@ -65,7 +65,10 @@ async function writeAll(
   const end = () => comparison[Symbol.dispose]();
   signal.addEventListener("abort", end, { once: true });
   signal.throwIfAborted();
-  const comparer = new Comparer({ comparison, changes: () => trees.changes(before, after, signal), progress });
+  using over = new DisposableStack();
+  const done = over.adopt(new AbortController(), (controller) => controller.abort());
+  const changes = () => trees.changes(before, after, AbortSignal.any([signal, done.signal]));
+  const comparer = new Comparer({ comparison, changes, progress });
   let count = 0;
   for await (const difference of diffTrees(before, after, { ...question, comparer })) {
     await write(difference);
