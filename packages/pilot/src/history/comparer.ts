@@ -30,7 +30,7 @@ const WORTH_ASKING_BYTES = 16 * 1024 * 1024;
 /** Answers what the attributes of files do not tell, as cheaply as it can. */
 export class Comparer {
   readonly #parts: ComparerParts;
-  #told: Promise<void> | undefined;
+  #hasAsked = false;
 
   constructor(parts: ComparerParts) {
     this.#parts = parts;
@@ -55,10 +55,12 @@ export class Comparer {
    * Without an answer all is read, which finds the same.
    */
   #tell(): void {
+    if (this.#hasAsked) return;
+    this.#hasAsked = true;
     const { comparison, changes } = this.#parts;
-    this.#told ??= changes().then(
+    void changes().then(
       (ranges) => ranges && comparison.tellChanges(ranges),
-      () => undefined,
+      () => {},
     );
   }
 }
