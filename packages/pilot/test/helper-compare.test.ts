@@ -13,11 +13,15 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
+import { nextFrame } from "../src/helper/connection.ts";
+import { encodeFrame, FrameDecoder, ItemWriter } from "../src/helper/frames.ts";
 import type { FileComparison } from "../src/helper/index.ts";
+import { CLIENT_FRAME, COMPARE_FLAG, REQUEST, SERVER_FRAME, TAG } from "../src/helper/wire.ts";
 import { type RunningHelper, startHelper, waitFor } from "./support/helper.ts";
 
 const MIB = 1024 * 1024;
@@ -166,9 +170,24 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
   });
 
   test("are not read any more as soon as that is said", async () => {
-    const answer = comparison.sameContent(one(), other(), true);
-    comparison.tellChanges([]);
-    assert.equal(await answer, true);
+    const path = (tag: number, name: Buffer) => new ItemWriter().bytes(tag, Buffer.concat([name, Buffer.of(0)])).finish();
+    const flags = new ItemWriter().u32(TAG.fileFlags, COMPARE_FLAG.onDevices).finish();
+    const socket = connect(helper.socketPath);
+    const content = Buffer.concat([path(TAG.path, one()), path(TAG.destination, other()), flags]);
+    // In one write: it is there when the comparison begins, and not taken before.
+    socket.write(
+      Buffer.concat([encodeFrame(REQUEST.compare), encodeFrame(CLIENT_FRAME.content, content), encodeFrame(CLIENT_FRAME.changes)]),
+    );
+    const decoder = new FrameDecoder();
+    const answers = [await nextFrame(socket, decoder, 10_000), decoder.next() ?? (await nextFrame(socket, decoder, 10_000))];
+    socket.destroy();
+    assert.deepEqual(
+      answers.map(({ type, payload }) => [type, [...payload]]),
+      [
+        [SERVER_FRAME.ok, []],
+        [SERVER_FRAME.ok, [1]],
+      ],
+    );
   });
 
   test("are read where the devices differ, and around it not", async () => {
