@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
 import { FileOperations } from "../src/files/index.ts";
-import type { FileOperationRequest } from "../src/files/operations.ts";
 import { FileError, type FileRequest } from "../src/helper/index.ts";
 import { restorePath } from "../src/history/restore-path.ts";
 import type { OpenTree } from "../src/history/trees.ts";
@@ -213,68 +212,6 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     );
     await assert.rejects(restorePath(operations, TREE, `${now}/small/way/file`), fails("ENOSPC"));
     assert.equal(await run(`ls -A ${now}/small; umount ${now}/small`), "");
-  });
-
-  test("has what several names share put back as one file, and its pipes and sockets", LIMIT, async () => {
-    const [then, now] = [`${ROOT}${HOME}/shared`, `${HOME}/shared`];
-    await run(`mkdir -p ${then}/a/b ${then}/c ${now}/c && cd ${then} && echo one > a/b/first && ln a/b/first c/second && ln a/b/first third && chmod 640 third &&
-      echo own > c/own && ln c/own ${ROOT}${HOME}/outside && ln -s x link && ln link c/link && mkfifo pipe && ln pipe c/pipe &&
-      echo mine > ${now}/third && ln ${now}/third ${now}/c/other && echo live > ${now}/c/own &&
-      perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un($ARGV[0])) or die; chmod 0620, $ARGV[0]' ${then}/c/socket`);
-    const done = await restorePath(operations, TREE, now);
-    assert.deepEqual([done.count, done.bytes, done.leftOut], [13, 8, []], "what is linked is not copied again");
-    const inodes = (names: string) => run(`cd ${now} && stat -c '%i' ${names} | sort -u | wc -l`);
-    assert.deepEqual(
-      [await inodes("a/b/first c/second third"), await inodes("link c/link"), await inodes("pipe c/pipe"), await inodes("third c/own")],
-      ["1", "1", "1", "2"],
-    );
-    assert.equal(
-      await run(`cd ${now} && stat -c '%n %h %a %F' third c/own c/socket && cat third && echo more >> third && cat a/b/first && ls c`),
-      [
-        ...["third 3 640 regular file", "c/own 1 644 regular file", "c/socket 1 620 socket", "one", "one", "more"],
-        ...["link", "own", "pipe", "second", "socket"],
-      ].join("\n"),
-    );
-    await restorePath(operations, TREE, `${now}/third`);
-    assert.equal(await run(`cd ${now} && cat third c/second`), "one\none\nmore");
-    assert.equal((await restorePath(operations, TREE, `${now}/c/socket`)).replaced, true);
-  });
-
-  test("says which devices are left out, and takes none that is there", LIMIT, async () => {
-    const [then, now] = [`${ROOT}${HOME}/devices`, `${HOME}/devices`];
-    await run(`mkdir -p ${then}/sub ${now}/sub && touch ${then}/file`);
-    for (const folder of [then, now]) execFileSync("mknod", [join(container.root, folder, "sub/null"), "c", "1", "3"]);
-    const done = await restorePath(operations, TREE, now);
-    assert.deepEqual([done.count, done.leftOut], [3, [`${now}/sub/null`]]);
-    assert.equal(await run(`cd ${now} && find . | sort && stat -c %F sub/null`), ".\n./file\n./sub\n./sub/null\ncharacter special file");
-  });
-
-  test("is put nowhere else when a folder on the way becomes a link meanwhile", LIMIT, async () => {
-    const [then, now] = [`${ROOT}${HOME}/swapped`, `${HOME}/swapped`];
-    for (const operation of ["copy", "install", "mkdir", "chown", "chmod", "delete"]) {
-      await run(`rm -rf ${then} ${now} ${HOME}/victim && mkdir -p ${then}/way/new ${now}/way ${HOME}/victim/new && chmod 700 ${HOME}/victim/new &&
-        echo then > ${then}/way/new/file && echo mine > ${HOME}/victim/new/file`);
-      const swap = `mv ${now}/way ${now}/moved && ln -s ${HOME}/victim ${now}/way`;
-      let isSwapped = false;
-      const hostile = {
-        start: async (request: FileOperationRequest) => {
-          if (request.operation === operation && !isSwapped) {
-            isSwapped = true;
-            await run(swap);
-          }
-          return await operations.start(request);
-        },
-      } as FileOperations;
-      const restored = restorePath(hostile, TREE, `${now}/way/new/file`);
-      if (operation === "delete") assert.equal((await restored).count, 1, "it is only cleaned up after");
-      else await assert.rejects(restored, refused("conflict", /has just become a symbolic link/), operation);
-      assert.ok(isSwapped, operation);
-      assert.equal(
-        await run(`cd ${HOME}/victim && find . | sort && cat new/file && stat -c %a new`),
-        ".\n./new\n./new/file\nmine\n700",
-        operation,
-      );
-    }
   });
 
   test("names that are patterns are names", LIMIT, async () => {
