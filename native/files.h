@@ -40,6 +40,8 @@ enum file_flag {
   FILE_PRESERVE = 8,   /* copy: owner, mode and times too */
   FILE_ITSELF = 16,    /* list: the directory itself, not what is in it */
   FILE_INFO_ONLY = 32, /* read: no content */
+  FILE_ARCHIVE = 64,   /* copy: hard links stay such, sockets and devices too; what cannot be made is told and left out */
+  FILE_NO_LINKS = 128, /* no part of the paths may be a symbolic link, but for the last, which is not followed */
 };
 
 struct files_request {
@@ -61,7 +63,7 @@ struct files {
   const struct files_request *request;
   char *path; /* of the entry at hand, relative to the one that the request names; "" = that one itself */
   size_t path_length, path_size;
-  uint64_t count, bytes;
+  uint64_t count, bytes, left_out;
   uint32_t steps;
   const char *failed_on; /* operand that the error is about; NULL = `path` below the request's */
   uint8_t entries[ENTRIES_SIZE];
@@ -80,8 +82,12 @@ struct place {
 int open_path(int dir, const char *path, int flags);
 /* @param follow whether a symbolic link at the end of the path is followed */
 int place_of(const char *path, bool follow, struct place *place);
+/* As place_of, for the paths of an operation: with FILE_NO_LINKS none is followed. -ELOOP */
+int place_for(const struct files *files, const char *path, bool follow, struct place *place);
 /* As place_of in a folder that stands for the root: neither absolute links nor ".." lead out of it. The last part is not followed. */
 int place_in(const char *root, const char *path, struct place *place);
+/* Opens a directory below dir, through none that is a symbolic link. */
+int open_beneath(int dir, const char *path);
 int stat_place(const struct place *place, struct stat *info);
 /* Makes the directories above the last part of the path: all that are missing, or the last one only. */
 int make_parents(const char *path, bool all);
@@ -97,6 +103,8 @@ void send_frame(int conn, uint8_t type, const void *data, uint32_t length);
 int add_entry(struct files *files, const struct stat *info, const char *link_target);
 /* As add_entry, for answers that name only the first of what they changed; counts. */
 int add_changed(struct files *files, int dir, const char *name);
+/* Names what a copy could not make, by its kind; does not count. */
+int add_left_out(struct files *files, const struct stat *info);
 void send_done(struct files *files, uint32_t mode);
 /* To be called once for each entry: ends the process where the client has gone, in the middle of a tree too. */
 bool client_has_gone(struct files *files);
@@ -137,6 +145,12 @@ int copy_content(struct files *files, int from, int to);
 /* ---- files_extended.c ---- */
 /* Gives a file the extended attributes of another, and no others, as far as one may and its file system holds them. 0 or -errno */
 int take_extended_attributes(int from, int to);
+
+/* ---- files_links.c ---- */
+/* Remembers what a file with several names was copied to, by the path of the operation. */
+void note_copy(const struct files *files, const struct stat *info, int dir, const char *name);
+/* Gives the copy of another name of the file this name. False: there is none, or not any more. @param top of the copy */
+bool link_to_copy(const struct place *top, const struct stat *info, int dir, const char *name);
 
 /* ---- files_names.c: users and groups by the container's files, passwd(5) and group(5) ---- */
 /* @param text a name, digits, or "+" and digits, which is never a name; NULL = leave as it is. -EINVAL: no such one */

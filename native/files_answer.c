@@ -81,6 +81,13 @@ int add_changed(struct files *files, int dir, const char *name) {
   return add_entry(files, &info, "");
 }
 
+int add_left_out(struct files *files, const struct stat *info) {
+  if (files->left_out++ >= LISTED_MAX) return 0;
+  int added = add_entry(files, info, "");
+  if (added == 0) files->count--;
+  return added;
+}
+
 void send_done(struct files *files, uint32_t mode) {
   uint8_t payload[20];
   flush_entries(files);

@@ -13,8 +13,8 @@
 #define SYS_fchmodat2 452 /* Linux 6.6 */
 #endif
 
-static int place_and_stat(const char *path, bool follow, struct place *place, struct stat *info) {
-  int result = place_of(path, follow, place);
+static int place_and_stat(const struct files *files, bool follow, struct place *place, struct stat *info) {
+  int result = place_for(files, files->request->path, follow, place);
   return result < 0 ? result : stat_place(place, info);
 }
 
@@ -37,10 +37,10 @@ static int move_by_copy(struct files *files, const struct place *from, const str
 int files_rename(struct files *files) {
   struct place from, to;
   struct stat info;
-  int result = place_and_stat(files->request->path, false, &from, &info);
+  int result = place_and_stat(files, false, &from, &info);
   if (result < 0) return result;
   files->failed_on = files->request->destination;
-  result = place_of(files->request->destination, false, &to);
+  result = place_for(files, files->request->destination, false, &to);
   if (result < 0) return result;
   if (to.directory_wanted && !S_ISDIR(info.st_mode)) return -ENOTDIR;
   if (renameat(from.dir, from.name, to.dir, to.name) < 0) {
@@ -87,7 +87,7 @@ int files_chmod(struct files *files) {
   struct visitor visitor = {.enter = chmod_enter, .leave = chmod_leave};
   struct stat info;
   if (!files->request->has_mode) return -EINVAL;
-  int result = place_and_stat(files->request->path, true, &place, &info);
+  int result = place_and_stat(files, true, &place, &info);
   if (result == 0) result = walk_tree(files, place.dir, place.name, &visitor);
   if (result == 0) send_done(files, 0);
   return result;
@@ -114,7 +114,7 @@ int files_chown(struct files *files) {
   int result = find_id("/etc/passwd", files->request->owner, &ids.uid);
   if (result < 0) files->failed_on = files->request->owner;
   else if ((result = find_id("/etc/group", files->request->group, &ids.gid)) < 0) files->failed_on = files->request->group;
-  if (result == 0) result = place_and_stat(files->request->path, true, &place, &info);
+  if (result == 0) result = place_and_stat(files, true, &place, &info);
   if (result == 0) result = walk_tree(files, place.dir, place.name, &visitor);
   if (result == 0) send_done(files, 0);
   return result;
@@ -126,7 +126,7 @@ int files_mkdir(struct files *files) {
   struct place place;
   struct stat info;
   int result = parents ? make_parents(request->path, true) : 0;
-  if (result == 0) result = place_of(request->path, parents, &place);
+  if (result == 0) result = place_for(files, request->path, parents, &place);
   if (result < 0) return result;
   bool made = mkdirat(place.dir, place.name, 0777) == 0;
   if (!made && (errno != EEXIST || !parents)) return -errno;
@@ -139,7 +139,7 @@ int files_mkdir(struct files *files) {
 
 int files_symlink(struct files *files) {
   struct place place;
-  int result = place_of(files->request->path, false, &place);
+  int result = place_for(files, files->request->path, false, &place);
   if (result < 0) return result;
   if (symlinkat(files->request->destination, place.dir, place.name) < 0) return -errno;
   send_done(files, 0);

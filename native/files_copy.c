@@ -14,15 +14,20 @@
 struct target {
   int dir;
   bool made;
-  const char *top_name; /* the name that the top gets; all others keep theirs */
+  const struct place *top; /* has the name that the top gets; all others keep theirs */
 };
 
 static bool preserves(const struct files *files) {
   return files->request->operation == OP_RENAME || (files->request->flags & FILE_PRESERVE) != 0;
 }
 
+/* As mv(1) and cp -a do it. */
+static bool archives(const struct files *files) {
+  return files->request->operation == OP_RENAME || (files->request->flags & FILE_ARCHIVE) != 0;
+}
+
 static const char *target_name(const struct files *files, const struct target *target, const struct visit *visit) {
-  return files->path_length == 0 ? target->top_name : visit->name;
+  return files->path_length == 0 ? target->top->name : visit->name;
 }
 
 /* A new owner takes capabilities away, and a mode changes the access list: extended attributes come after both. */
@@ -70,7 +75,8 @@ static int copy_file(struct files *files, const struct visit *visit, const struc
 }
 
 static int make_special(const struct visit *visit, const char *link_text, int dir, const char *name) {
-  int made = S_ISLNK(visit->info->st_mode) ? symlinkat(link_text, dir, name) : mkfifoat(dir, name, visit->info->st_mode & 0777 & ~UMASK);
+  mode_t mode = visit->info->st_mode;
+  int made = S_ISLNK(mode) ? symlinkat(link_text, dir, name) : mknodat(dir, name, (mode & S_IFMT) | (mode & 0777 & ~UMASK), visit->info->st_rdev);
   return made < 0 ? -errno : 0;
 }
 
@@ -83,7 +89,7 @@ static void keep_attributes_of_special(int dir, const char *name, const struct s
   (void)!utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW);
 }
 
-/* A symbolic link or a FIFO; what is in the way is removed, unless it is a directory. */
+/* A symbolic link, FIFO, socket or device; what is in the way is removed, unless it is a directory. */
 static int copy_special(const struct visit *visit, int dir, const char *name) {
   char text[PATH_MAX] = "";
   if (S_ISLNK(visit->info->st_mode)) {
@@ -101,7 +107,7 @@ static int copy_directory(const struct visit *visit, const char *name, void **co
   const struct target *target = *context;
   struct target *below = malloc(sizeof *below);
   if (below == NULL) return -ENOMEM;
-  *below = (struct target){.made = mkdirat(target->dir, name, (visit->info->st_mode & 0777 & ~UMASK) | 0700) == 0};
+  *below = (struct target){.top = target->top, .made = mkdirat(target->dir, name, (visit->info->st_mode & 0777 & ~UMASK) | 0700) == 0};
   if (!below->made && errno != EEXIST) return -errno;
   below->dir = openat(target->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (below->dir < 0) return errno == ELOOP ? -ENOTDIR : -errno;
@@ -109,16 +115,36 @@ static int copy_directory(const struct visit *visit, const char *name, void **co
   return 0;
 }
 
+static bool is_copied(const struct files *files, mode_t mode) {
+  return S_ISREG(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISDIR(mode) || archives(files);
+}
+
+static int copy_entry(struct files *files, const struct visit *visit, const struct target *target) {
+  const char *name = target_name(files, target, visit);
+  if (S_ISREG(visit->info->st_mode)) return copy_file(files, visit, target);
+  int result = copy_special(visit, target->dir, name);
+  if (result == 0 && preserves(files)) keep_attributes_of_special(target->dir, name, visit->info);
+  return result;
+}
+
+/* Of a file with several names the first one is copied, and the others are linked to that. */
+static int copy_or_link(struct files *files, const struct visit *visit, const struct target *target) {
+  bool shared = archives(files) && visit->info->st_nlink > 1;
+  const char *name = target_name(files, target, visit);
+  if (shared && link_to_copy(target->top, visit->info, target->dir, name)) return 0;
+  int result = copy_entry(files, visit, target);
+  if (result == 0 && shared) note_copy(files, visit->info, target->dir, name);
+  return result;
+}
+
 static int enter(struct files *files, const struct visit *visit, void **context) {
   const struct target *target = *context;
   const char *name = target_name(files, target, visit);
-  int result = 0;
-  if (S_ISREG(visit->info->st_mode)) result = copy_file(files, visit, target);
-  else if (S_ISLNK(visit->info->st_mode) || S_ISFIFO(visit->info->st_mode)) {
-    result = copy_special(visit, target->dir, name);
-    if (result == 0 && preserves(files)) keep_attributes_of_special(target->dir, name, visit->info);
-  } else if (!S_ISDIR(visit->info->st_mode)) return files->path_length == 0 ? -EINVAL : 0;
-  else result = copy_directory(visit, name, context);
+  mode_t mode = visit->info->st_mode;
+  if (!is_copied(files, mode)) return files->path_length == 0 ? -EINVAL : 0;
+  int result = S_ISDIR(mode) ? copy_directory(visit, name, context) : copy_or_link(files, visit, target);
+  bool refused = result == -EPERM && (S_ISCHR(mode) || S_ISBLK(mode));
+  if (refused && files->path_length > 0 && files->request->operation == OP_COPY) return add_left_out(files, visit->info);
   return result < 0 ? result : add_changed(files, target->dir, name);
 }
 
@@ -147,7 +173,7 @@ static bool lies_in(int dir, const struct stat *info) {
 }
 
 int copy_place(struct files *files, const struct place *from, const struct place *to) {
-  struct target target = {.dir = to->dir, .top_name = to->name};
+  struct target target = {.dir = to->dir, .top = to};
   struct visitor visitor = {.enter = enter, .leave = leave, .context = &target};
   return walk_tree(files, from->dir, from->name, &visitor);
 }
@@ -162,7 +188,7 @@ int files_copy(struct files *files) {
   if (result < 0) return result;
   if (S_ISDIR(info.st_mode) && !recursive) return -EISDIR;
   files->failed_on = request->destination;
-  result = place_of(request->destination, true, &to);
+  result = place_for(files, request->destination, true, &to);
   if (result < 0) return result;
   bool exists = fstatat(to.dir, to.name, &present, AT_SYMLINK_NOFOLLOW) == 0;
   if (exists && S_ISDIR(present.st_mode) && !S_ISDIR(info.st_mode)) return -EISDIR;

@@ -103,7 +103,7 @@ int delete_place(struct files *files, const struct place *place) {
 int files_delete(struct files *files) {
   struct place place;
   struct stat info;
-  int result = place_of(files->request->path, false, &place);
+  int result = place_for(files, files->request->path, false, &place);
   if (result == 0) result = stat_place(&place, &info);
   if (result < 0) return result;
   if (strcmp(place.name, ".") == 0) return -EINVAL;

@@ -99,8 +99,11 @@ struct level {
 
 static int remove_if_old(struct files *files, int dir, const char *name, void *context, int depth) {
   const struct level *level = context;
-  bool kept = false;
+  bool kept = false, mounted;
+  mode_t mode;
   if (faccessat(level->from, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0) return 0;
+  /* Nobody can make one inside: it is one of the image, which a copy leaves out. */
+  if (look((struct at){dir, name}, &mode, &mounted) == 0 && (S_ISCHR(mode) || S_ISBLK(mode))) return 0;
   return remove_entry(files, (struct at){dir, name}, &kept, depth);
 }
 
@@ -150,11 +153,11 @@ static int install_entry(struct files *files, struct at from, struct at to, int 
 int files_install(struct files *files) {
   struct place from, to;
   struct stat info;
-  int result = place_of(files->request->path, false, &from);
+  int result = place_for(files, files->request->path, false, &from);
   if (result == 0) result = stat_place(&from, &info);
   if (result < 0) return result;
   files->failed_on = files->request->destination;
-  result = place_of(files->request->destination, false, &to);
+  result = place_for(files, files->request->destination, false, &to);
   if (result < 0) return result;
   bool exists = fstatat(to.dir, to.name, &info, AT_SYMLINK_NOFOLLOW) == 0;
   files->failed_on = NULL;

@@ -79,6 +79,15 @@ int place_of(const char *path, bool follow, struct place *place) {
   return result;
 }
 
+int place_for(const struct files *files, const char *path, bool follow, struct place *place) {
+  if ((files->request->flags & FILE_NO_LINKS) == 0) return place_of(path, follow, place);
+  char trimmed[PATH_MAX];
+  int slashes = copy_trimmed(trimmed, path);
+  if (slashes < 0) return slashes;
+  place->directory_wanted = slashes > 0;
+  return open_holder(AT_FDCWD, trimmed, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS, place);
+}
+
 int place_in(const char *root, const char *path, struct place *place) {
   char trimmed[PATH_MAX];
   int slashes = copy_trimmed(trimmed, path);
@@ -89,6 +98,10 @@ int place_in(const char *root, const char *path, struct place *place) {
   int result = open_holder(base, trimmed, RESOLVE_NO_MAGICLINKS | RESOLVE_IN_ROOT, place);
   close(base);
   return result;
+}
+
+int open_beneath(int dir, const char *path) {
+  return open_resolved(dir, path, DIRECTORY, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH);
 }
 
 int stat_place(const struct place *place, struct stat *info) {

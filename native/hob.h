@@ -40,6 +40,7 @@ enum request_type {
   REQ_NBD = 13,
   REQ_FILES = 11,
   REQ_SOCKETS = 12,
+  REQ_COMPARE = 17,
 };
 
 enum client_frame {
@@ -49,6 +50,9 @@ enum client_frame {
   FRAME_SIGNAL = 35,
   FRAME_RELEASE = 36,
   FRAME_END = 37,
+  FRAME_CHANGES = 38,
+  FRAME_CONTENT = 39,
+  FRAME_ATTRIBUTES = 40,
 };
 
 enum server_frame {
@@ -65,6 +69,8 @@ enum server_frame {
   FRAME_EVENTS = 83,
   FRAME_FILE_ERROR = 84,
   FRAME_LISTENERS = 100,
+  FRAME_PROGRESS = 110,
+  FRAME_ATTRIBUTE = 111,
 };
 
 enum tag {
@@ -126,6 +132,8 @@ enum tag {
 };
 
 #define EXIT_FLAG_CONTAINER_GONE 1
+/* Bit of FILE_FLAGS in CONTENT: both files lie on the devices that CHANGES is about. */
+#define COMPARE_ON_DEVICES 1u
 
 /* A frame as read; data is one allocation of length + 1 bytes, the last of which is 0. */
 struct frame {
@@ -253,7 +261,8 @@ void serve_move_mount(int conn, const struct frame *frame);
 void serve_nbd(int conn, const struct frame *frame);
 /* files_request.c: one operation on files inside the container. */
 void serve_files(int conn, const struct frame *frame);
-/* sockets.c; lasts as long as its connection */
+/* compare.c, sockets.c; they last as long as their connection */
+void serve_compare(int conn);
 void serve_sockets(int conn, const struct frame *frame);
 
 /* ---- netlink.c ---- */

@@ -37,6 +37,7 @@ static void dispatch(int conn, const struct frame *frame) {
     case REQ_NBD: return serve_nbd(conn, frame);
     case REQ_FILES: return serve_files(conn, frame);
     case REQ_SOCKETS: return serve_sockets(conn, frame);
+    case REQ_COMPARE: return serve_compare(conn);
     default: return frame_error(conn, EPROTO, "unknown request %u", frame->type);
   }
 }

@@ -36,6 +36,7 @@ interface Line {
   change: string;
   text?: string;
   binary?: boolean;
+  attributes?: { name: string; before: string | null; after: string | null }[];
   before: { mode: string; size: number } | null;
   after: { mode: string; size: number } | null;
 }
@@ -60,13 +61,15 @@ test("what changed since a checkpoint", LIMIT, async () => {
   await outputOf(
     web(),
     `mkdir -p ~/app/old && echo one > ~/app/config && echo gone > ~/app/old/gone && echo same > ~/app/same && echo t > /tmp/t &&
-     ln -s /etc/hostname ~/app/link && head -c 100 /dev/urandom > ~/app/data && sudo mkdir /etc/nginx && echo a | sudo tee /etc/nginx/conf`,
+     ln -s /etc/hostname ~/app/link && head -c 100 /dev/urandom > ~/app/data && sudo mkdir /etc/nginx && echo a | sudo tee /etc/nginx/conf &&
+     sudo mkdir /opt/kept && sudo cp /bin/true /opt/kept/program && sudo ln /opt/kept/program /opt/kept/again`,
   );
   await completed(web().createCheckpoint("before"));
   await outputOf(
     web(),
     `cd ~/app && echo two > config && rm -r old && chmod 600 same && echo new > new && rm link && mkdir link && echo u > /tmp/t &&
-     head -c 100 /dev/urandom > data && echo b | sudo tee /etc/nginx/conf /etc/nginx/more && sudo rm /etc/motd && sudo rm -r /etc/skel`,
+     head -c 100 /dev/urandom > data && echo b | sudo tee /etc/nginx/conf /etc/nginx/more && sudo rm /etc/motd && sudo rm -r /etc/skel &&
+     sudo setcap cap_net_raw+ep /opt/kept/program`,
   );
   const changed = await diff("from=v1&text=true");
   const changeOf = (path: string) => changed.get(path)?.change;
@@ -80,6 +83,11 @@ test("what changed since a checkpoint", LIMIT, async () => {
   assert.match(changed.get(`${app}/config`)?.text ?? "", /^-one\n\+two$/m);
   assert.equal(changed.get(`${app}/data`)?.binary, true);
   assert.deepEqual([changed.get(`${app}/same`)?.before?.mode, changed.get(`${app}/same`)?.after?.mode], ["0644", "0600"]);
+  // Revision 2, as getxattr(2) gives it inside: effective, and bit 13.
+  const capabilities = Buffer.from("0100000200200000000000000000000000000000", "hex").toString("base64");
+  for (const name of ["program", "again"]) {
+    assert.deepEqual(changed.get(`/opt/kept/${name}`)?.attributes, [{ name: "security.capability", before: null, after: capabilities }]);
+  }
   assert.deepEqual([...(await diff("from=v1&to=v1")).keys()], []);
   assert.deepEqual([...(await diff("from=v1&path=/etc/nginx")).keys()], ["/etc/nginx/conf", "/etc/nginx/more"]);
   await textOf(fetchOf("checkpoints/diff?from=v9"), 404);
@@ -174,6 +182,9 @@ test("one path is put back", LIMIT, async () => {
   assert.equal(await outputOf(web(), "cat /etc/nginx/conf; ls /etc/nginx; cat ~/app/config"), "a\nconf\ntwo");
   await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/home/sprite/app/old" }));
   assert.equal(await outputOf(web(), "stat -c %U ~/app/old/gone; cat ~/app/old/gone"), "sprite\ngone");
+  await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/opt/kept" }));
+  assert.equal(await outputOf(web(), "stat -c %h /opt/kept/program; sudo getcap /opt/kept/again"), "2");
+  assert.deepEqual([...(await diff("from=v1&path=/opt/kept")).keys()], []);
   await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/home/sprite/none" }), 404);
   await textOf(post("/v1/sprites/web/checkpoints/v1/restore-path", { path: "/var/lib/docker" }), 400);
 });

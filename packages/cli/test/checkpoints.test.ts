@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { beforeEach, test } from "node:test";
 import { errorBody } from "../../client/test/support/test-daemon.ts";
-import { ended, startHob } from "./support/run-hob.ts";
+import { ended, HOB, startHob } from "./support/run-hob.ts";
+import { TestTerminal } from "./support/terminal.ts";
 
 const { daemon, home } = await startHob();
 beforeEach(() => {
@@ -107,6 +110,63 @@ test("diff shows each path, lines of text, and where it was cut off", async () =
   assert.match(cut.stderr, /ended before all was told/);
 });
 
+test("diff shows extended attributes that differ", async () => {
+  const of = (text: string | Buffer) => Buffer.from(text).toString("base64");
+  const attributes = [
+    { name: "user.note", before: of("then"), after: of('n"ow') },
+    { name: "security.capability", before: null, after: of(Buffer.from([1, 0, 0, 2])) },
+    { name: "user.\x1bevil", before: of("\x1b[2J"), after: of("x".repeat(65)) },
+  ];
+  answer(`${JSON.stringify({ ...CHANGED, after: STATE, attributes })}\n${JSON.stringify({ type: "complete", count: 1 })}\n`);
+  const { stdout, stderr } = await run("checkpoint", "diff", "web", "v1");
+  assert.equal(
+    stdout,
+    '~ /etc/x\n  user.note: "then" -> "n\\"ow"\n  security.capability: none -> 0x01000002\n  user. evil: 0x1b5b324a -> 65 bytes\n',
+  );
+  assert.equal(stderr, "Comparing v1 of web with the present ...\n");
+});
+
+test("diff shows on a terminal how far it is, and Ctrl+C ends it on both sides", async () => {
+  const gone = Promise.withResolvers<void>();
+  const server = createServer((request, response) => {
+    assert.match(request.url ?? "", /progress=true/);
+    response.once("close", () => gone.resolve());
+    response.write(`${JSON.stringify({ type: "progress", paths: 12, bytes: 3 * 1024 ** 2 })}\n${JSON.stringify(CHANGED)}\n`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  try {
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    using terminal = new TestTerminal([HOB, "--url", url, "--token", "t", "checkpoint", "diff", "web", "v1"], home.env);
+    await terminal.waitFor(/Comparing v1 of web with the present: 12 paths looked at, 1 differ, 3\.0 MiB of large files read/);
+    assert.match(terminal.output, /~.* \/etc\/x/);
+    const from = terminal.output.length;
+    terminal.type("\x03");
+    await terminal.exited;
+    await gone.promise;
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: the terminal gets its cursor back
+    assert.match(terminal.output.slice(from), /\x1b\[\?25h/);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+test("a restore that is interrupted is said to go on, and how to look at it", async () => {
+  daemon.faults.silent = true;
+  for (const [args, words] of [
+    [["restore", "web", "v1"], /goes on in web if it had begun: 'hob checkpoint list web' shows/],
+    [["restore", "web", "v1", "--path", "/etc"], /goes on in web if it had begun: 'hob checkpoint diff web v1 --path \/etc' finds/],
+    [["undo", "web"], /goes on in web if it had begun: 'hob checkpoint list web' shows/],
+  ] as const) {
+    const child = home.start(args);
+    const end = ended(child);
+    child.stderr.once("data", () => child.kill("SIGINT"));
+    const { signal, stderr, stdout } = await end;
+    assert.deepEqual([signal, stdout.toString()], ["SIGINT", ""]);
+    assert.match(stderr, words);
+  }
+});
+
 test("files and cat read a checkpoint, and restore --path puts a path back", async () => {
   const entry = {
     name: "hosts",
@@ -129,6 +189,8 @@ test("files and cat read a checkpoint, and restore --path puts a path back", asy
     (await run("restore", "web", "v3", "--path", "/etc/nginx")).stdout,
     "Restored /etc/nginx of web to v3: 2 entries, 2.0 KiB\n",
   );
+  answer({ id: "v3", path: "/etc/nginx", count: 2, bytes: 2048, replaced: true, leftOut: ["/etc/nginx/null", "/etc/nginx/\x1btty"] });
+  assert.match((await run("restore", "web", "v3", "--path", "/etc/nginx")).stderr, /Left out.*: \/etc\/nginx\/null, \/etc\/nginx\/ tty\n/);
   assert.deepEqual(
     daemon.requests.map(
       ({ method, url, body }) => `${method} ${url.pathname.replace("/v1/sprites/web/checkpoints", "")}${url.search} ${body}`,
@@ -138,6 +200,7 @@ test("files and cat read a checkpoint, and restore --path puts a path back", asy
       "GET /v3/files?path=%2Fetc ",
       "GET /v3/files?path=%2F ",
       "GET /v3/content?path=%2Fetc%2Fhosts ",
+      'POST /v3/restore-path {"path":"/etc/nginx"}',
       'POST /v3/restore-path {"path":"/etc/nginx"}',
     ],
   );

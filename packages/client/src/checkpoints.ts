@@ -19,7 +19,12 @@ export interface DiffOptions {
   path?: string | undefined;
   /** unified diffs of text files too */
   text?: boolean | undefined;
+  /** told about each second how far it is */
+  onProgress?: ((progress: DiffProgress) => void) | undefined;
+  signal?: AbortSignal | undefined;
 }
+
+export type DiffProgress = Extract<TreeDiffLine, { type: "progress" }>;
 
 export interface CheckpointListOptions {
   /** automatic ones too */
@@ -75,13 +80,18 @@ export class SpriteCheckpoints {
 
   /** What differs between two states, in the order of the paths below each folder. @param options.to absent: the live state */
   async *diff(from: string, options: DiffOptions = {}): AsyncGenerator<TreeDifference, void, undefined> {
-    const { to, path, text } = options;
-    const query = { from, to, path, text: text === true ? "true" : undefined };
-    const lines = callLines<TreeDiffLine>(this.#endpoint, "GET", `${this.#path}/checkpoints/diff`, { query, timeoutMs: TIMEOUT_MS.stream });
+    const { to, path, text, onProgress, signal } = options;
+    const query = { from, to, path, text: text === true ? "true" : undefined, progress: onProgress && "true" };
+    const lines = callLines<TreeDiffLine>(this.#endpoint, "GET", `${this.#path}/checkpoints/diff`, {
+      query,
+      signal,
+      timeoutMs: TIMEOUT_MS.stream,
+    });
     for await (const line of lines) {
       if (line.type === "complete") return;
       if (line.type === "error") throw toError("compare checkpoints", line);
-      yield line;
+      if (line.type === "progress") onProgress?.(line);
+      else yield line;
     }
     throw new HobError("connection_lost", "compare checkpoints: the connection ended before all was told");
   }

@@ -158,8 +158,7 @@ export class PilotContext {
   #createTrees(): CheckpointTrees {
     const { checkpoints, volume, log } = this;
     const onError = (what: string, err: unknown) => log.error({ err }, what);
-    const stored = () => this.storage.stored;
-    return new CheckpointTrees({ checkpoints, volume, mounts: this.#checkpointMounts, stored, onError });
+    return new CheckpointTrees({ checkpoints, volume, mounts: this.#checkpointMounts, store: this.storage, onError });
   }
 
   #createPolicies(): Policies {
@@ -191,7 +190,7 @@ export class PilotContext {
       { inside: infoRoutes(sprite) },
       { routes: bounceRoutes(container, uptimeMs) },
       // Before the checkpoints: `diff` is no id of one.
-      { routes: historyRoutes({ trees: this.#createTrees(), operations: new FileOperations(helper, container) }) },
+      { routes: historyRoutes({ trees: this.#createTrees(), operations: new FileOperations(helper, container), helper }) },
       outsideAndInside(checkpointRoutes(this.checkpoints)),
       ...this.storage.endpoints,
       { routes: networkLogRoutes(this.#audit) },

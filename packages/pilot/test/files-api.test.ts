@@ -291,12 +291,14 @@ describe("files over the API", { skip: containerUnavailable() ?? false }, () => 
 
   test("a rename to another file system moves as mv does", LIMIT, async () => {
     await run("mkdir -p /mnt; mount -t tmpfs -o mode=777 none /mnt", "root");
-    await run("mkdir -p mv/a/b; echo x > mv/a/b/file; chmod 701 mv/a; ln -s b mv/a/link; mkdir -p mv/full; touch mv/full/x mv/file");
+    await run(
+      "mkdir -p mv/a/b; echo x > mv/a/b/file; chmod 701 mv/a; ln -s b mv/a/link; ln mv/a/b/file mv/a/again; mkdir -p mv/full; touch mv/full/x mv/file",
+    );
     const move = (source: string, dest: string) => post("rename", { source, dest, workingDir: "/home/sprite/mv" });
     assert.deepEqual(await (await move("a", "/mnt/moved")).json(), { source: home("mv/a"), dest: "/mnt/moved" });
     assert.equal(
-      await run("cat /mnt/moved/b/file; readlink /mnt/moved/link; stat -c '%a %U' /mnt/moved; ls mv"),
-      "x\nb\n701 sprite\nfile\nfull",
+      await run("cat /mnt/moved/b/file; readlink /mnt/moved/link; stat -c '%a %U' /mnt/moved; stat -c %h /mnt/moved/again; ls mv"),
+      "x\nb\n701 sprite\n2\nfile\nfull",
     );
     assert.deepEqual(await refusal(move("/mnt/moved", "full")), [409, "ENOTEMPTY"]);
     assert.deepEqual(await refusal(move("/mnt/moved", "file")), [400, "ENOTDIR"]);

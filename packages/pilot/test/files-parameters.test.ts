@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { constants } from "node:os";
 import { test } from "node:test";
 import { fileCopyRequest, fileListQuery, fileWatchRequest, fileWriteQuery, parseMode } from "@hob/protocol";
 import fc from "fast-check";
+import { fileErrorBody } from "../src/files/errors.ts";
 import { absolutePath, lastPart, pathBelow } from "../src/files/paths.ts";
 import { parseRange } from "../src/files/read.ts";
 import { decodeEntries, decodeEvents } from "../src/helper/file-records.ts";
+import { FileError } from "../src/helper/index.ts";
 
 test("ranges: one is understood, anything else is as if not there", () => {
   assert.deepEqual(parseRange("bytes=0-9"), { offset: 0, length: 10 });
@@ -98,4 +101,16 @@ test("records of the helper are decoded to their last byte, or refused as a whol
       }
     }),
   );
+});
+
+test("a write to what is read-only says what to do instead", () => {
+  const hintOf = (path: string) => fileErrorBody(new FileError(constants.errno.EROFS, path), "write").hint;
+  assert.match(hintOf("/.sprite/checkpoints/v3/etc/hosts") ?? "", /hob restore NAME v3 --path/);
+  assert.match(hintOf("/.sprite/checkpoints") ?? "", /belongs to the platform/);
+  assert.match(hintOf("/mnt/.sprite/checkpoints/v3") ?? "", /mounted read-only/);
+  assert.deepEqual(fileErrorBody(new FileError(constants.errno.EPERM, "/.sprite/x"), "write"), {
+    error: "EPERM: operation not permitted, write '/.sprite/x'",
+    code: "EPERM",
+    path: "/.sprite/x",
+  });
 });

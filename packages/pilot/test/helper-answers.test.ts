@@ -49,6 +49,11 @@ describe("answers of a helper's process that runs as the sprite's user", { timeo
     await watch.ready();
     await assert.rejects(async () => void (await watch.events().next()), { code: "helper_failed" });
     watch.close();
+    await using attribute = await answering(
+      Buffer.concat([encodeFrame(SERVER_FRAME.ok), encodeFrame(SERVER_FRAME.attribute, Buffer.of(9, 1, 0, 0, 0, 0x61))]),
+    );
+    using comparison = await attribute.client.compare();
+    await assert.rejects(comparison.attributes(Buffer.from("/a"), Buffer.from("/b")), { code: "helper_failed" });
     await using started = await answering(encodeFrame(SERVER_FRAME.started));
     await assert.rejects(started.client.exec({ argv: ["true"], env: {}, cwd: "/", uid: 1, gid: 1 }), { code: "helper_failed" });
   });

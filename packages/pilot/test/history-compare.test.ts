@@ -3,15 +3,21 @@ import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, test } from "node:test";
+import { afterEach, beforeEach, after as cleanUp, describe, before as prepare, test } from "node:test";
 import { HobError } from "@hob/protocol";
-import { compareTrees, type Side } from "../src/history/compare-trees.ts";
+import type { FileComparison } from "../src/helper/index.ts";
+import { type CompareOptions, compareTrees, type Side } from "../src/history/compare-trees.ts";
+import { Comparer } from "../src/history/comparer.ts";
+import { type RunningHelper, startHelper } from "./support/helper.ts";
 
 const isRoot = process.getuid?.() === 0;
 let base = "";
 let mounts: string[] = [];
 let before: Side;
 let after: Side;
+let helper: RunningHelper;
+let comparison: FileComparison;
+let comparer: CompareOptions["comparer"];
 
 /** A state over the layer, on a file system that may hold an upper folder. */
 function stateOf(name: string, from?: string): Side {
@@ -27,11 +33,25 @@ function stateOf(name: string, from?: string): Side {
 
 async function differences(top = ""): Promise<Record<string, string>> {
   const found: Record<string, string> = {};
-  for await (const { path, change } of compareTrees(before, after, top)) found[path] = change;
+  for await (const { path, change } of compareTrees(before, after, { comparer, top })) found[path] = change;
   return found;
 }
 
+/** setxattr(2) of x86-64: there is no program for it everywhere. */
+const setAttribute = (path: string, name: string, value: string) =>
+  execFileSync("perl", ["-e", "exit(syscall(188, @ARGV, length $ARGV[2], 0) == 0 ? 0 : 1)", path, name, value]);
+
 describe("two trees over one layer", { skip: isRoot ? false : "needs root, to mount" }, () => {
+  prepare(async () => {
+    helper = await startHelper();
+    comparison = await helper.client.compare();
+    comparer = new Comparer({ comparison, changes: async () => undefined, progress: { paths: 0, bytes: 0 } });
+  });
+  cleanUp(async () => {
+    comparison[Symbol.dispose]();
+    await helper[Symbol.asyncDispose]();
+    assert.equal(helper.stderr(), "", "no sanitizer report");
+  });
   beforeEach(() => {
     base = mkdtempSync(join(tmpdir(), "hob-compare-"));
     execFileSync("mount", ["-t", "tmpfs", "tmpfs", base]);
@@ -89,6 +109,32 @@ describe("two trees over one layer", { skip: isRoot ? false : "needs root, to mo
     writeFileSync(join(after.merged, "own/file"), "two");
     for (const { merged } of [before, after]) utimesSync(join(merged, "own/file"), ...times);
     assert.deepEqual(await differences(), { "own/file": "changed" });
+  });
+
+  test("extended attributes alone are a change, of files, folders, and what both layers and a side have", async () => {
+    const at = (path: string) => join(after.merged, path);
+    setAttribute(at("own"), "user.note", "folder");
+    setAttribute(at("own/file"), "user.note", "one");
+    setAttribute(at("kept/file"), "user.note", "layer");
+    setAttribute(join(before.merged, "own/file"), "user.gone", "x".repeat(3_000));
+    execFileSync("setcap", ["cap_net_raw+ep", at("top")]);
+    const found = new Map<string, readonly [string, string | undefined, string | undefined][]>();
+    for await (const { path, change, attributes } of compareTrees(before, after, { comparer })) {
+      assert.equal(change, "changed");
+      found.set(
+        path,
+        attributes.map(({ name, before, after }) => [name, before?.toString("latin1"), after?.toString("latin1")]),
+      );
+    }
+    assert.deepEqual([...found.keys()], ["kept/file", "own", "own/file", "top"]);
+    assert.deepEqual(found.get("own"), [["user.note", undefined, "folder"]]);
+    assert.deepEqual(found.get("own/file"), [
+      ["user.gone", "x".repeat(3_000), undefined],
+      ["user.note", undefined, "one"],
+    ]);
+    assert.deepEqual([found.get("top")?.[0]?.[0], found.get("top")?.[0]?.[1]], ["security.capability", undefined]);
+    execFileSync("setcap", ["-r", at("top")]);
+    assert.deepEqual((await differences()).top, undefined, "what came and went");
   });
 
   test("no link is followed, wherever it takes the place of a folder", async () => {

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
-import { constants } from "node:os";
-import { test } from "node:test";
+import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { constants, tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
 import { pino } from "pino";
 import { withErrorAnswers } from "../src/api/server.ts";
 import type { FileOperations } from "../src/files/operations.ts";
-import { FileError, type FileStream } from "../src/helper/index.ts";
-import { historyRoutes } from "../src/history/routes.ts";
+import { FileError, type FileStream, type HelperClient } from "../src/helper/index.ts";
+import type { DiffParts } from "../src/history/diff-answer.ts";
+import { type HistoryParts, historyRoutes } from "../src/history/routes.ts";
 import type { CheckpointTrees } from "../src/history/trees.ts";
 
 test("what is no regular file is said to be none, and the checkpoint is given back", async () => {
@@ -20,7 +23,7 @@ test("what is no regular file is said to be none, and the checkpoint is given ba
   const operations = {
     during: (_response: unknown, _request: unknown, use: (stream: FileStream) => unknown) => use(stream),
   } as unknown as FileOperations;
-  const app = withErrorAnswers(historyRoutes({ trees, operations }), pino({ level: "silent" }));
+  const app = withErrorAnswers(historyRoutes({ trees, operations, helper: {} as HelperClient }), pino({ level: "silent" }));
   const ask = async () => {
     const answer = await app.request("/checkpoints/v1/content?path=/home/pipe", {}, { outgoing: {} });
     return [answer.status, ((await answer.json()) as { message: string }).message, open];
@@ -31,4 +34,82 @@ test("what is no regular file is said to be none, and the checkpoint is given ba
   }
   errno = constants.errno.ENOENT;
   assert.deepEqual(await ask(), [404, "/home/pipe: no such file or directory", 0]);
+});
+
+describe("a comparison of two checkpoints", { timeout: 30_000 }, () => {
+  /** Two checkpoints with a file that has to be read, which `sameContent` does. */
+  function answering(sameContent: (onRead: (bytes: number) => void) => Promise<boolean>) {
+    const base = mkdtempSync(join(tmpdir(), "hob-history-"));
+    const seen: string[] = [];
+    const treeOf = (id: string) => {
+      const [root, volume] = [join(base, id, "root"), join(base, id, "volume")];
+      for (const folder of [root, join(volume, "root-upper/upper")]) {
+        mkdirSync(folder, { recursive: true });
+        writeFileSync(join(folder, "large"), id);
+        utimesSync(join(folder, "large"), 1, 1);
+      }
+      return { root, volume, state: { thin: 1, origin: null }, [Symbol.asyncDispose]: async () => void seen.push(`${id} closed`) };
+    };
+    const comparison = {
+      attributes: async () => [],
+      sameContent: (_one: Buffer, _other: Buffer, _onDevices: boolean, onRead: (bytes: number) => void) => sameContent(onRead),
+      [Symbol.dispose]: () => void seen.push("comparison ended"),
+    };
+    const parts = {
+      trees: { open: async (id: string) => treeOf(id), changes: async () => undefined },
+      helper: { compare: async () => comparison },
+      progressMs: 1,
+    } as unknown as DiffParts;
+    const app = historyRoutes({ ...parts, operations: {} as FileOperations } as HistoryParts);
+    const ask = (query: string, outgoing: object = {}) => app.request(`/checkpoints/diff?from=v1&to=v2${query}`, {}, { outgoing });
+    return { seen, ask, [Symbol.dispose]: () => rmSync(base, { recursive: true }) };
+  }
+  const typesOf = (text: string) =>
+    text
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line).type as string);
+
+  test("says how far it is, if that was asked for", async () => {
+    const told = Promise.withResolvers<boolean>();
+    using asked = answering((onRead) => {
+      onRead(5);
+      return told.promise;
+    });
+    const answer = await asked.ask("&progress=true");
+    const lines = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+    const read = async () => (await lines?.read())?.value;
+    let seen = "";
+    while (!seen.includes('"bytes":5')) seen += (await read()) ?? assert.fail(seen);
+    assert.match(seen, /\{"type":"progress","paths":2,"bytes":5\}\n$/);
+    told.resolve(false);
+    let rest = "";
+    for (let text = await read(); text !== undefined; text = await read()) rest += text;
+    assert.deepEqual(
+      typesOf(rest).filter((type) => type !== "progress"),
+      ["entry", "complete"],
+    );
+    assert.deepEqual(asked.seen.sort(), ["comparison ended", "v1 closed", "v2 closed"]);
+    using plain = answering(async () => true);
+    assert.deepEqual(typesOf(await (await plain.ask("")).text()), ["complete"]);
+  });
+
+  test("ends when who asked has gone, in the middle of a file and before it begins", async () => {
+    const begun = Promise.withResolvers<void>();
+    const read = Promise.withResolvers<boolean>();
+    using asked = answering(() => {
+      begun.resolve();
+      return read.promise;
+    });
+    const answer = await asked.ask("");
+    await begun.promise;
+    await answer.body?.cancel();
+    assert.deepEqual(asked.seen, ["comparison ended"]);
+    read.reject(new Error("its connection ended"));
+    for (let turn = 0; asked.seen.length < 4 && turn < 1_000; turn++) await new Promise(setImmediate);
+    assert.deepEqual(asked.seen.sort(), ["comparison ended", "comparison ended", "v1 closed", "v2 closed"]);
+    using late = answering(async () => assert.fail("nothing is read"));
+    assert.equal(await (await late.ask("", { destroyed: true })).text(), "");
+    assert.deepEqual(late.seen.filter((event) => event.endsWith("closed")).sort(), ["v1 closed", "v2 closed"]);
+  });
 });

@@ -48,6 +48,7 @@ const parts = {
     },
     reap: () => note("reap"),
   },
+  store: { stored: undefined },
   onError: (what: string) => void note(what),
   idleMs: 0,
 } as unknown as TreeParts;

@@ -63,14 +63,14 @@ describe("what a reader shows", () => {
 
   test("in place of its own volume: neither its ledger nor its live state is looked at", async () => {
     const lent: (readonly [string, string | null])[] = [];
+    const stored = states();
     const parts = {
       checkpoints: { exclusively: <T>(work: () => Promise<T>) => work() },
       mounts: { lend: async ({ id, origin }: CheckpointRecord) => void lent.push([id, origin]), giveBack: () => {} },
       volume: undefined,
-      stored: () => stored,
+      store: { stored },
       onError: () => {},
     } as unknown as TreeParts;
-    const stored = states();
     const trees = new CheckpointTrees(parts);
     assert.equal((await trees.open("current")).inside, "/.sprite/checkpoints/Current");
     await trees.open("v1");

@@ -1,11 +1,14 @@
+import type { DiffProgress } from "@hob/client/checkpoints.ts";
 import type { FileEntry } from "@hob/protocol/api/files.ts";
 import type { TreeDifference } from "@hob/protocol/api/history.ts";
 import { HobError } from "@hob/protocol/errors.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
-import { printable } from "../output/format.ts";
+import { describeAttribute } from "../output/attribute.ts";
+import { formatBytes, printable } from "../output/format.ts";
 import { pipeOut } from "../output/pipe-out.ts";
+import { withProgress } from "../output/progress.ts";
 import { renderTable } from "../output/table.ts";
 import { withExample } from "../program.ts";
 import { splitVersion, takeSpriteName } from "../sprite-argument.ts";
@@ -58,13 +61,24 @@ async function diff(cli: Cli, operands: readonly string[], flags: HistoryFlags):
   const usage = "hob checkpoint diff NAME FROM [TO]";
   const { name, from, to } = takeStates(operands, flags.sprite, usage);
   const checkpoints = await (await cli.client(flags)).checkpoints(name);
-  let count = 0;
-  for await (const difference of checkpoints.diff(from, { to, path: flags.path, text: flags.text })) {
-    count++;
-    if (flags.json) cli.print(JSON.stringify(difference));
-    else printDifference(cli, difference);
-  }
-  if (count === 0 && !flags.json) cli.note("No differences.");
+  const seen = { count: 0, paths: 0, bytes: 0 };
+  const onProgress = ({ paths, bytes }: DiffProgress) => void Object.assign(seen, { paths, bytes });
+  const printAll = async () => {
+    const options = { to, path: flags.path, text: flags.text, ...(cli.stderr.isTTY ? { onProgress } : {}) };
+    for await (const difference of checkpoints.diff(from, options)) {
+      seen.count++;
+      if (flags.json) cli.print(JSON.stringify(difference));
+      else printDifference(cli, difference);
+    }
+  };
+  await withProgress(cli, `Comparing ${from} of ${name} with ${to ?? "the present"}`, printAll(), { state: () => describeProgress(seen) });
+  if (seen.count === 0 && !flags.json) cli.note("No differences.");
+}
+
+function describeProgress({ count, paths, bytes }: { count: number; paths: number; bytes: number }): string {
+  if (paths === 0) return "";
+  const read = bytes === 0 ? "" : `, ${formatBytes(bytes)} of large files read`;
+  return `${paths} paths looked at, ${count} differ${read}`;
 }
 
 function takeStates(operands: readonly string[], flag: string | undefined, usage: string) {
@@ -76,10 +90,11 @@ function takeStates(operands: readonly string[], flag: string | undefined, usage
   return { name, from, to: to?.toLowerCase() === "current" ? undefined : to };
 }
 
-function printDifference(cli: Cli, { path, change, before, after, text, binary }: TreeDifference): void {
+function printDifference(cli: Cli, { path, change, before, after, attributes, text, binary }: TreeDifference): void {
   const { green, red, yellow } = cli.style;
   const paint = { added: green, removed: red, changed: yellow, type: yellow }[change];
   cli.print(`${paint(SIGNS[change])} ${printable(path)}${detailOf(before, after)}`);
+  for (const attribute of attributes ?? []) cli.print(`  ${describeAttribute(attribute)}`);
   if (binary) cli.print("  (no text, or too large to be compared line by line)");
   if (text !== undefined) for (const line of text.replace(/\n$/, "").split("\n")) cli.print(paintLine(cli, printableLine(line)));
 }

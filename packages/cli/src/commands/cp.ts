@@ -40,7 +40,7 @@ async function copy(cli: Cli, source: Location, destination: Location, flags: Co
   });
   if (destination.kind === "standard") return work;
   const { withProgress } = await import("../output/progress.ts");
-  await withProgress(cli, "Copying", work, () => String(tally));
+  await withProgress(cli, "Copying", work, { state: () => String(tally) });
   await reportFailures(cli, tally);
   if (flags.json) return cli.printJson({ files: tally.files, bytes: tally.bytes, failed: tally.failures.length });
   cli.print(`${cli.style.green("Copied")} ${tally} in ${formatDuration(performance.now() - start)}`);

@@ -33,6 +33,6 @@ async function exportSprite(cli: Cli, operands: readonly string[], flags: Export
     bytes += more;
   };
   const work = async () => pipeOut(cli, await storage.export(name), `export ${name}`, count);
-  await withProgress(cli, `Exporting ${name}`, work(), () => formatBytes(bytes));
+  await withProgress(cli, `Exporting ${name}`, work(), { state: () => formatBytes(bytes) });
   cli.note(`Exported ${name}: ${formatBytes(bytes)}`);
 }

@@ -45,7 +45,7 @@ async function importSprite(cli: Cli, source: string, name: string, flags: Impor
   content.pause();
   const storage = await (await cli.client(flags)).storage();
   const work = storage.import(name, content, flags.storageGb);
-  const sprite = await withProgress(cli, `Importing ${name}`, work, () => formatBytes(bytes));
+  const sprite = await withProgress(cli, `Importing ${name}`, work, { state: () => formatBytes(bytes) });
   if (flags.json) return cli.printJson(sprite);
   cli.print(`${cli.style.green("Imported")} ${cli.style.bold(sprite.name)}: ${formatBytes(bytes)}`);
   cli.print(sprite.url);

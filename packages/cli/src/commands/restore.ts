@@ -2,7 +2,7 @@ import type { SpriteCheckpoints } from "@hob/client/checkpoints.ts";
 import type { Command } from "commander";
 import type { Cli } from "../cli.ts";
 import type { GlobalFlags } from "../config.ts";
-import { formatBytes, formatDuration } from "../output/format.ts";
+import { formatBytes, formatDuration, printable } from "../output/format.ts";
 import { withProgress } from "../output/progress.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeCheckpoint } from "../sprite-argument.ts";
@@ -36,7 +36,7 @@ async function restore(cli: Cli, operands: readonly string[], flags: RestoreFlag
   const checkpoints = await (await cli.client(flags)).checkpoints(name);
   if (flags.path !== undefined) return restorePath(cli, checkpoints, { name, id, path: flags.path, json: flags.json === true });
   const start = performance.now();
-  const { undoId } = await withProgress(cli, `Restoring ${name} to ${id}`, checkpoints.restore(id));
+  const { undoId } = await withProgress(cli, `Restoring ${name} to ${id}`, checkpoints.restore(id), { interrupted: goesOn(name) });
   const elapsedMs = performance.now() - start;
   if (flags.json) return cli.printJson({ id, undoId, elapsedMs: Math.round(elapsedMs) });
   cli.print(`${cli.style.green("Restored")} ${cli.style.bold(name)} to ${id} in ${formatDuration(elapsedMs)}`);
@@ -48,8 +48,17 @@ async function restorePath(
   checkpoints: SpriteCheckpoints,
   { name, id, path, json }: { name: string; id: string; path: string; json: boolean },
 ): Promise<void> {
-  const done = await withProgress(cli, `Restoring ${path} of ${name} to ${id}`, checkpoints.restorePath(id, path));
+  const look = `'hob checkpoint diff ${name} ${id} --path ${path}' finds no differences when it is done`;
+  const interrupted = `The restore goes on in ${name} if it had begun: ${look}.`;
+  const done = await withProgress(cli, `Restoring ${path} of ${name} to ${id}`, checkpoints.restorePath(id, path), { interrupted });
   if (json) return cli.printJson(done);
   const what = `${done.count} ${done.count === 1 ? "entry" : "entries"}, ${formatBytes(done.bytes)}`;
   cli.print(`${cli.style.green("Restored")} ${done.path} of ${cli.style.bold(name)} to ${id}: ${what}`);
+  // A sprite that was not upgraded yet does not say.
+  const leftOut = done.leftOut ?? [];
+  if (leftOut.length > 0) cli.note(`Left out, since nobody can make devices inside: ${leftOut.map(printable).join(", ")}`);
 }
+
+/** What becomes of a restore whose command is ended. */
+export const goesOn = (name: string): string =>
+  `The restore goes on in ${name} if it had begun: 'hob checkpoint list ${name}' shows in the line of Current what it comes from.`;

@@ -5,6 +5,7 @@ import { formatDuration } from "../output/format.ts";
 import { withProgress } from "../output/progress.ts";
 import { type Register, withExample } from "../program.ts";
 import { takeSpriteName } from "../sprite-argument.ts";
+import { goesOn } from "./restore.ts";
 
 interface UndoFlags extends GlobalFlags {
   sprite?: string;
@@ -26,7 +27,9 @@ async function undo(cli: Cli, operands: readonly string[], flags: UndoFlags): Pr
   const { name } = takeSpriteName(operands, flags.sprite, "hob undo NAME");
   const checkpoints = await (await cli.client(flags)).checkpoints(name);
   const start = performance.now();
-  const { id, undoId } = await withProgress(cli, `Undoing the last restore of ${name}`, checkpoints.undo());
+  const { id, undoId } = await withProgress(cli, `Undoing the last restore of ${name}`, checkpoints.undo(), {
+    interrupted: goesOn(name),
+  });
   const elapsedMs = performance.now() - start;
   if (flags.json) return cli.printJson({ id, undoId, elapsedMs: Math.round(elapsedMs) });
   cli.print(`${cli.style.green("Restored")} ${cli.style.bold(name)} to ${id ?? "?"} in ${formatDuration(elapsedMs)}`);

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { HobError, type RepairRequest, type StorageAssignment, type StorageStatus, type StoredHistory } from "@hob/protocol";
-import type { ObjectStore } from "@hob/storage";
+import { type BlockRange, diffMaps, type ObjectStore, toRanges } from "@hob/storage";
 import type { Logger } from "pino";
 import type { Endpoint } from "../api/endpoint.ts";
 import type { BlockSource } from "../block-server/block-server.ts";
@@ -86,6 +86,11 @@ export class SpriteStorage {
   /** In a reader: what there is to show. Undefined in the VM of a sprite. */
   get stored(): StoredStates | undefined {
     return this.#stored;
+  }
+
+  /** Blocks that differ between what two origins name, by their maps: none of them is read. */
+  originDifferences(one: string | null, other: string | null): AsyncGenerator<BlockRange> {
+    return toRanges(diffMaps(this.#reads().pages, rootOf(one), rootOf(other)));
   }
 
   /** Keeps uploads from going on until the function that it returns is called. */

@@ -31,7 +31,17 @@ const FAULT = { code: "EIO", status: 500 } as const;
 export function fileErrorBody(error: FileError, operation: string): FileErrorBody {
   const { code } = KNOWN[error.errno] ?? FAULT;
   const body: FileErrorBody = { error: `${error.errno}: ${error.message}, ${operation} '${error.path}'`, code, path: error.path };
-  return error.errno === code ? body : { ...body, errno: error.errno };
+  if (error.errno === code) return body;
+  return { ...body, errno: error.errno, ...(error.errno === "EROFS" ? { hint: readOnlyHint(error.path) } : {}) };
+}
+
+/** What is read-only inside, whoever one is, and what to do instead. */
+function readOnlyHint(path: string): string {
+  const [, id] = /^\/\.sprite\/checkpoints\/([^/]+)/.exec(path) ?? [];
+  if (id !== undefined)
+    return `checkpoints do not change: copy the file to another place, or restore it with 'hob restore NAME ${id} --path PATH'`;
+  if (path === "/.sprite" || path.startsWith("/.sprite/")) return "/.sprite belongs to the platform and does not change: use another place";
+  return "this place is mounted read-only: use another one";
 }
 
 /** Errors of the routes of files. What is no error of a file goes on to the handler of all routes. */

@@ -68,3 +68,6 @@ async function readBody(incoming: IncomingMessage, operation: string): Promise<B
   }
   return Buffer.concat(chunks);
 }
+
+/** A flag of a query. */
+export const isTrue = (flag: string | undefined): boolean => flag === "true" || flag === "1";

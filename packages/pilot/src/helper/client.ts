@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { HobError } from "@hob/protocol";
+import { FileComparison } from "./compare.ts";
 import { connectHelper, firstAnswer, helperError, nextFrame } from "./connection.ts";
 import { type ByteRange, type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-mapper.ts";
 import { type ExecSpec, encodeExec } from "./exec-request.ts";
@@ -60,6 +61,11 @@ export class HelperClient {
   async files(request: FileRequest): Promise<FileStream> {
     const encoded = encodeFileRequest(request);
     return new FileStream(await connectHelper(this.#socketPath), encoded);
+  }
+
+  /** Begins to compare files of the root namespace; to be disposed of. @throws HobError `helper_unreachable` | `helper_failed` | `timeout` */
+  compare(): Promise<FileComparison> {
+    return FileComparison.begin(this.#socketPath);
   }
 
   /** Credits 1 to 4096 random bytes and reseeds the kernel's generator at once. random(4) */

@@ -1,5 +1,7 @@
 export { FrozenFilesystem, HelperClient } from "./client.ts";
 export type { ByteRange, DmStatus, DmTarget } from "./device-mapper.ts";
+export type { AttributeDifference, ByteRange, FileComparison } from "./compare.ts";
+export type { DmStatus, DmTarget } from "./device-mapper.ts";
 export type { ExecSpec, ExecTarget, WindowSize } from "./exec-request.ts";
 export { type EntryRecord, type EventRecord, FileError, type FileRequest, FileStream, type FileUser } from "./files.ts";
 export { HelperProcess, type OutputSink, type ProcessExit } from "./process.ts";

@@ -17,9 +17,20 @@ export const REQUEST = {
   nbd: 13,
   files: 11,
   sockets: 12,
+  compare: 17,
 } as const;
 
-export const CLIENT_FRAME = { stdin: 32, stdinEof: 33, resize: 34, signal: 35, release: 36, end: 37 } as const;
+export const CLIENT_FRAME = {
+  stdin: 32,
+  stdinEof: 33,
+  resize: 34,
+  signal: 35,
+  release: 36,
+  end: 37,
+  changes: 38,
+  content: 39,
+  attributes: 40,
+} as const;
 
 export const SERVER_FRAME = {
   ok: 64,
@@ -35,6 +46,8 @@ export const SERVER_FRAME = {
   events: 83,
   fileError: 84,
   listeners: 100,
+  progress: 110,
+  attribute: 111,
 } as const;
 
 export const TAG = {
@@ -112,7 +125,10 @@ export const FILE_OPERATION = {
 } as const;
 
 /** Bits of `TAG.fileFlags`. */
-export const FILE_FLAG = { recursive: 1, parents: 2, parent: 4, preserve: 8, itself: 16, infoOnly: 32 } as const;
+export const FILE_FLAG = { recursive: 1, parents: 2, parent: 4, preserve: 8, itself: 16, infoOnly: 32, archive: 64, noLinks: 128 } as const;
+
+/** Bits of `TAG.fileFlags` of a pair to compare. */
+export const COMPARE_FLAG = { onDevices: 1 } as const;
 
 /** Bytes unless the name says otherwise. */
 export const HELPER_LIMITS = {

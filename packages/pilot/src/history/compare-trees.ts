@@ -1,7 +1,9 @@
 import type { BigIntStats } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import { HobError } from "@hob/protocol";
-import { sameContent, sameLink } from "./content.ts";
+import type { AttributeDifference } from "../helper/index.ts";
+import type { Comparer } from "./comparer.ts";
+import { sameLink } from "./content.ts";
 
 /** One of two trees that are compared: as it is seen, and the part of it that is the sprite's own. */
 export interface Side {
@@ -19,6 +21,17 @@ export interface Difference {
   readonly change: "added" | "removed" | "changed" | "type";
   readonly before: BigIntStats | undefined;
   readonly after: BigIntStats | undefined;
+  /** extended ones that differ, of what both sides have */
+  readonly attributes: readonly AttributeDifference[];
+}
+
+export interface CompareOptions {
+  comparer: Pick<Comparer, "sameContent" | "attributes">;
+  /** only this and what is below */
+  top?: BytePath;
+  /** told each path that is looked at */
+  onLook?: () => void;
+  signal?: AbortSignal | undefined;
 }
 
 /** Directories inside each other that are looked into. */
@@ -54,7 +67,8 @@ async function namesOf(base: string, path: BytePath): Promise<Set<BytePath>> {
  *
  * @throws HobError `invalid_request` if `top` leads through a symbolic link, `not_found` if neither side has it
  */
-export async function* compareTrees(before: Side, after: Side, top: BytePath = "", signal?: AbortSignal): AsyncGenerator<Difference> {
+export async function* compareTrees(before: Side, after: Side, options: CompareOptions): AsyncGenerator<Difference> {
+  const { top = "" } = options;
   let sides: Sides = [before, after];
   const parts = top.split("/");
   for (let length = 0; top !== "" && length < parts.length; length++) {
@@ -70,7 +84,7 @@ export async function* compareTrees(before: Side, after: Side, top: BytePath = "
   if (top !== "" && (await statsOf(sides, top)).every((stat) => stat === undefined)) {
     throw new HobError("not_found", "compare checkpoints: neither of them has this path");
   }
-  yield* compareEntry(sides, top, 0, signal);
+  yield* compareEntry(sides, top, 0, options);
 }
 
 /** A side that has no directory there is left out. */
@@ -87,14 +101,15 @@ const directoriesOf = ([before, after]: Sides, [one, other]: Stats): Sides => [
   other?.isDirectory() ? after : undefined,
 ];
 
-async function* compareEntry(sides: Sides, path: BytePath, depth: number, signal: AbortSignal | undefined): AsyncGenerator<Difference> {
-  signal?.throwIfAborted();
+async function* compareEntry(sides: Sides, path: BytePath, depth: number, options: CompareOptions): AsyncGenerator<Difference> {
+  options.signal?.throwIfAborted();
+  options.onLook?.();
   const stats = await statsOf(sides, path);
-  const change = await changeOf(sides, path, stats);
-  if (change !== undefined) yield { path, change, before: stats[0], after: stats[1] };
+  const found = await changeOf(sides, path, stats, options);
+  if (found !== undefined) yield { path, before: stats[0], after: stats[1], attributes: [], ...found };
   if (depth >= DEPTH_MAX) return;
   const inside = directoriesOf(sides, stats);
-  for (const name of await namesToCompare(inside, path)) yield* compareEntry(inside, below(path, name), depth + 1, signal);
+  for (const name of await namesToCompare(inside, path)) yield* compareEntry(inside, below(path, name), depth + 1, options);
 }
 
 async function namesToCompare([before, after]: Sides, path: BytePath): Promise<BytePath[]> {
@@ -106,30 +121,48 @@ async function namesToCompare([before, after]: Sides, path: BytePath): Promise<B
   return [...seen].filter((name) => ownBefore.has(name) || ownAfter.has(name) || isOfOneSide(name)).sort();
 }
 
-async function changeOf(sides: Sides, path: BytePath, [before, after]: Stats): Promise<Difference["change"] | undefined> {
-  if (before === undefined) return after === undefined ? undefined : "added";
-  if (after === undefined) return "removed";
-  if ((before.mode & TYPE) !== (after.mode & TYPE)) return "type";
-  if (await isUntouched(sides, path)) return undefined;
-  return (await isEqual(sides, path, before, after)) ? undefined : "changed";
+type Change = Pick<Difference, "change"> & Partial<Pick<Difference, "attributes">>;
+
+async function changeOf(sides: Sides, path: BytePath, stats: Stats, { comparer }: CompareOptions): Promise<Change | undefined> {
+  const [[one, other], [before, after]] = [sides, stats];
+  if (before === undefined || one === undefined) return after === undefined ? undefined : { change: "added" };
+  if (after === undefined || other === undefined) return { change: "removed" };
+  if ((before.mode & TYPE) !== (after.mode & TYPE)) return { change: "type" };
+  const own = await statsOf(sides, path, "upper");
+  if (isUntouched(own)) return undefined;
+  const attributes = await comparer.attributes(pathOf(one.merged, path), pathOf(other.merged, path));
+  const pair: Pair = { sides: [one, other], path, seen: [before, after], own };
+  return attributes.length === 0 && (await isEqual(pair, comparer)) ? undefined : { change: "changed", attributes };
 }
 
 const TYPE = 0o170000n;
 
+/** What both sides have, of the same kind. */
+interface Pair {
+  readonly sides: readonly [Side, Side];
+  readonly path: BytePath;
+  readonly seen: readonly [BigIntStats, BigIntStats];
+  /** what their upper folders have */
+  readonly own: Stats;
+}
+
 /** The same file of the same file system, not touched since: nothing of it needs to be read. */
-async function isUntouched(sides: Sides, path: BytePath): Promise<boolean> {
-  const [one, other] = await statsOf(sides, path, "upper");
+function isUntouched([one, other]: Stats): boolean {
   if (one === undefined || other === undefined) return false;
   return one.ino === other.ino && one.ctimeNs === other.ctimeNs && one.size === other.size && one.mode === other.mode;
 }
 
-async function isEqual([before, after]: Sides, path: BytePath, one: BigIntStats, other: BigIntStats): Promise<boolean> {
+async function isEqual({ sides, path, seen: [one, other], own }: Pair, comparer: CompareOptions["comparer"]): Promise<boolean> {
   if (one.mode !== other.mode || one.uid !== other.uid || one.gid !== other.gid) return false;
   // Size and time of a directory follow from what is in it.
-  if (one.isDirectory() || before === undefined || after === undefined) return true;
+  if (one.isDirectory()) return true;
   if (one.isCharacterDevice() || one.isBlockDevice()) return one.rdev === other.rdev;
-  const paths = [pathOf(before.merged, path), pathOf(after.merged, path)] as const;
-  if (one.isSymbolicLink()) return sameLink(...paths);
+  const pathsOf = (of: keyof Side): [Buffer, Buffer] => [pathOf(sides[0][of], path), pathOf(sides[1][of], path)];
+  if (one.isSymbolicLink()) return sameLink(...pathsOf("merged"));
   if (!one.isFile()) return true;
-  return one.size === other.size && one.mtimeNs === other.mtimeNs && (await sameContent(...paths));
+  if (one.size !== other.size || one.mtimeNs !== other.mtimeNs) return false;
+  // Of what lies in both upper folders, it is known where on the device it is.
+  const onDevices = own.every((stat) => stat?.isFile() === true);
+  const [first, second] = pathsOf(onDevices ? "upper" : "merged");
+  return await comparer.sameContent({ one: first, other: second, sizeBytes: Number(one.size), onDevices });
 }

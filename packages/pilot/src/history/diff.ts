@@ -5,7 +5,9 @@ import { createTwoFilesPatch } from "diff";
 import { ID_MAP } from "../container/ids.ts";
 import { PLAIN_DIRECTORIES } from "../container/spec.ts";
 import { treeAt } from "../volume/volume.ts";
+import { presentAttributes } from "./attributes.ts";
 import { type BytePath, compareTrees, type Difference, pathOf, type Side } from "./compare-trees.ts";
+import type { Comparer, DiffProgress } from "./comparer.ts";
 import { readText } from "./content.ts";
 import type { OpenTree } from "./trees.ts";
 
@@ -13,6 +15,8 @@ export interface DiffOptions {
   /** absolute; only this and what is below */
   path: string;
   text: boolean;
+  comparer: Pick<Comparer, "sameContent" | "attributes">;
+  progress: DiffProgress;
   signal?: AbortSignal;
 }
 
@@ -33,10 +37,13 @@ export async function* diffTrees(
   to: Pick<OpenTree, "root" | "volume">,
   options: DiffOptions,
 ): AsyncGenerator<TreeDifference> {
+  const { comparer, progress, signal } = options;
+  const onLook = () => void progress.paths++;
   const wanted = normalPath(options.path);
   for (const pair of pairsBelow(pairsOf(from, to), wanted)) {
     const top = wanted.startsWith(`${pair.target}/`) || pair.target === "/" ? relativeTo(pair.target, wanted) : "";
-    for await (const difference of compareTrees(pair.before, pair.after, Buffer.from(top).toString("latin1"), options.signal)) {
+    const compared = { comparer, onLook, signal, top: Buffer.from(top).toString("latin1") };
+    for await (const difference of compareTrees(pair.before, pair.after, compared)) {
       yield await present(pair, difference, options.text);
     }
   }
@@ -70,9 +77,10 @@ function pairsBelow(pairs: readonly Pair[], wanted: string): Pair[] {
 
 const relativeTo = (target: string, path: string): string => path.slice(target === "/" ? 1 : target.length + 1);
 
-async function present(pair: Pair, { path, change, before, after }: Difference, withText: boolean): Promise<TreeDifference> {
+async function present(pair: Pair, { path, change, before, after, attributes }: Difference, withText: boolean): Promise<TreeDifference> {
   const shown = join(pair.target, Buffer.from(path, "latin1").toString("utf8"));
-  const line: TreeDifference = { type: "entry", path: shown, change, before: stateOf(before), after: stateOf(after) };
+  const plain: TreeDifference = { type: "entry", path: shown, change, before: stateOf(before), after: stateOf(after) };
+  const line = attributes.length === 0 ? plain : { ...plain, attributes: presentAttributes(attributes) };
   if (!withText || !(before?.isFile() || after?.isFile())) return line;
   if ((before !== undefined && !before.isFile()) || (after !== undefined && !after.isFile())) return line;
   const text = await textOf(pair, path, shown, { before, after });

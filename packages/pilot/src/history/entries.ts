@@ -28,14 +28,19 @@ export async function entryAt(operations: FileOperations, path: string, root?: s
 /** A pattern of glob(7) that only this name matches. */
 const literal = (name: string): string => name.replace(/[*?[\]\\]/g, "\\$&");
 
-/** Runs an operation to its end. */
-export async function perform(operations: FileOperations, request: FileOperationRequest): Promise<FilesDone> {
+/** Runs an operation to its end. @param onEntries told what it names */
+export async function perform(
+  operations: FileOperations,
+  request: FileOperationRequest,
+  onEntries: (entries: readonly EntryRecord[]) => void = () => {},
+): Promise<FilesDone> {
   const stream = await operations.start(request);
   try {
     const entries = stream.entries();
     for (;;) {
       const next = await entries.next();
       if (next.done === true) return next.value;
+      onEntries(next.value);
     }
   } finally {
     stream.close();

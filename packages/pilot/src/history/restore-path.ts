@@ -10,8 +10,10 @@ import type { OpenTree } from "./trees.ts";
 import { findWay, type Way } from "./way.ts";
 
 const { ENOENT } = constants.errno;
-/** Files, folders, links, pipes: what a copy makes. */
-const RESTORABLE_KINDS = ["f", "d", "l", "p"];
+/** Files, folders, links, pipes, sockets: what a copy makes. */
+const RESTORABLE_KINDS = ["f", "d", "l", "p", "s"];
+/** Nobody makes these inside, not even root: mknod(2) wants the capability of the machine. */
+const DEVICE_KINDS = ["c", "b"];
 
 /** What is no part of the tree that checkpoints show: made anew at each start, or a file system of its own. */
 const ELSEWHERE = ["/proc", "/sys", "/dev", "/run", "/.sprite", "/.pilot", ...PLAIN_DIRECTORIES.map(({ target }) => target)] as const;
@@ -33,12 +35,22 @@ export async function restorePath(operations: FileOperations, tree: OpenTree, as
   const entry = await entryAt(operations, source, tree.inside);
   if (entry === undefined) throw new FileError(ENOENT, path);
   if (!RESTORABLE_KINDS.includes(entry.kind)) {
-    throw new HobError("invalid_request", `restore ${path}: it was no file, folder, link or pipe, and others are not restored`);
+    throw new HobError("invalid_request", `restore ${path}: it was a device, and these are not restored`);
   }
-  await using made = await makeMissing(operations, way);
-  const done = await putBack(operations, { source, root: tree.inside, destination });
+  await using made = await makeMissing(operations, way).catch(linkOnWay(path));
+  const { count, bytes, replaced, leftOut } = await putBack(operations, { source, root: tree.inside, destination }).catch(linkOnWay(path));
   made.keep();
-  return { id: tree.id, path, count: done.count, bytes: done.bytes, replaced: done.replaced };
+  return { id: tree.id, path, count, bytes, replaced, leftOut: leftOut.map((name) => below(path, name)) };
+}
+
+/** Somebody inside put it there since the way was found; nothing is written through it. */
+function linkOnWay(path: string): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof FileError && error.errno === "ELOOP")) throw error;
+    throw new HobError("conflict", `restore ${path}: a folder on the way to it has just become a symbolic link`, {
+      hint: "repeat the request when nothing moves folders there",
+    });
+  };
 }
 
 const below = (folder: string, name: string): string => (folder === "/" ? `/${name}` : `${folder}/${name}`);
@@ -56,14 +68,27 @@ interface Copy {
   readonly destination: string;
 }
 
-async function putBack(operations: FileOperations, { source, root, destination }: Copy): Promise<FilesDone & { replaced: boolean }> {
+/** No link is followed: the way was found, and must still be the same. */
+const NO_LINKS = { noLinks: true } as const;
+
+interface PutBack extends FilesDone {
+  readonly replaced: boolean;
+  /** devices, relative */
+  readonly leftOut: readonly string[];
+}
+
+async function putBack(operations: FileOperations, { source, root, destination }: Copy): Promise<PutBack> {
   const folder = destination.slice(0, destination.lastIndexOf("/") + 1);
   const temporary = `${folder}.hob-restore-${randomBytes(6).toString("hex")}`;
   const copy = { operation: "copy", path: source, root, destination: temporary } as const;
+  const leftOut: string[] = [];
+  const onEntries = (entries: readonly EntryRecord[]) =>
+    void leftOut.push(...entries.filter(({ kind }) => DEVICE_KINDS.includes(kind)).map((entry) => entry.path));
+  const flags = { recursive: true, preserve: true, archive: true, ...NO_LINKS };
   try {
-    const done = await perform(operations, { ...copy, asRoot: true, flags: { recursive: true, preserve: true } });
-    const installed = await perform(operations, { operation: "install", path: temporary, destination, asRoot: true });
-    return { ...done, replaced: installed.count > 0 };
+    const done = await perform(operations, { ...copy, asRoot: true, flags }, onEntries);
+    const installed = await perform(operations, { operation: "install", path: temporary, destination, asRoot: true, flags: NO_LINKS });
+    return { ...done, replaced: installed.count > 0, leftOut };
   } finally {
     await remove(operations, temporary, { recursive: true }).catch(() => {});
   }
@@ -82,7 +107,7 @@ async function makeMissing(operations: FileOperations, { missing }: Way): Promis
   };
   try {
     for (const { path, like } of missing) {
-      await perform(operations, { operation: "mkdir", path, asRoot: true });
+      await perform(operations, { operation: "mkdir", path, asRoot: true, flags: NO_LINKS });
       made.push(path);
       if (like !== undefined) await makeAlike(operations, path, like);
     }
@@ -94,14 +119,14 @@ async function makeMissing(operations: FileOperations, { missing }: Way): Promis
 }
 
 async function makeAlike(operations: FileOperations, path: string, { uid, gid, mode }: EntryRecord): Promise<void> {
-  await perform(operations, { operation: "chown", path, asRoot: true, owner: `+${uid}`, group: `+${gid}` });
-  await perform(operations, { operation: "chmod", path, asRoot: true, mode: mode & 0o7777 });
+  await perform(operations, { operation: "chown", path, asRoot: true, owner: `+${uid}`, group: `+${gid}`, flags: NO_LINKS });
+  await perform(operations, { operation: "chmod", path, asRoot: true, mode: mode & 0o7777, flags: NO_LINKS });
 }
 
 /** One that is not there is no error. */
 async function remove(operations: FileOperations, path: string, flags: { recursive: boolean }): Promise<void> {
   try {
-    await perform(operations, { operation: "delete", path, asRoot: true, flags });
+    await perform(operations, { operation: "delete", path, asRoot: true, flags: { ...flags, ...NO_LINKS } });
   } catch (error) {
     if (!(error instanceof FileError && error.errno === "ENOENT")) throw error;
   }

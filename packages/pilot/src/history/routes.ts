@@ -1,17 +1,17 @@
-import { HobError, restorePathRequest, type TreeDiffLine, toHobError, treeContentQuery, treeDiffQuery, treeListQuery } from "@hob/protocol";
+import { HobError, restorePathRequest, treeContentQuery, treeListQuery } from "@hob/protocol";
 import type { HttpBindings } from "@hono/node-server";
 import { Hono } from "hono";
-import { stream } from "hono/streaming";
 import { answerList } from "../files/list.ts";
 import type { FileOperations } from "../files/operations.ts";
-import { bodyParameters, type FilesContext, queryParameters } from "../files/parameters.ts";
+import { bodyParameters, isTrue, queryParameters } from "../files/parameters.ts";
 import { sendContent } from "../files/read.ts";
 import { FileError } from "../helper/index.ts";
-import { diffTrees, normalPath } from "./diff.ts";
+import { normalPath } from "./diff.ts";
+import { answerDiff, type DiffParts } from "./diff-answer.ts";
 import { restorePath } from "./restore-path.ts";
 import type { CheckpointTrees } from "./trees.ts";
 
-export interface HistoryParts {
+export interface HistoryParts extends DiffParts {
   trees: CheckpointTrees;
   operations: FileOperations;
 }
@@ -20,7 +20,7 @@ export interface HistoryParts {
 export function historyRoutes(parts: HistoryParts): Hono {
   const { trees, operations } = parts;
   const app = new Hono<{ Bindings: HttpBindings }>();
-  app.get("/checkpoints/diff", (c) => diff(c, trees));
+  app.get("/checkpoints/diff", (c) => answerDiff(c, parts));
   app.get("/checkpoints/:id/files", async (c) => {
     const { path, recursive } = queryParameters(c, treeListQuery, "list a checkpoint");
     const absolute = normalPath(path);
@@ -48,39 +48,6 @@ export function historyRoutes(parts: HistoryParts): Hono {
     return c.json(await translated(restorePath(operations, tree, path)));
   });
   return app as unknown as Hono;
-}
-
-const isTrue = (flag: string | undefined): boolean => flag === "true" || flag === "1";
-
-/** Checkpoints that are not there are refused with a status; what fails later is the last line. */
-async function diff(c: FilesContext, trees: CheckpointTrees): Promise<Response> {
-  const { from, to, path, text } = queryParameters(c, treeDiffQuery, "compare checkpoints");
-  normalPath(path);
-  const before = await trees.open(from);
-  const after = await trees.open(to).catch(async (error) => {
-    await before[Symbol.asyncDispose]();
-    throw error;
-  });
-  c.header("Content-Type", "application/x-ndjson");
-  return stream(c, async (lines) => {
-    const gone = new AbortController();
-    lines.onAbort(() => gone.abort());
-    const write = (line: TreeDiffLine) => lines.write(`${JSON.stringify(line)}\n`);
-    try {
-      let count = 0;
-      for await (const difference of diffTrees(before, after, { path, text: isTrue(text), signal: gone.signal })) {
-        await write(difference);
-        count++;
-      }
-      await write({ type: "complete", count });
-    } catch (thrown) {
-      const { message, code, hint } = toHobError(thrown);
-      if (!gone.signal.aborted) await write({ type: "error", error: message, code, ...(hint === undefined ? {} : { hint }) });
-    } finally {
-      await before[Symbol.asyncDispose]();
-      await after[Symbol.asyncDispose]();
-    }
-  });
 }
 
 /** Files are read, and nothing else: a pipe would wait for a writer that does not exist any more. */

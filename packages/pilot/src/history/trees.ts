@@ -4,8 +4,10 @@ import type { CheckpointMounts } from "../checkpoints/checkpoint-mounts.ts";
 import type { Checkpoints } from "../checkpoints/checkpoints.ts";
 import { PATHS } from "../config.ts";
 import type { StoredStates } from "../durability/stored-states.ts";
+import type { ByteRange } from "../helper/index.ts";
 import type { CheckpointRecord } from "../volume/ledger.ts";
 import type { ThinVolume } from "../volume/thin-volume.ts";
+import { type ChangeSources, type DeviceState, deviceChanges } from "./device-changes.ts";
 
 /** Milliseconds for which a checkpoint stays mounted that nobody looks at any more. */
 const IDLE_MS = 60_000;
@@ -20,14 +22,21 @@ export interface OpenTree extends AsyncDisposable {
   readonly inside: string;
   /** file system that the volume was */
   readonly volume: string;
+  /** of the device below that */
+  readonly state: DeviceState;
 }
 
 export interface TreeParts {
   checkpoints: Pick<Checkpoints, "exclusively">;
   mounts: Pick<CheckpointMounts, "lend" | "giveBack" | "hideIdle" | "hide">;
-  volume: Pick<ThinVolume, "ledger" | "snapshotLive" | "reap"> & { pool: { requireRoomForSnapshot(): Promise<void> } };
-  /** in a reader: the states that it shows, in place of those of its volume */
-  stored?: () => Pick<StoredStates, "find"> | undefined;
+  volume: Pick<ThinVolume, "ledger" | "snapshotLive" | "reap"> & {
+    pool: Pick<ThinVolume["pool"], "requireRoomForSnapshot" | "changedBlocks">;
+  };
+  store: {
+    /** in a reader: the states that it shows, in place of those of its volume */
+    readonly stored: Pick<StoredStates, "find"> | undefined;
+    originDifferences: ChangeSources["originDifferences"];
+  };
   onError: (what: string, error: unknown) => void;
   idleMs?: number;
 }
@@ -43,7 +52,7 @@ export class CheckpointTrees {
 
   /** @throws HobError `not_found` | `conflict` | `no_space` */
   open(id: string): Promise<OpenTree> {
-    const stored = this.#parts.stored?.();
+    const { stored } = this.#parts.store;
     const isLive = id.toLowerCase() === CURRENT.toLowerCase();
     if (stored !== undefined) return this.#openCheckpoint(isLive ? CURRENT : id, (wanted) => stored.find(wanted));
     return isLive ? this.#openLive() : this.#openCheckpoint(id, async (wanted) => this.#parts.volume.ledger.find(wanted));
@@ -51,14 +60,14 @@ export class CheckpointTrees {
 
   async #openCheckpoint(id: string, find: (id: string) => Promise<CheckpointRecord | undefined>): Promise<OpenTree> {
     const { checkpoints, mounts, onError, idleMs = IDLE_MS } = this.#parts;
-    const { mounted } = await checkpoints.exclusively(async () => {
+    const { mounted, state } = await checkpoints.exclusively(async () => {
       const record = await find(id);
       if (record === undefined) throw checkpointNotFound(id);
-      return begun(mounts.lend(record));
+      return { ...begun(mounts.lend(record)), state: record };
     });
     await mounted;
     const hide = () => void checkpoints.exclusively(() => mounts.hideIdle(id)).catch((error) => onError("hide a checkpoint", error));
-    return this.#tree(id, async () => {
+    return this.#tree(id, state, async () => {
       mounts.giveBack(id);
       setTimeout(hide, idleMs).unref();
     });
@@ -76,28 +85,39 @@ export class CheckpointTrees {
         await volume.reap();
       });
     try {
-      const { mounted } = await checkpoints.exclusively(async () => {
+      const { mounted, state } = await checkpoints.exclusively(async () => {
         await volume.pool.requireRoomForSnapshot();
         thin = await volume.ledger.reserveThin();
         const { origin } = volume.ledger.state.live;
         await volume.snapshotLive(thin);
-        return begun(mounts.lend({ ...SNAPSHOT, id, thin, origin }));
+        return { ...begun(mounts.lend({ ...SNAPSHOT, id, thin, origin })), state: { thin, origin } };
       });
       await mounted;
+      return { ...this.#tree(id, state, drop), id: CURRENT };
     } catch (error) {
       await drop();
       throw error;
     }
-    return { ...this.#tree(id, drop), id: CURRENT };
   }
 
-  #tree(id: string, close: () => Promise<void>): OpenTree {
+  /** Where the devices of two trees that are open may differ; undefined: it is not worth knowing. */
+  changes(before: OpenTree, after: OpenTree, signal?: AbortSignal): Promise<ByteRange[] | undefined> {
+    const { store, volume } = this.#parts;
+    const sources: ChangeSources = {
+      changedBlocks: (from, to) => volume.pool.changedBlocks(from, to),
+      originDifferences: (one, other) => store.originDifferences(one, other),
+    };
+    return deviceChanges(sources, before.state, after.state, signal);
+  }
+
+  #tree(id: string, { thin, origin }: DeviceState, close: () => Promise<void>): OpenTree {
     let closed: Promise<void> | undefined;
     return {
       id,
       root: join(PATHS.checkpoints, id),
       inside: join(INSIDE, id),
       volume: join(PATHS.checkpointVolumes, id),
+      state: { thin, origin },
       [Symbol.asyncDispose]: () => (closed ??= close()),
     };
   }

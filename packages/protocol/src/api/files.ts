@@ -17,6 +17,8 @@ export const fileErrorBody = z.object({
   path: z.string(),
   /** the kernel's own name of the error, errno(3), where `code` is a coarser one */
   errno: z.string().optional(),
+  /** what to do, where that is known */
+  hint: z.string().optional(),
 });
 export type FileErrorBody = z.infer<typeof fileErrorBody>;
 

@@ -26,6 +26,8 @@ export const treeDiffQuery = z.object({
   path: path.default("/"),
   /** unified diffs of text files too */
   text: flag,
+  /** a line that says how far it is, each second */
+  progress: flag,
 });
 
 export const treeEntryState = z.object({
@@ -39,6 +41,9 @@ export const treeEntryState = z.object({
   mtime: z.string(),
 });
 
+/** Values are base64, as they are seen inside, of which at most the first 8 KiB; null: there is none. */
+export const treeAttributeDifference = z.object({ name: z.string(), before: z.string().nullable(), after: z.string().nullable() });
+
 /** One line of the answer. The last is `complete` or `error`. */
 export const treeDiffLine = z.discriminatedUnion("type", [
   z.object({
@@ -48,10 +53,14 @@ export const treeDiffLine = z.discriminatedUnion("type", [
     change: z.enum(["added", "removed", "changed", "type"]),
     before: treeEntryState.nullable(),
     after: treeEntryState.nullable(),
+    /** extended ones that differ (capabilities and access lists among them), of what is on both sides */
+    attributes: z.array(treeAttributeDifference).optional(),
     /** unified diff of a text file of at most 1 MiB; `binary` instead for others */
     text: z.string().optional(),
     binary: z.literal(true).optional(),
   }),
+  /** only where it was asked for: paths looked at, and bytes read of large files */
+  z.object({ type: z.literal("progress"), paths: z.number().int(), bytes: z.number().int() }),
   z.object({ type: z.literal("complete"), count: z.number().int() }),
   z.object({ type: z.literal("error"), error: z.string(), code: z.string(), hint: z.string().optional() }),
 ]);
@@ -69,6 +78,8 @@ export const restorePathAnswer = z.object({
   bytes: z.number().int(),
   /** whether something was there before */
   replaced: z.boolean(),
+  /** devices, which nobody can make inside: the first 1,000 */
+  leftOut: z.array(z.string()),
 });
 export type RestorePathAnswer = z.infer<typeof restorePathAnswer>;
 

@@ -60,6 +60,13 @@ const QUESTIONS: Readonly<Record<string, (helper: HelperClient) => Promise<unkno
     });
     await watch.ended;
   },
+  async compare(helper) {
+    using comparison = await helper.compare();
+    comparison.tellChanges([{ begin: 0, length: 1 }]);
+    await comparison.sameContent(Buffer.from("/a"), Buffer.from("/b"), true);
+    for (const { name } of await comparison.attributes(Buffer.from("/a"), Buffer.from("/b")))
+      ensure(name.length <= 255, () => "a long name");
+  },
   connect: async (helper) => (await helper.connectInside(1, [{ address: "127.0.0.1", port: 80 }])).socket.destroy(),
   sync: (helper) => helper.sync(),
   status: (helper) => helper.dmStatus("pool"),
@@ -86,7 +93,15 @@ const integers = (...values: readonly (readonly [bytes: number, value: number])[
   );
 const ENTRY = Buffer.concat([integers([2, 1], [2, 0], [1, 0x66], [4, 0o644], [8, 5], [8, 1], [4, 2], [4, 0], [4, 0]), Buffer.from("a")]);
 const EVENT = Buffer.concat([integers([1, 0x63], [1, 0], [2, 1], [8, 5], [8, 1_700_000_000]), Buffer.from("a")]);
+const ATTRIBUTE = Buffer.concat([integers([1, 6], [2, 1], [2, 0xffff]), Buffer.from("user.ax")]);
 const ANSWERS: readonly Buffer[] = [
+  Buffer.concat([
+    encodeFrame(SERVER_FRAME.ok),
+    encodeFrame(SERVER_FRAME.progress, integers([8, 8_388_608])),
+    encodeFrame(SERVER_FRAME.ok, Buffer.of(1)),
+    encodeFrame(SERVER_FRAME.attribute, ATTRIBUTE),
+    encodeFrame(SERVER_FRAME.ok),
+  ]),
   encodeFrame(SERVER_FRAME.ok),
   encodeFrame(SERVER_FRAME.ok, Buffer.from("open=1 suspended=0 readonly=0 device=252:1\n0 8 thin 1 2\n")),
   encodeFrame(SERVER_FRAME.ok, Buffer.of(0)),
