@@ -19,7 +19,12 @@ export interface GcOptions {
   store: ObjectStore;
   org: string;
   /** shorter than GC_GRACE_MS only where nothing uploads. Default GC_GRACE_MS */
-  graceMs?: number;
+  graceMs?: number | undefined;
+  /**
+   * Asked when the store has told the time, before anything is looked at: whoever begins to upload after that writes objects that are
+   * younger than any grace. What it throws ends the run
+   */
+  permit?: (() => Promise<void>) | undefined;
   /** counts what would be deleted */
   dryRun?: boolean;
   signal?: AbortSignal;
@@ -48,12 +53,13 @@ export interface GcReport {
  * and delete (docs/formats/storage.md says why), and when it is cut off.
  *
  * @throws HobError `data_damaged`, `store_unsupported` when a head or a document cannot be read: nothing was deleted then;
- *   what the store throws
+ *   what the store and `permit` throw
  */
 export async function collectGarbage(options: GcOptions): Promise<GcReport> {
   const { store, org } = options;
   const keys = new OrgKeys(org);
   const now = await storeTime(store, keys.gc);
+  await options.permit?.();
   const marker = await mark(options);
   const report: GcReport = {
     sprites: marker.sprites,
