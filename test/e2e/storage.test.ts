@@ -207,7 +207,8 @@ describe("from the store alone", () => {
     assert.equal(await outputOf(other.sdk().sprite("box"), "cat /home/sprite/note; echo four > /home/sprite/note; sync"), "one");
     assert.ok((await other.fetch("/v1/sprites/box/sync", { method: "POST" })).ok);
     await outputOf(hob.sprite("box"), "echo lost > /home/sprite/note; sync").catch(() => {});
-    await post("/v1/sprites/box/sync").catch(() => {});
+    const refused = await post("/v1/sprites/box/sync");
+    assert.deepEqual([refused.status, JSON.parse(await refused.text()).error], [409, "ownership_lost"]);
     await until("the VM of the host that lost the sprite has ended", () => hob.daemon.vmProcesses("qemu").length === 0, 60_000);
     assert.equal(await outputOf(other.sdk().sprite("box"), "cat /home/sprite/note"), "four");
   });

@@ -201,6 +201,18 @@ describe("a VM that ends with a request, and boots anew", { timeout: 60_000 }, (
         assert.equal(hob.pilot.seen.length, 1);
       }));
 
+    // What has sent its body cannot be sent again: nobody asks for the sprite then.
+    test(`${kind}: nor when another host has taken the sprite over, and the client hears that`, () =>
+      withWay({}, async (hob) => {
+        const answer = ask(hob, "mute");
+        await until("it is taken", () => hob.pilot.seen.length === 1);
+        hob.runtime.isLost = true;
+        hob.pilot.cut();
+        const gone = { status: 502, error: "outcome_unknown" };
+        assert.deepEqual(await answer, kind.endsWith("with a body") ? gone : { status: 409, error: "ownership_lost" });
+        assert.equal(hob.pilot.seen.length, 1);
+      }));
+
     test(`${kind}: nor when it was lost on the way, which nobody can tell from taken`, () =>
       withWay({ repeatAfterMs: 20 }, async (hob, way) => {
         way.plan.push("lose", "lose", "lose", "lose");

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HobError } from "@hob/protocol";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { SpriteEndpoint } from "../runtime/sprite-runtime.ts";
+import { isOwnershipLost } from "../runtime/storage-link.ts";
 import type { PilotLocator } from "./pilot-locator.ts";
 import { LostAttempt } from "./try.ts";
 
@@ -43,14 +44,19 @@ export class Attempts {
     return this.#options.isSafe ? randomUUID() : this.#name;
   }
 
-  /** No VM but the one that may have taken the request is asked. @throws HobError `outcome_unknown` | what the locator throws */
+  /**
+   * No VM but the one that may have taken the request is asked.
+   *
+   * @throws HobError `outcome_unknown` | what the locator throws: of a sprite that another host has now, whatever the request did here
+   *   after that counts for nothing
+   */
   async locate(locate: PilotLocator): Promise<SpriteEndpoint> {
     try {
       const endpoint = await locate(this.#options.record, this.#takenIn);
       this.#askedIn = endpoint.bootId;
       return endpoint;
     } catch (error) {
-      throw this.#takenIn === undefined ? error : unknown(this.#options.record, error);
+      throw this.#takenIn === undefined || isOwnershipLost(error) ? error : unknown(this.#options.record, error);
     }
   }
 

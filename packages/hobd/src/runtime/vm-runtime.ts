@@ -89,10 +89,8 @@ export class VmRuntime implements SpriteRuntime {
     const atOnce = isUp && hasMemoryOf(known, bootId) ? endpointOf(known) : undefined;
     if (atOnce !== undefined) return Promise.resolve(atOnce);
     return this.#entries.inOrder(identity.id, async (entry) => {
-      if (entry.vm === undefined && hasMemoryOf(entry, bootId)) {
-        refuseIfJustLost(entry, identity);
-        await this.#lifecycle.wake(entry, identity, machine);
-      }
+      if (entry.vm === undefined) refuseIfJustLost(entry, identity);
+      if (entry.vm === undefined && hasMemoryOf(entry, bootId)) await this.#lifecycle.wake(entry, identity, machine);
       // What could not be restored has been booted.
       const endpoint = hasMemoryOf(entry, bootId) ? endpointOf(entry) : undefined;
       if (endpoint === undefined) throw new HobError("vm_failed", `reach sprite ${identity.name}: its VM ended`);
