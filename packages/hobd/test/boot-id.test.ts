@@ -97,6 +97,27 @@ test("whoever was in the middle of something when another host took the sprite o
     assert.deepEqual(driver.calls, ["boot"]);
   }));
 
+test("whoever wants a sprite that is being destroyed hears that, by its name, and starts nothing", () =>
+  withRuntime(async (runtime, driver) => {
+    const boot = await bootOf(runtime);
+    const vm = driver.vms.at(-1) ?? assert.fail("no VM");
+    const [ending, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const kill = vm.kill.bind(vm);
+    vm.kill = async () => {
+      ending.resolve();
+      await ended.promise;
+      await kill();
+    };
+    const destroyed = runtime.destroy(BOX.id);
+    await ending.promise;
+    const wanted = [boot, undefined].map((bootId) =>
+      assert.rejects(runtime.endpoint(BOX, MACHINE, bootId), { code: "not_found", message: "reach sprite box: it was destroyed" }),
+    );
+    ended.resolve();
+    await Promise.all([destroyed, ...wanted]);
+    assert.deepEqual(driver.calls, ["boot"]);
+  }));
+
 const ENDS: Record<string, (runtime: VmRuntime, driver: FakeDriver) => Promise<unknown>> = {
   "a VM that ended": async (runtime, driver) => {
     driver.vms.at(-1)?.crash();

@@ -3,6 +3,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { createServer } from "node:net";
 import { describe, test } from "node:test";
 import { WebSocket } from "ws";
+import type { SpriteContext } from "../src/api/sprite-context.ts";
+import { createPilotLocator } from "../src/front-door/pilot-locator.ts";
+import type { SpriteRecord } from "../src/registry/registry.ts";
 import { LossyWay } from "./support/lossy-way.ts";
 import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
 
@@ -275,3 +278,16 @@ test("a request that was taken and then cut off is not done again, and that is s
     hob.pilot.seen.length = 0;
     assert.equal(await (await hob.fetch(`${PATH}/shy`)).text(), "second try");
   }));
+
+test("a sprite that was destroyed while a request waited for room is not asked for", async () => {
+  const record = { id: "sprite-1", name: "one" } as SpriteRecord;
+  let state = "ready";
+  const reserve = async () => {
+    state = "destroying";
+    return { [Symbol.dispose]: () => {} };
+  };
+  const runtime = { status: () => "warm", endpoint: () => assert.fail("it is started") };
+  const context = { runtime, gate: { reserve }, sprites: { findById: async () => ({ ...record, state }) }, urlOf: () => "" };
+  const locate = createPilotLocator(context as unknown as SpriteContext);
+  await assert.rejects(locate(record), { code: "not_found", message: 'find sprite "one": no sprite of this name' });
+});

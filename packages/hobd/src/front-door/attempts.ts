@@ -3,7 +3,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HobError } from "@hob/protocol";
 import type { SpriteRecord } from "../registry/registry.ts";
 import type { SpriteEndpoint } from "../runtime/sprite-runtime.ts";
-import { isOwnershipLost } from "../runtime/storage-link.ts";
 import type { PilotLocator } from "./pilot-locator.ts";
 import { LostAttempt } from "./try.ts";
 
@@ -47,8 +46,8 @@ export class Attempts {
   /**
    * No VM but the one that may have taken the request is asked.
    *
-   * @throws HobError `outcome_unknown` | what the locator throws: of a sprite that another host has now, whatever the request did here
-   *   after that counts for nothing
+   * @throws HobError `outcome_unknown` | what the locator throws: of a sprite that was destroyed, or that another host has now, what the
+   *   request did here counts for nothing
    */
   async locate(locate: PilotLocator): Promise<SpriteEndpoint> {
     try {
@@ -56,7 +55,7 @@ export class Attempts {
       this.#askedIn = endpoint.bootId;
       return endpoint;
     } catch (error) {
-      throw this.#takenIn === undefined || isOwnershipLost(error) ? error : unknown(this.#options.record, error);
+      throw this.#takenIn === undefined || isGone(error) ? error : unknown(this.#options.record, error);
     }
   }
 
@@ -76,6 +75,8 @@ export class Attempts {
     if (this.#lost > 1) await pause(this.#lost, signal);
   }
 }
+
+const isGone = (error: unknown): boolean => error instanceof HobError && (error.code === "ownership_lost" || error.code === "not_found");
 
 const pause = (lost: number, signal: AbortSignal): Promise<void> =>
   sleep(Math.min(PAUSE_MS.last, PAUSE_MS.first * 2 ** (lost - 2)), undefined, { signal }).catch(() => {});
