@@ -112,6 +112,24 @@ describe("a connection that is lost without a word", () => {
       assert.deepEqual([response.status, await response.text(), hob.pilot.seen.length], [200, "at last", 2]);
     }));
 
+  test("after it has arrived: when another host takes the sprite over, that is told, and no conflict of the repetition", () =>
+    withWay({ repeatAfterMs: 20 }, async (hob) => {
+      for (const [isLost, error] of [
+        [false, undefined],
+        [true, "ownership_lost"],
+      ] as const) {
+        const before = hob.pilot.refused;
+        const answer = hob.fetch(`${PATH}/mute`, { method: "POST" });
+        await until("it was sent again, and refused", () => hob.pilot.refused > before);
+        hob.runtime.isLost = isLost;
+        hob.pilot.cut();
+        const response = await answer;
+        assert.equal(response.status, 409);
+        const text = await response.text();
+        if (error !== undefined) assert.equal(JSON.parse(text).error, error);
+      }
+    }));
+
   test("a conflict that the pilot means is told, when the other one is gone", () =>
     withWay({ repeatAfterMs: 20 }, async (hob, way) => {
       way.plan.push("lose");

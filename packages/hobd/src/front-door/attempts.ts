@@ -60,6 +60,21 @@ export class Attempts {
   }
 
   /**
+   * A conflict that may only be that of a repetition is not told when the sprite was lost with the request itself.
+   *
+   * @throws HobError `ownership_lost`, `not_found`
+   */
+  async requireThere(locate: PilotLocator, conflict: { destroy: () => void }): Promise<void> {
+    try {
+      await locate(this.#options.record, this.#askedIn);
+    } catch (error) {
+      if (!isGone(error)) return;
+      conflict.destroy();
+      throw error;
+    }
+  }
+
+  /**
    * Resolves when it is time for the next one.
    * @throws what was thrown, when it is no lost attempt | HobError `pilot_unreachable`, `outcome_unknown` when there is no next one
    */
