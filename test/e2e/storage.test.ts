@@ -113,6 +113,8 @@ describe("the store", () => {
   test("gc counts and removes only what nothing reaches", LIMIT, async () => {
     const counted = await json(await post("/v1/storage/gc", { dry_run: true, grace_seconds: 0 }));
     assert.ok(Number(counted.deletedPacks) > 0, "of the sprites that were deleted");
+    assert.equal((await post("/v1/storage/gc", { grace_seconds: 0 })).status, 409, "while one runs");
+    await json(await post("/v1/sprites/box/sleep", { force: true }));
     await json(await post("/v1/storage/gc", { grace_seconds: 0 }));
     assert.deepEqual((await json(await post("/v1/storage/fsck"))).damage, []);
   });
@@ -192,11 +194,11 @@ describe("from the store alone", () => {
     assert.equal((await hob.daemon.fetch("/v1/sprites/box/checkpoints/v1", { method: "DELETE" })).status, 204);
     await outputOf(hob.sprite("box"), "touch /home/sprite/since && sync");
     await json(await post("/v1/sprites/box/sync"));
-    await json(await post("/v1/storage/gc", { grace_seconds: 0 }));
     // A sleep would keep what the VM has in memory of the map.
     for (const { pid } of hob.daemon.vmProcesses("qemu")) process.kill(pid, "SIGKILL");
     const status = async () => (await json(await hob.daemon.fetch("/v1/sprites/box"))).status;
     await until("it is noticed that the VMM has ended", async () => (await status()) === "cold");
+    await json(await post("/v1/storage/gc", { grace_seconds: 0 }));
     assert.equal(await outputOf(hob.sprite("box"), "cat /home/sprite/note; sha256sum /home/sprite/data"), `one\n${sum}`);
   });
 
@@ -205,7 +207,8 @@ describe("from the store alone", () => {
     assert.equal(await outputOf(other.sdk().sprite("box"), "cat /home/sprite/note; echo four > /home/sprite/note; sync"), "one");
     assert.ok((await other.fetch("/v1/sprites/box/sync", { method: "POST" })).ok);
     await outputOf(hob.sprite("box"), "echo lost > /home/sprite/note; sync").catch(() => {});
-    await post("/v1/sprites/box/sync").catch(() => {});
+    const refused = await post("/v1/sprites/box/sync");
+    assert.deepEqual([refused.status, JSON.parse(await refused.text()).error], [409, "ownership_lost"]);
     await until("the VM of the host that lost the sprite has ended", () => hob.daemon.vmProcesses("qemu").length === 0, 60_000);
     assert.equal(await outputOf(other.sdk().sprite("box"), "cat /home/sprite/note"), "four");
   });

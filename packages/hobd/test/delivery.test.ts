@@ -3,6 +3,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { createServer } from "node:net";
 import { describe, test } from "node:test";
 import { WebSocket } from "ws";
+import type { SpriteContext } from "../src/api/sprite-context.ts";
+import { createPilotLocator } from "../src/front-door/pilot-locator.ts";
+import type { SpriteRecord } from "../src/registry/registry.ts";
 import { LossyWay } from "./support/lossy-way.ts";
 import { bodyOf, TestDaemon, until } from "./support/test-daemon.ts";
 
@@ -109,6 +112,24 @@ describe("a connection that is lost without a word", () => {
       assert.deepEqual([response.status, await response.text(), hob.pilot.seen.length], [200, "at last", 2]);
     }));
 
+  test("after it has arrived: when another host takes the sprite over, that is told, and no conflict of the repetition", () =>
+    withWay({ repeatAfterMs: 20 }, async (hob) => {
+      for (const [isLost, error] of [
+        [false, undefined],
+        [true, "ownership_lost"],
+      ] as const) {
+        const before = hob.pilot.refused;
+        const answer = hob.fetch(`${PATH}/mute`, { method: "POST" });
+        await until("it was sent again, and refused", () => hob.pilot.refused > before);
+        hob.runtime.isLost = isLost;
+        hob.pilot.cut();
+        const response = await answer;
+        assert.equal(response.status, 409);
+        const text = await response.text();
+        if (error !== undefined) assert.equal(JSON.parse(text).error, error);
+      }
+    }));
+
   test("a conflict that the pilot means is told, when the other one is gone", () =>
     withWay({ repeatAfterMs: 20 }, async (hob, way) => {
       way.plan.push("lose");
@@ -201,6 +222,18 @@ describe("a VM that ends with a request, and boots anew", { timeout: 60_000 }, (
         assert.equal(hob.pilot.seen.length, 1);
       }));
 
+    // What has sent its body cannot be sent again: nobody asks for the sprite then.
+    test(`${kind}: nor when another host has taken the sprite over, and the client hears that`, () =>
+      withWay({}, async (hob) => {
+        const answer = ask(hob, "mute");
+        await until("it is taken", () => hob.pilot.seen.length === 1);
+        hob.runtime.isLost = true;
+        hob.pilot.cut();
+        const gone = { status: 502, error: "outcome_unknown" };
+        assert.deepEqual(await answer, kind.endsWith("with a body") ? gone : { status: 409, error: "ownership_lost" });
+        assert.equal(hob.pilot.seen.length, 1);
+      }));
+
     test(`${kind}: nor when it was lost on the way, which nobody can tell from taken`, () =>
       withWay({ repeatAfterMs: 20 }, async (hob, way) => {
         way.plan.push("lose", "lose", "lose", "lose");
@@ -263,3 +296,16 @@ test("a request that was taken and then cut off is not done again, and that is s
     hob.pilot.seen.length = 0;
     assert.equal(await (await hob.fetch(`${PATH}/shy`)).text(), "second try");
   }));
+
+test("a sprite that was destroyed while a request waited for room is not asked for", async () => {
+  const record = { id: "sprite-1", name: "one" } as SpriteRecord;
+  let state = "ready";
+  const reserve = async () => {
+    state = "destroying";
+    return { [Symbol.dispose]: () => {} };
+  };
+  const runtime = { status: () => "warm", endpoint: () => assert.fail("it is started") };
+  const context = { runtime, gate: { reserve }, sprites: { findById: async () => ({ ...record, state }) }, urlOf: () => "" };
+  const locate = createPilotLocator(context as unknown as SpriteContext);
+  await assert.rejects(locate(record), { code: "not_found", message: 'find sprite "one": no sprite of this name' });
+});

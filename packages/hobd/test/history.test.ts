@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { HobError, type SpritePolicies } from "@hob/protocol";
-import { acquire, exportSprite, type SpriteDocument, writeSprite } from "@hob/storage";
+import { acquire, exportSprite, OrgKeys, type SpriteDocument, writeSprite } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { MemoryStore } from "../../storage/test/support/memory-store.ts";
 import { bodyOf, TestDaemon } from "./support/test-daemon.ts";
@@ -169,5 +169,56 @@ describe("an import", () => {
       assert.equal((await hob.fetch("/v1/sprites/copy")).status, 404);
     }
     assert.equal(hob.runtime.made.size, 0);
+  });
+});
+
+describe("gc with a grace shorter than an upload may take", () => {
+  const collect = (hob: TestDaemon, json: object) => hob.fetch("/v1/storage/gc", { method: "POST", json });
+  /** What an upload under way has brought: nothing names it yet. */
+  async function withPack(body: (hob: TestDaemon, isThere: () => Promise<boolean>) => Promise<void>, more = {}): Promise<void> {
+    await using hob = await TestDaemon.start({}, more);
+    const store = await DirectoryStore.open(join(hob.home, "store"));
+    const key = new OrgKeys(ORG).pack("a".repeat(64));
+    await store.put(key, Buffer.from("pack"));
+    await body(hob, async () => (await store.head(key)) !== undefined);
+  }
+
+  test("is refused while a sprite runs, and removes nothing", () =>
+    withPack(async (hob, isThere) => {
+      const { id } = await bodyOf(await hob.create("web"));
+      for (const grace_seconds of [0, 7_199]) {
+        const refused = await collect(hob, { grace_seconds });
+        const { error, message, hint } = await bodyOf(refused);
+        assert.deepEqual([refused.status, error], [409, "conflict"]);
+        assert.match(message, new RegExp(`grace of ${grace_seconds} s: web may be uploading`));
+        assert.match(hint, /'hob sleep web'.*2h or more/);
+      }
+      await hob.create("db");
+      assert.match((await bodyOf(await collect(hob, { grace_seconds: 0 }))).message, /(web|db) and 1 more may be uploading/);
+      for (const json of [{}, { grace_seconds: 7_200 }, { grace_seconds: 0, dry_run: true }])
+        assert.equal((await collect(hob, json)).status, 200);
+      assert.ok(await isThere());
+      hob.runtime.setStatus(id, "warm");
+      hob.runtime.setStatus((await bodyOf(await hob.fetch("/v1/sprites/db"))).id, "cold");
+      assert.equal((await bodyOf(await collect(hob, { grace_seconds: 0 }))).deletedPacks, 1);
+      assert.ok(!(await isThere()));
+    }));
+
+  test("is refused while a sprite is being made, which may be an import", async () => {
+    const { promise: asked, resolve: ask } = Promise.withResolvers<Response>();
+    let hob: TestDaemon | undefined;
+    const onCall = (call: string) => {
+      if (call === "create web" && hob !== undefined) ask(collect(hob, { grace_seconds: 0 }));
+    };
+    await withPack(
+      async (daemon, isThere) => {
+        hob = daemon;
+        const made = daemon.create("web");
+        assert.match((await bodyOf(await asked)).message, /web may be uploading/);
+        assert.ok(await isThere());
+        assert.equal((await made).status, 201);
+      },
+      { onCall },
+    );
   });
 });

@@ -37,6 +37,10 @@ let driver: FakeDriver;
 let refusing = false;
 /** starts of VMs that were given a way to the store */
 let relayed: Set<unknown>;
+/** how often a pilot was told that its VM goes on */
+let greeted = 0;
+/** how often one was asked whether it is ready */
+let lookedAt = 0;
 let earlier: Set<unknown>;
 /** how often the store was asked whose the sprite is */
 let asked = 0;
@@ -54,6 +58,8 @@ beforeEach(async () => {
   const pilot: Server = createServer((request, response) => {
     request.resume();
     const isFreeze = request.url === PILOT_ROUTES.freeze;
+    if (!refusing && request.url === PILOT_ROUTES.resumed) greeted++;
+    if (request.url === PILOT_ROUTES.ready) lookedAt++;
     const body = JSON.stringify(isFreeze ? said : { protocol: 2 });
     const refuses = refusing || (isFreeze && said === undefined);
     request.once("end", () => response.writeHead(refuses ? 500 : 200, { "Content-Type": "application/json" }).end(body));
@@ -88,7 +94,8 @@ beforeEach(async () => {
   lifecycleWith = (hash) => {
     const images = { hash, components: [`pilot-${hash}`] } as ImageSet;
     const askAgainMs = { first: 2, last: 10 };
-    return new VmLifecycle({ paths, factory: { driver, images }, entries, templates: {} as TemplateStore, links, log, askAgainMs });
+    const factory = { driver, images };
+    return new VmLifecycle({ paths, factory, entries, templates: {} as TemplateStore, links, log, askAgainMs, lookMs: 1 });
   };
   lifecycle = lifecycleWith("images");
   await mkdir(paths.sprite(ID).directory, { recursive: true });
@@ -254,6 +261,49 @@ describe("a save", () => {
       assert.equal(await sleepAndWake(async () => {}), "restore");
     });
   }
+});
+
+describe("a VM of an earlier daemon that waits for room on the disk", () => {
+  const adopted = async () => {
+    driver.adoptable = newest();
+    entries.remove(ID);
+    newest().isStalled = true;
+    refusing = true;
+    greeted = lookedAt = 0;
+    await inOrder((entry) => lifecycle.adopt(entry, IDENTITY, MACHINE));
+  };
+
+  test("is the sprite's, and is greeted when it goes on", async () => {
+    await wake();
+    await adopted();
+    const { status, vm } = entries.get(ID) ?? assert.fail();
+    assert.deepEqual([status, vm === newest(), newest().killed, greeted], ["running", true, 0, 0]);
+    [refusing, newest().isStalled] = [false, false];
+    await until("it is greeted", () => greeted > 0);
+    await inOrder(async () => {});
+    assert.deepEqual([entries.get(ID)?.status, newest().killed], ["running", 0]);
+  });
+
+  test("is not greeted when it has ended meanwhile", async () => {
+    await wake();
+    await adopted();
+    newest().crash();
+    await statusIs("cold");
+    await inOrder(async () => {});
+    [refusing, newest().isStalled] = [false, false];
+    await inOrder(async () => {});
+    assert.deepEqual([entries.get(ID)?.status, greeted, newest().killed], ["cold", 0, 1]);
+  });
+
+  test("is ended when its volume is not the sprite's yet", async () => {
+    await wake();
+    await writeFile(paths.sprite(ID).ownership, JSON.stringify({ epoch: 1, base: { root: "0".repeat(64), volumeBytes: 65_536 } }));
+    const ended = adopted();
+    await until("its pilot is asked", () => lookedAt > 0);
+    newest().crash();
+    await ended;
+    assert.deepEqual([newest().killed, entries.get(ID)?.vm], [1, undefined]);
+  });
 });
 
 describe("a VM of an earlier daemon", () => {

@@ -109,7 +109,7 @@ async function ensureComponent(
   report({ component: name, title, state: "building" });
   const start = performance.now();
   const directoryOf = (other: string): string => built.get(other)?.directory ?? "";
-  const made = await cache.add(name, inputHash, (directory) => component.build(context, directory, directoryOf));
+  const made = await cache.add(name, inputHash, (directory) => component.build(context, directory, directoryOf), { replaces: force });
   report({ component: name, title, state: "built", elapsedMs: performance.now() - start });
   return made;
 }

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { chmod, mkdir, readdir, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { HobError } from "@hob/protocol";
 import { hashFile } from "./content-hash.ts";
-import { markUsed } from "./use.ts";
+import { markUsed, putInPlace, removeIf } from "./use.ts";
 
 /** What `manifest.json` of a cached component says. */
 export interface ComponentManifest {
@@ -19,6 +20,9 @@ export interface CachedComponent {
   directory: string;
   manifest: ComponentManifest;
 }
+
+/** Leaves what is to be kept in the folder. */
+type Build = (directory: string) => Promise<void>;
 
 const MANIFEST = "manifest.json";
 
@@ -39,21 +43,27 @@ export class ImageCache {
    */
   async find(component: string, inputHash: string): Promise<CachedComponent | undefined> {
     const directory = this.#path(component, inputHash);
-    if (!markUsed(this.root, basename(directory))) return undefined;
-    const manifest = await readManifest(join(directory, MANIFEST));
-    if (manifest === undefined) return undefined;
-    for (const [name, expected] of Object.entries(manifest.files)) {
-      if (await isIntact(join(directory, name), expected)) continue;
-      await rm(directory, { recursive: true, force: true });
-      throw new HobError("image_corrupt", `check image ${name} of ${component}: it does not match its checksum`, {
+    for (;;) {
+      if (!markUsed(this.root, basename(directory))) return undefined;
+      const manifest = readManifest(directory);
+      if (manifest === undefined) return undefined;
+      const damaged = await damagedFile(directory, manifest);
+      if (damaged === undefined) return { directory, manifest };
+      // Another process may have put a new one in its place since the manifest was read: that one is looked at then.
+      const isTheSame = (path: string) => JSON.stringify(readManifest(path)) === JSON.stringify(manifest);
+      if (!(await removeIf(this.root, basename(directory), isTheSame))) continue;
+      throw new HobError("image_corrupt", `check image ${damaged} of ${component}: it does not match its checksum`, {
         hint: "it was removed; 'hob image build' builds it again",
       });
     }
-    return { directory, manifest };
   }
 
-  /** Runs `build` in an empty folder and keeps the files that it leaves there. */
-  async add(component: string, inputHash: string, build: (directory: string) => Promise<void>): Promise<CachedComponent> {
+  /**
+   * Runs `build` in an empty folder and keeps the files that it leaves there, unless another process was faster: two builds of the same inputs
+   * may differ, and what is there may be in use.
+   * @param replaces also what is there goes
+   */
+  async add(component: string, inputHash: string, build: Build, { replaces = false } = {}): Promise<CachedComponent> {
     await mkdir(this.root, { recursive: true });
     await this.#assertSpace();
     const building = join(this.root, `.building-${process.pid}-${component}-${randomBytes(4).toString("hex")}`);
@@ -63,9 +73,13 @@ export class ImageCache {
       const manifest: ComponentManifest = { component, inputHash, builtAt: new Date().toISOString(), files: await describeFiles(building) };
       await writeFile(join(building, MANIFEST), JSON.stringify(manifest, null, 2));
       const directory = this.#path(component, inputHash);
-      await rm(directory, { recursive: true, force: true });
-      await rename(building, directory);
-      return { directory, manifest };
+      const name = basename(directory);
+      for (;;) {
+        if (await putInPlace(this.root, name, building, (path) => replaces || readManifest(path) === undefined))
+          return { directory, manifest };
+        const found = await this.find(component, inputHash).catch(() => undefined);
+        if (found !== undefined) return found;
+      }
     } finally {
       await rm(building, { recursive: true, force: true });
     }
@@ -81,7 +95,7 @@ export class ImageCache {
   async list(): Promise<CachedComponent[]> {
     const found: CachedComponent[] = [];
     for (const name of (await readdir(this.root).catch(() => [])).sort()) {
-      const manifest = name.startsWith(".") ? undefined : await readManifest(join(this.root, name, MANIFEST));
+      const manifest = name.startsWith(".") ? undefined : readManifest(join(this.root, name));
       if (manifest !== undefined) found.push({ directory: join(this.root, name), manifest });
     }
     return found;
@@ -127,6 +141,12 @@ async function describeFiles(directory: string): Promise<ComponentManifest["file
   return files;
 }
 
+/** Name of a file that is not what the manifest says. */
+async function damagedFile(directory: string, { files }: ComponentManifest): Promise<string | undefined> {
+  for (const [name, expected] of Object.entries(files)) if (!(await isIntact(join(directory, name), expected))) return name;
+  return undefined;
+}
+
 /** Size and time equal: untouched since it was hashed. Otherwise only the contents can tell. */
 async function isIntact(path: string, expected: ComponentManifest["files"][string]): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
@@ -134,9 +154,9 @@ async function isIntact(path: string, expected: ComponentManifest["files"][strin
   return found.mtimeMs === expected.mtimeMs || (await hashFile(path)) === expected.sha256;
 }
 
-async function readManifest(path: string): Promise<ComponentManifest | undefined> {
+function readManifest(directory: string): ComponentManifest | undefined {
   try {
-    const value = JSON.parse(await readFile(path, "utf8")) as Partial<ComponentManifest> | null;
+    const value = JSON.parse(readFileSync(join(directory, MANIFEST), "utf8")) as Partial<ComponentManifest> | null;
     return typeof value?.component === "string" && typeof value.files === "object" && value.files !== null
       ? (value as ComponentManifest)
       : undefined;

@@ -1,4 +1,5 @@
-import { existsSync, renameSync, rmSync, statSync, utimesSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, renameSync, statSync, utimesSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -15,7 +16,7 @@ export const REMOVED = ".removed-";
  * @returns false when it is not there
  */
 export function markUsed(root: string, name: string): boolean {
-  if (!existsSync(join(root, name))) return false;
+  if (!existsSync(root)) return false;
   return locked(root, () => {
     try {
       utimesSync(join(root, name), new Date(), new Date());
@@ -28,26 +29,51 @@ export function markUsed(root: string, name: string): boolean {
 }
 
 /**
- * Removes an entry unless it was marked after `unusedSinceMs`. It disappears at once and whole, so that nobody finds half of it;
- * what a killed removal leaves begins with `.removed-`.
+ * Removes an entry unless it was marked after `unusedSinceMs`.
  * @param unusedSinceMs Unix milliseconds
  * @returns whether it was removed
  */
-export async function removeUnused(root: string, name: string, unusedSinceMs: number): Promise<boolean> {
-  const doomed = join(root, `${REMOVED}${process.pid}-${name}`);
-  const moved = locked(root, () => {
-    const found = statSync(join(root, name), { throwIfNoEntry: false });
-    if (found === undefined || found.mtimeMs > unusedSinceMs) return false;
-    rmSync(doomed, { recursive: true, force: true });
-    renameSync(join(root, name), doomed);
-    return true;
-  });
+export const removeUnused = (root: string, name: string, unusedSinceMs: number): Promise<boolean> =>
+  removeIf(root, name, (path) => statSync(path).mtimeMs <= unusedSinceMs);
+
+/**
+ * Removes an entry if `isToGo` says so, which nobody changes meanwhile. It disappears at once and whole, so that nobody finds half of it;
+ * what a killed removal leaves begins with `.removed-`.
+ * @returns whether it was removed
+ */
+export async function removeIf(root: string, name: string, isToGo: (path: string) => boolean): Promise<boolean> {
+  const doomed = doomedPath(root, name);
+  const moved = locked(root, () => moveAway(join(root, name), doomed, isToGo));
   if (moved) await rm(doomed, { recursive: true, force: true });
   return moved;
 }
 
 /**
- * Marks and removals of one folder exclude each other over all processes of the machine. Node has no flock(2), SQLite locks with fcntl(2),
+ * Gives a finished folder its name, in place of what `isToGo` says of it. For all who mark entries before they use them there is the one or the other
+ * at any time: rename(2) alone replaces no folder that holds something.
+ * @returns false: what is there stays, and so does the finished folder under its own name
+ */
+export async function putInPlace(root: string, name: string, finished: string, isToGo: (path: string) => boolean): Promise<boolean> {
+  const [place, doomed] = [join(root, name), doomedPath(root, name)];
+  const isPut = locked(root, () => {
+    if (existsSync(place) && !moveAway(place, doomed, isToGo)) return false;
+    renameSync(finished, place);
+    return true;
+  });
+  await rm(doomed, { recursive: true, force: true });
+  return isPut;
+}
+
+const doomedPath = (root: string, name: string): string => join(root, `${REMOVED}${process.pid}-${randomBytes(4).toString("hex")}-${name}`);
+
+function moveAway(place: string, doomed: string, isToGo: (path: string) => boolean): boolean {
+  if (!existsSync(place) || !isToGo(place)) return false;
+  renameSync(place, doomed);
+  return true;
+}
+
+/**
+ * Marks, removals and replacements in one folder exclude each other over all processes of the machine. Node has no flock(2), SQLite locks with fcntl(2),
  * which the kernel drops with the process. The work is synchronous, so a process is never in its own way either.
  */
 function locked<T>(root: string, work: () => T): T {

@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { chmod, mkdir, mkdtemp, open, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { ImageCache } from "../src/index.ts";
+import { hasOpen } from "./support/open-files.ts";
 
 const HASH = "0123456789abcdef0123456789abcdef";
 const CONTENTS = "an image";
@@ -59,16 +63,71 @@ describe("adding a component", () => {
     assert.deepEqual(await readdir(root), []);
   });
 
-  test("replaces a component of the same hash", async () => {
+  const newer = (directory: string) => writeFile(join(directory, "base.img"), "newer");
+  const contents = async () => readFile(join((await cache.find("system", HASH))?.directory ?? "", "base.img"), "utf8");
+
+  test("replaces a component of the same hash when it is told to", async () => {
     await cache.add("system", HASH, build);
-    await cache.add("system", HASH, (directory) => writeFile(join(directory, "base.img"), "newer"));
-    const found = await cache.find("system", HASH);
-    assert.equal(await readFile(join(found?.directory ?? "", "base.img"), "utf8"), "newer");
+    const { manifest } = await cache.add("system", HASH, newer, { replaces: true });
+    assert.deepEqual([await contents(), (await cache.find("system", HASH))?.manifest], ["newer", manifest]);
+    assert.deepEqual(await readdir(root), ["system-0123456789abcdef"]);
+  });
+
+  test("gives what another one has added meanwhile", async () => {
+    let first: unknown;
+    const second = await cache.add("system", HASH, async (directory) => {
+      await newer(directory);
+      first = await new ImageCache(root).add("system", HASH, build);
+    });
+    assert.deepEqual([second, await contents()], [first, CONTENTS]);
+    assert.deepEqual(await readdir(root), ["system-0123456789abcdef"]);
+  });
+
+  test("replaces what another one has added meanwhile, and is damaged", async () => {
+    await cache.add("system", HASH, async (directory) => {
+      await newer(directory);
+      await damage(join((await cache.add("system", HASH, build)).directory, "base.img"), "an imago");
+    });
+    assert.equal(await contents(), "newer");
+  });
+
+  test("leaves what is there while somebody else looks at the cache", async () => {
+    const { directory } = await cache.add("system", HASH, build);
+    const program = `
+      import { writeFile } from "node:fs/promises";
+      import { ImageCache } from ${JSON.stringify(join(import.meta.dirname, "../src/index.ts"))};
+      const build = (directory) => writeFile(directory + "/base.img", "newer");
+      await new ImageCache(${JSON.stringify(root)}).add("system", "${HASH}", build, { replaces: true });`;
+    const lock = new DatabaseSync(`${root}.lock`);
+    lock.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
+    const other = spawn(process.execPath, ["--input-type=module", "--eval", program], { stdio: ["ignore", "inherit", "inherit"] });
+    const ended = once(other, "exit");
+    // It waits when it has opened the lock; where it never does, it ends.
+    while (other.exitCode === null && !hasOpen(other.pid ?? 0, `${root}.lock`)) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(await readFile(join(directory, "base.img"), "utf8"), CONTENTS);
+    lock.close();
+    assert.deepEqual(await ended, [0, null]);
+    assert.equal(await contents(), "newer");
     assert.deepEqual(await readdir(root), ["system-0123456789abcdef"]);
   });
 });
 
 describe("finding a component", () => {
+  test("looks again when another one is put in its place meanwhile", async () => {
+    const { directory } = await cache.add("system", HASH, (folder) => writeFile(join(folder, "base.img"), ""));
+    const path = join(directory, "base.img");
+    await rm(path);
+    // Of the size that it should have, and read until it is closed here.
+    execFileSync("mkfifo", [path]);
+    const fifo = await open(path, "r+");
+    const looking = cache.find("system", HASH);
+    const added = await cache.add("system", HASH, build, { replaces: true });
+    await fifo.write("damaged");
+    await fifo.close();
+    assert.deepEqual(await looking, added);
+    assert.deepEqual(await cache.find("system", HASH), added);
+  });
+
   test("gives nothing for another hash or name", async () => {
     await cache.add("system", HASH, build);
     assert.equal(await cache.find("system", `f${HASH.slice(1)}`), undefined);

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, open, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { bytesOnDisk, entriesInUse, ImageCache, isLeftover, markUsed, removeUnused } from "../src/index.ts";
+import { hasOpen } from "./support/open-files.ts";
 
 const HASH = "0123456789abcdef0123456789abcdef";
 const DAY_MS = 24 * 60 * 60_000;
@@ -28,14 +29,6 @@ async function entry(name: string, usedMs: number): Promise<string> {
   await writeFile(join(directory, "a.img"), "image");
   await utimes(directory, new Date(usedMs), new Date(usedMs));
   return directory;
-}
-
-function hasOpen(pid: number, path: string): boolean {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).some((descriptor) => readlinkSync(`/proc/${pid}/fd/${descriptor}`) === path);
-  } catch {
-    return false;
-  }
 }
 
 describe("a use", () => {

@@ -20,7 +20,7 @@ const UNDO: CheckpointRecord = {
   ...{ automatic: true, reason: "restore", origin: null },
 };
 
-async function upload(store: DirectoryStore, undo: string): Promise<void> {
+async function upload(store: DirectoryStore, undo: string, numbers?: DurabilityParts["numbers"]): Promise<void> {
   const uploaded = async () => {
     const result = { root: ROOT, storedBlocks: 1, stats: STATS, startedAt: Date.now() };
     return { result, keep: async () => {}, [Symbol.asyncDispose]: async () => {} };
@@ -30,7 +30,8 @@ async function upload(store: DirectoryStore, undo: string): Promise<void> {
     ...{ writtenMark: async () => "1", asLive: async () => undefined },
     live: async () => ({ ...(await uploaded()), history: ["v1"], undo, written: "1" }),
   };
-  await using durability = new Durability({ store, upload: volume, log: pino({ level: "silent" }), intervalMs: 3_600_000 });
+  const log = pino({ level: "silent" });
+  await using durability = new Durability({ store, upload: volume, log, intervalMs: 3_600_000, ...(numbers && { numbers }) });
   durability.assign(PLACE);
   await durability.sync();
 }
@@ -54,21 +55,47 @@ async function start(store: DirectoryStore, ledger: Ledger): Promise<SwitchOptio
   return switched;
 }
 
+async function withStore(body: (store: DirectoryStore, ledgerOf: (name: string) => Promise<Ledger>) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "hob-cold-start-"));
+  try {
+    const store = await DirectoryStore.open(join(directory, "store"));
+    await acquire({ store, org: "hob", sprite: "sprite-1", owner: "here", initial: { volumeBytes: 1 << 30 } });
+    await body(store, (name) => Ledger.create(join(directory, name)));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+test("numbers that checkpoints had are not given again after a start from the store, whatever became of them", () =>
+  withStore(async (store, ledgerOf) => {
+    // `auto-12` and `v3` were deleted before they came into the store.
+    await upload(store, "auto-9", () => ({ nextVersion: 4, nextAutomatic: 13 }));
+    const ledger = await ledgerOf("volumes.json");
+    await start(store, ledger);
+    assert.deepEqual([ledger.state.nextVersion, ledger.state.nextAutomatic], [4, 13]);
+  }));
+
+test("a head that does not say which numbers there were tells them by the checkpoints that it names", () =>
+  withStore(async (store, ledgerOf) => {
+    await upload(store, "auto-9");
+    const { head: key } = new OrgKeys("hob").sprite("sprite-1");
+    const { lastAutomatic, ...old } = (await readHead(store, key))?.head ?? assert.fail();
+    assert.equal(lastAutomatic, 9);
+    await store.put(key, Buffer.from(JSON.stringify(old)));
+    const ledger = await ledgerOf("volumes.json");
+    await start(store, ledger);
+    assert.deepEqual([ledger.state.nextVersion, ledger.state.nextAutomatic], [1, 10]);
+  }));
+
 for (const [undo, expected] of [
   ["auto-9", "auto-9"],
   ["auto-8", null],
 ] as const) {
-  test(`a restore before a start from the store can be undone after it, if its checkpoint is there: ${undo}`, async () => {
-    const directory = mkdtempSync(join(tmpdir(), "hob-cold-start-"));
-    try {
-      const store = await DirectoryStore.open(join(directory, "store"));
-      await acquire({ store, org: "hob", sprite: "sprite-1", owner: "here", initial: { volumeBytes: 1 << 30 } });
+  test(`a restore before a start from the store can be undone after it, if its checkpoint is there: ${undo}`, () =>
+    withStore(async (store, ledgerOf) => {
       await upload(store, undo);
-      const ledger = await Ledger.create(join(directory, "volumes.json"));
+      const ledger = await ledgerOf("volumes.json");
       assert.deepEqual(await start(store, ledger), { history: ["v1"], undo: expected });
       assert.equal(ledger.find("auto-9")?.reason, "restore");
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
-  });
+    }));
 }

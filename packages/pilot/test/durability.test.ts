@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { HobError, type StorageAssignment } from "@hob/protocol";
 import { acquire, type ObjectStore, OrgKeys, readHead } from "@hob/storage";
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
@@ -90,19 +91,52 @@ describe("before a sleep", () => {
   let store: ObjectStore;
   let volume: Volume;
   let durability: Durability;
+  let numbers = { nextVersion: 1, nextAutomatic: 1 };
   const begin = (over: ObjectStore = store) => {
-    durability = new Durability({ store: over, upload: volume, log: pino({ level: "silent" }), intervalMs: 3_600_000 });
+    const log = pino({ level: "silent" });
+    durability = new Durability({ store: over, upload: volume, log, intervalMs: 3_600_000, numbers: () => numbers });
     durability.assign(ASSIGNMENT);
   };
   beforeEach(async () => {
     directory = mkdtempSync(join(tmpdir(), "hob-durability-"));
     store = await DirectoryStore.open(directory);
     volume = new Volume();
+    numbers = { nextVersion: 1, nextAutomatic: 1 };
     await acquire({ store, org: "hob", sprite: "sprite-1", owner: "here", initial: { volumeBytes: 1 << 30 } });
   });
   afterEach(async () => {
     await durability[Symbol.asyncDispose]();
     rmSync(directory, { recursive: true });
+  });
+
+  test("the head learns which numbers checkpoints had, but of none that has still to come into the store", {
+    timeout: GENEROUS_MS,
+  }, async () => {
+    begin();
+    await durability.sync();
+    const head = async () => (await readHead(store, new OrgKeys("hob").sprite("sprite-1").head))?.head ?? assert.fail();
+    // `v1` and `auto-1` were taken and deleted; nothing else was changed.
+    numbers = { nextVersion: 2, nextAutomatic: 2 };
+    const uploads = volume.uploads.length;
+    durability.nudge();
+    while ((await head()).lastAutomatic !== 1) await setImmediate();
+    assert.deepEqual([(await head()).lastCheckpoint, volume.uploads.length], [1, uploads]);
+    // `v3` is taken while the volume is uploaded, and `v2` and `v4` are gone by then.
+    volume.written += 8;
+    volume.meanwhile = (what) => {
+      if (what !== "live" || numbers.nextVersion === 5) return;
+      volume.take("v3");
+      numbers = { nextVersion: 5, nextAutomatic: 2 };
+    };
+    await durability.sync();
+    assert.deepEqual([(await head()).lastCheckpoint, (await head()).checkpoints], [2, []]);
+    const { writeId } = await head();
+    assert.equal(await durability.settle(GENEROUS_MS), null);
+    assert.deepEqual([...(durability.durableIds() ?? []), (await head()).lastCheckpoint], ["v3", 4]);
+    assert.notEqual((await head()).writeId, writeId);
+    const last = (await head()).writeId;
+    await durability.settle(GENEROUS_MS);
+    assert.equal((await head()).writeId, last, "it is written for what it does not know only");
   });
 
   test("what the store lacks is brought there; nothing is done when it lacks nothing", async () => {

@@ -24,6 +24,7 @@ export { PageStore, type PageStoreOptions } from "./map/page-store.ts";
 export { diffMaps, type MapDifference, type MapEntry, toRanges, walkMap } from "./map/traverse.ts";
 export type { MapUpdate } from "./map/update.ts";
 export { acquire, resumeOwnership } from "./ownership/acquire.ts";
+export { automaticNumberOf, numberOf } from "./ownership/checkpoint-number.ts";
 export { type ForkOptions, forkSprite } from "./ownership/fork.ts";
 export { Ownership } from "./ownership/ownership.ts";
 export * from "./ownership/types.ts";

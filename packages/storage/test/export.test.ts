@@ -32,7 +32,7 @@ async function history(): Promise<History> {
     org: "org",
     sprite: "s1",
     owner: "host",
-    initial: { volumeBytes: 100 * BLOCK_BYTES, attributes: { a: "b" } },
+    initial: { volumeBytes: 100 * BLOCK_BYTES, lastAutomatic: 12, attributes: { a: "b" } },
   });
   const models = new Map<string | null, Model>();
   const uploader = new Uploader({ store, org: "org" });
@@ -105,6 +105,7 @@ describe("an export", () => {
     assert.equal(ownership.head.volumeBytes, 100 * BLOCK_BYTES);
     assert.equal(ownership.head.parent, "v3");
     assert.equal(ownership.head.lastCheckpoint, 3);
+    assert.equal(ownership.head.lastAutomatic, 12, "of one that is gone");
     assert.deepEqual(ownership.head.attributes, { a: "b" });
     for (const [id, model] of models) {
       const root = id === null ? ownership.head.root : (await ownership.readCheckpoint(id)).root;

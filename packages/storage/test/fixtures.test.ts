@@ -57,6 +57,9 @@ describe("fixtures of the format", () => {
     assert.equal(head.bases, undefined);
     const { bases } = decodeDocument("head", read("valid/over-bases.head"), headSchema);
     assert.deepEqual(bases, ["0a".repeat(32), "f1".repeat(32)]);
+    assert.equal(head.lastAutomatic, undefined);
+    const { lastCheckpoint, lastAutomatic } = decodeDocument("head", read("valid/automatic-gone.head"), headSchema);
+    assert.deepEqual([lastCheckpoint, lastAutomatic], [1, 27]);
     const checkpoint = decodeDocument("checkpoint", read("valid/v1.checkpoint"), checkpointSchema);
     assert.deepEqual([checkpoint.id, checkpoint.comment, checkpoint.createdAt], ["v1", "the first", "2026-01-02T03:04:05.678Z"]);
     const sprite = decodeDocument("sprite", read("valid/web.sprite"), spriteSchema);

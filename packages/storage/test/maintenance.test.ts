@@ -11,6 +11,7 @@ import { acquire } from "../src/ownership/acquire.ts";
 import { forkSprite } from "../src/ownership/fork.ts";
 import type { Ownership } from "../src/ownership/ownership.ts";
 import { BlockReader } from "../src/read/block-reader.ts";
+import { PROBE_MS_MAX } from "../src/store/conditional-writes.ts";
 import { Uploader } from "../src/upload/uploader.ts";
 import { applyTo, blockOf, changesOf, differences, type Model } from "./support/blocks.ts";
 import { MemoryStore } from "./support/memory-store.ts";
@@ -141,6 +142,28 @@ describe("collecting garbage", () => {
     const last = await collectGarbage({ store, org: ORG });
     assert.equal(last.sprites, 0);
     assert.deepEqual([...store.objects.keys()], [`orgs/${ORG}/gc.json`]);
+  });
+
+  it("deletes what a probe that was cut off has left, but nothing of one that may be under way", async () => {
+    const store = new MemoryStore();
+    const cut = new AbortController();
+    const { put } = store;
+    store.put = async (...args) => {
+      const result = await put.apply(store, args);
+      cut.abort();
+      return result;
+    };
+    await assert.rejects(store.probe({ signal: cut.signal }), { name: "AbortError" });
+    store.put = put;
+    await store.put("probe/of-somebody-else", Buffer.from("x"));
+    const probes = () => [...store.objects.keys()].filter((key) => key.startsWith("probe/")).length;
+    assert.equal(probes(), 2);
+    assert.equal((await collectGarbage({ store, org: ORG, graceMs: 0 })).deletedDocuments, 0);
+    later(store, PROBE_MS_MAX + 1000);
+    assert.equal((await collectGarbage({ store, org: ORG, graceMs: 0, dryRun: true })).deletedDocuments, 1);
+    assert.equal(probes(), 2);
+    assert.equal((await collectGarbage({ store, org: ORG, graceMs: 0 })).deletedDocuments, 1);
+    assert.equal(probes(), 1);
   });
 
   it("deletes documents that no head names, and leaves what it does not know", async () => {

@@ -116,6 +116,31 @@ describe("ownership of a sprite", () => {
     assert.equal(head.lastCheckpoint, 3);
   });
 
+  it("keeps the largest number of an automatic checkpoint, also when it is deleted, and of one that it was never told of", async () => {
+    const owned = await own(new MemoryStore());
+    assert.equal(owned.head.lastAutomatic, undefined);
+    await owned.addCheckpoint(checkpoint("auto-3"));
+    await owned.addCheckpoint(checkpoint("auto-2"));
+    await owned.deleteCheckpoint("auto-3");
+    const last = async () => (await owned.refresh()).lastAutomatic;
+    assert.equal(await last(), 3);
+    await owned.addCheckpoint(checkpoint("v1"), { lastAutomatic: 7 });
+    assert.equal(await last(), 7);
+    for (const id of ["auto-0", "auto-x", "auto-1000000000000000", "xauto-9"]) await owned.addCheckpoint(checkpoint(id));
+    assert.equal(await last(), 7);
+  });
+
+  it("notes the number of an automatic checkpoint that it deletes where the head does not say it", async () => {
+    const store = new MemoryStore();
+    const { head, keys } = await own(store);
+    const document = "0".repeat(64);
+    const old = { ...head, checkpoints: ["auto-4", "auto-5"].map((id) => ({ id, document })) };
+    await store.put(keys.head, Buffer.from(JSON.stringify(old)));
+    const owned = await resumeOwnership({ store, org: "org", sprite: "s1", owner: head.owner, epoch: head.epoch });
+    await owned.deleteCheckpoint("auto-5");
+    assert.equal((await owned.refresh()).lastAutomatic, 5);
+  });
+
   it("refuses an upload that gc may have forgotten", async () => {
     let now = Date.parse("2026-01-01T00:00:00Z");
     const owned = await acquire({

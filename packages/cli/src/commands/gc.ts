@@ -1,6 +1,4 @@
-import type { HobClient } from "@hob/client";
 import type { GcReport } from "@hob/protocol/api/storage.ts";
-import { HobError } from "@hob/protocol/errors.ts";
 import type { Command } from "commander";
 import { durationSeconds } from "../arguments.ts";
 import { type Cli, EXIT } from "../cli.ts";
@@ -32,9 +30,7 @@ export const register: Register = (program, cli) => {
 
 async function collect(cli: Cli, flags: GcFlags): Promise<void> {
   const dryRun = flags.dryRun === true;
-  const client = await cli.client(flags);
-  if (!dryRun && flags.grace !== undefined && flags.grace < GRACE_SECONDS_MIN) await refuseWhileSpritesRun(client, flags.grace);
-  const storage = await client.storage();
+  const storage = await (await cli.client(flags)).storage();
   const request = { dry_run: dryRun, ...(flags.grace === undefined ? {} : { grace_seconds: flags.grace }) };
   const report = await withProgress(cli, "Looking for what nothing reaches", storage.collectGarbage(request));
   if (report.damaged.length > 0) cli.exitStatus = EXIT.failure;
@@ -44,21 +40,6 @@ async function collect(cli: Cli, flags: GcFlags): Promise<void> {
   const removed = `${formatBytes(deletedBytes)} in ${deletedPacks} packs, ${deletedPages} pages and ${deletedDocuments} documents`;
   cli.print(`${dryRun ? "Would remove" : cli.style.green("Removed")} ${removed}`);
   if (keptYoung > 0) cli.note(`${keptYoung} more that nothing reaches are younger than the grace period, and stay for now.`);
-}
-
-/** Uploads take minutes, and may name again what they have found within an hour. */
-const GRACE_SECONDS_MIN = 2 * 60 * 60;
-
-/** What an upload under way has brought there is reached by nothing yet: without it, its head would name what is gone. */
-async function refuseWhileSpritesRun(client: HobClient, grace: number): Promise<void> {
-  const running: string[] = [];
-  for await (const { name, status } of client.list()) if (status === "running") running.push(name);
-  const [first] = running;
-  if (first === undefined) return;
-  const of = running.length === 1 ? first : `${first} and ${running.length - 1} more`;
-  throw new HobError("conflict", `gc with a grace of ${grace} s: ${of} may be uploading, and what is uploaded would be removed`, {
-    hint: `put what runs to sleep before, as with 'hob sleep ${first}', or give 2h or more`,
-  });
 }
 
 /** Checkpoints that are named of one damage. */

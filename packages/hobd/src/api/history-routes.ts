@@ -11,6 +11,7 @@ import type { Brought, SpriteCreator } from "./create-sprite.ts";
 import { readJsonBody } from "./json-body.ts";
 import { presentSprite } from "./present.ts";
 import { clientGone, type Env, methodNotAllowed } from "./routes.ts";
+import { refuseShortGrace } from "./short-grace.ts";
 import { requireSprite, type SpriteContext } from "./sprite-context.ts";
 import { answerWithStream } from "./stream-answer.ts";
 
@@ -42,7 +43,8 @@ export function addHistory(app: Hono<Env>, parts: HistoryParts): void {
   app.post("/v1/storage/gc", async (c) => {
     const { grace_seconds, dry_run } = await readJsonBody(c.env.incoming, gcRequest, "collect garbage");
     const graceMs = grace_seconds === undefined || grace_seconds === null ? undefined : grace_seconds * 1_000;
-    const options = { ...(graceMs === undefined ? {} : { graceMs }), dryRun: dry_run === true, signal: clientGone(c) };
+    const permit = dry_run === true ? undefined : () => refuseShortGrace(context, graceMs);
+    const options = { graceMs, permit, dryRun: dry_run === true, signal: clientGone(c) };
     const report = await collectGarbage({ store, org, ...options });
     const names = new Map(await Promise.all(report.holders.map(async ({ sprite }) => [sprite, await nameOf(context, sprite)] as const)));
     return c.json({ ...report, holders: report.holders.map((holder) => ({ ...holder, name: names.get(holder.sprite) ?? null })) });

@@ -30,9 +30,9 @@ import { HistoryReaders } from "../readers/history-readers.ts";
 import { RestAnswers } from "../readers/rest-answers.ts";
 import type { Registry } from "../registry/registry.ts";
 import { openSqliteRegistry } from "../registry/sqlite-registry.ts";
+import { bounded } from "../runtime/bounded.ts";
 import type { SpriteRuntime } from "../runtime/sprite-runtime.ts";
 import { Authenticator } from "../tokens/authenticator.ts";
-import { bounded } from "./bounded-stop.ts";
 import { cacheKeepMs, type DaemonConfig, localUrl } from "./config.ts";
 import { ensureFirstToken } from "./first-token.ts";
 import { ensureUrlKey, type HomeLayout, homeLayout, prepareHome, removeDaemonInfo, writeDaemonInfo } from "./home.ts";
@@ -136,7 +136,7 @@ export async function startDaemon(config: DaemonConfig, overrides: DaemonOverrid
   await startParts({ context, storage, store, sleeper, catchUp, readers, server, registry, undo, signIn, upstreamTimes });
   if (config.logSink !== undefined) {
     const shipping = new LogShipping(context, openSink(config.logSink, log), home.logCursors);
-    undo.defer(() => bounded("end the shipping of logs", shipping.stop(), SHIPPING_STOP_MS, log));
+    undo.defer(() => bounded(shipping.stop(), SHIPPING_STOP_MS, { what: "end the shipping of logs", log }));
     await shipping.start();
   }
   log.info({ url, tls: tls?.address, version: HOB_VERSION, maxRunning: context.gate.limit }, "hobd is up");
@@ -241,14 +241,14 @@ async function startParts(parts: Parts): Promise<void> {
   const { runtime, catalogue, log, sprites } = context;
   const creator = new SpriteCreator(context);
   const destroyer = new SpriteDestroyer(context, creator);
-  undo.defer(() => bounded("describe sprites in the object store", catalogue.settled(), DESCRIBE_STOP_MS, log));
-  undo.defer(() => bounded("stop the VMs", runtime.stopAll(), RUNTIME_STOP_MS, log));
+  undo.defer(() => bounded(catalogue.settled(), DESCRIBE_STOP_MS, { what: "describe sprites in the object store", log }));
+  undo.defer(() => bounded(runtime.stopAll(), RUNTIME_STOP_MS, { what: "stop the VMs", log }));
   const hasAdopted = await recoverSprites(context, destroyer);
-  undo.defer(() => bounded("end the readers", readers[Symbol.asyncDispose](), READERS_STOP_MS, log));
-  undo.defer(() => bounded("end creates", creator.idle(), CREATES_STOP_MS, log));
+  undo.defer(() => bounded(readers[Symbol.asyncDispose](), READERS_STOP_MS, { what: "end the readers", log }));
+  undo.defer(() => bounded(creator.idle(), CREATES_STOP_MS, { what: "end creates", log }));
   undo.use(startHousekeeping(context, destroyer, { hasAdopted, storeIsFit: store.fit }));
   await undo.use(sleeper).start();
-  undo.defer(() => bounded("end an upload", catchUp[Symbol.asyncDispose](), CATCH_UP_STOP_MS, log));
+  undo.defer(() => bounded(catchUp[Symbol.asyncDispose](), CATCH_UP_STOP_MS, { what: "end an upload", log }));
   await catchUp.start();
   const authenticator = undo.use(new Authenticator(registry.tokens, context.now));
   const locate = createPilotLocator(context);

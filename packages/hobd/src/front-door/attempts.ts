@@ -43,14 +43,34 @@ export class Attempts {
     return this.#options.isSafe ? randomUUID() : this.#name;
   }
 
-  /** No VM but the one that may have taken the request is asked. @throws HobError `outcome_unknown` | what the locator throws */
+  /**
+   * No VM but the one that may have taken the request is asked.
+   *
+   * @throws HobError `outcome_unknown` | what the locator throws: of a sprite that was destroyed, or that another host has now, what the
+   *   request did here counts for nothing
+   */
   async locate(locate: PilotLocator): Promise<SpriteEndpoint> {
     try {
       const endpoint = await locate(this.#options.record, this.#takenIn);
       this.#askedIn = endpoint.bootId;
       return endpoint;
     } catch (error) {
-      throw this.#takenIn === undefined ? error : unknown(this.#options.record, error);
+      throw this.#takenIn === undefined || isGone(error) ? error : unknown(this.#options.record, error);
+    }
+  }
+
+  /**
+   * A conflict that may only be that of a repetition is not told when the sprite was lost with the request itself.
+   *
+   * @throws HobError `ownership_lost`, `not_found`
+   */
+  async requireThere(locate: PilotLocator, conflict: { destroy: () => void }): Promise<void> {
+    try {
+      await locate(this.#options.record, this.#askedIn);
+    } catch (error) {
+      if (!isGone(error)) return;
+      conflict.destroy();
+      throw error;
     }
   }
 
@@ -70,6 +90,8 @@ export class Attempts {
     if (this.#lost > 1) await pause(this.#lost, signal);
   }
 }
+
+const isGone = (error: unknown): boolean => error instanceof HobError && (error.code === "ownership_lost" || error.code === "not_found");
 
 const pause = (lost: number, signal: AbortSignal): Promise<void> =>
   sleep(Math.min(PAUSE_MS.last, PAUSE_MS.first * 2 ** (lost - 2)), undefined, { signal }).catch(() => {});

@@ -104,7 +104,7 @@ export class Delivery {
     this.#mayBeTaken ||= lost.mayBeTaken;
     if (this.#tries.size > 0) this.#repeatLater();
     else if (this.#refusal === undefined) this.#result.reject(new LostAttempt(lost.repeatable, this.#mayBeTaken, lost));
-    else this.#endRefused(this.#refusal, lost);
+    else this.#endRefused(doubtful(this.#refusal), lost);
   }
 
   /** What may happen more than once goes again under another name, which nobody has brought before. */
@@ -135,5 +135,7 @@ export class Delivery {
     this.#result.reject(lost);
   }
 }
+
+const doubtful = (answer: Answer): Answer => (answer.kind === "response" ? { ...answer, isDoubtful: true } : answer);
 
 const discard = (answer: Answer | undefined): void => void answer?.response.destroy();

@@ -3,7 +3,7 @@ import { HobError, isErrorCode } from "@hob/protocol";
 import { z } from "zod";
 import type { SpriteUses } from "../activity/use.ts";
 import { identityOf } from "../api/present.ts";
-import type { SpriteContext } from "../api/sprite-context.ts";
+import { type SpriteContext, spriteNotFound } from "../api/sprite-context.ts";
 import { readBody } from "../object-store/body.ts";
 import type { SpriteRecord } from "../registry/registry.ts";
 import { withSignal } from "../runtime/bounded.ts";
@@ -17,11 +17,13 @@ export type PilotLocator = (record: SpriteRecord, bootId?: string) => Promise<Sp
 
 /** A sleeping sprite needs room to wake, as a new one does. The locator throws what the gate and the runtime throw. */
 export const createPilotLocator =
-  ({ runtime, gate, urlOf }: SpriteContext): PilotLocator =>
+  ({ runtime, gate, sprites, urlOf }: SpriteContext): PilotLocator =>
   async (record, bootId) => {
     const locate = () => runtime.endpoint(identityOf(record, urlOf), record.machine, bootId);
     if (runtime.status(record.id) === "running") return locate();
     using _ = await gate.reserve(record.id);
+    // It may have been destroyed meanwhile, and would be fetched from the object store while it is removed from there.
+    if ((await sprites.findById(record.id))?.state !== "ready") throw spriteNotFound(record.name);
     return await locate();
   };
 

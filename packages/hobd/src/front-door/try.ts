@@ -14,7 +14,13 @@ const RESPONSE_HEADER_BYTES_MAX = 64 * 1024;
 
 /** What a pilot answered: a response, or the socket of an accepted upgrade with the bytes that came with it. */
 export type Answer =
-  | { kind: "response"; request: ClientRequest; response: IncomingMessage }
+  | {
+      kind: "response";
+      request: ClientRequest;
+      response: IncomingMessage;
+      /** a conflict beside a try that was lost after it: it may only say that the other one had arrived */
+      isDoubtful?: boolean;
+    }
   | { kind: "upgrade"; response: IncomingMessage; socket: Socket; head: Buffer };
 
 /** What is sent. */

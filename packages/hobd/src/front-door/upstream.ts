@@ -77,7 +77,10 @@ export class Upstream implements Disposable {
     for (;;) {
       const endpoint = reader?.endpoint ?? (await attempts.locate(this.#locate));
       try {
-        return await this.#attempt(request, endpoint, attempts);
+        const answer = await this.#attempt(request, endpoint, attempts);
+        if (reader === undefined && answer.kind === "response" && answer.isDoubtful)
+          await attempts.requireThere(this.#locate, answer.response);
+        return answer;
       } catch (error) {
         await attempts.next(error);
       }

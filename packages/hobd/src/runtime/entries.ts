@@ -17,6 +17,8 @@ export interface SpriteEntry {
   status: SpriteStatus;
   /** its VM is about to be saved or shut down: whoever wants its pilot waits in the queue */
   closing: boolean;
+  /** nothing may be started for it any more, whoever waits in the queue */
+  isDestroyed?: boolean;
   queue: Promise<unknown>;
   /** the newest that this daemon has been told of */
   policies?: SpritePolicies;

@@ -3,6 +3,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { HobError, type Identity, type StorageLag } from "@hob/protocol";
 import type { Logger } from "pino";
 import type { Vm } from "../vmm/driver.ts";
+import { type AdoptionParts, takeOverVm } from "./adoption.ts";
 import { consoleEnd, pilotAnnounced } from "./announcement.ts";
 import { rememberIdentity, writeBootConfig } from "./boot-config.ts";
 import { bounded } from "./bounded.ts";
@@ -12,12 +13,12 @@ import { Leftovers } from "./leftovers.ts";
 import { aliveness, bootVm, goesOn, restoreVm, type VmFactory } from "./machine.ts";
 import type { RuntimePaths, SpriteFiles } from "./paths.ts";
 import { PilotClient } from "./pilot-client.ts";
-import { forgetRest, lagOf, noteRest } from "./rest.ts";
+import { lagOf, noteRest } from "./rest.ts";
 import { SavedStates } from "./saved-state.ts";
 import type { MachineSpec } from "./sprite-runtime.ts";
 import { hasVolume, isOwnershipLost, removeLocalCopy, type StorageLink, type StorageLinks } from "./storage-link.ts";
 import type { TemplateStore } from "./templates.ts";
-import { type AskAgain, verifyLater } from "./verify-later.ts";
+import type { AskAgain } from "./verify-later.ts";
 
 const RESUME_TIMEOUT_MS = 15_000;
 const BOOT_TIMEOUT_MS = 120_000;
@@ -35,6 +36,8 @@ export interface LifecycleParts {
   log: Logger;
   /** between questions to a store that does not say whose a sprite is */
   askAgainMs?: AskAgain;
+  /** between looks at a VM that waits for room on the disk */
+  lookMs?: number;
 }
 
 /** How one sprite's VM comes up and goes down. All of it is called from within the sprite's queue. */
@@ -42,10 +45,18 @@ export class VmLifecycle {
   readonly saved: SavedStates;
   readonly #parts: LifecycleParts;
   readonly #leftovers: Leftovers;
+  readonly #adoption: AdoptionParts;
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts;
     this.#leftovers = new Leftovers(parts);
+    this.#adoption = {
+      ...parts,
+      leftovers: this.#leftovers,
+      connect: (...args) => this.#connect(...args),
+      attach: (...args) => this.#attach(...args),
+      onLost: (...args) => this.#noteLost(...args),
+    };
     this.saved = new SavedStates(parts.factory);
   }
 
@@ -127,9 +138,9 @@ export class VmLifecycle {
     });
   }
 
-  /** Takes over a VM of an earlier daemon, if there is one and its pilot answers. Nothing of it reaches a store that does not say whose it is. */
+  /** Takes over a VM of an earlier daemon, if there is one that can be. */
   async adopt(entry: SpriteEntry, identity: Identity, machine: MachineSpec): Promise<void> {
-    const { paths, factory, links, askAgainMs, log } = this.#parts;
+    const { paths, factory } = this.#parts;
     const files = paths.sprite(entry.id);
     const vm = await factory.driver.adopt(files.run);
     if (vm === undefined) {
@@ -138,27 +149,7 @@ export class VmLifecycle {
       if (entry.status === "cold") await this.saved.dropWorthless(files);
       return;
     }
-    const pilot = new PilotClient(vm.pilotPort, identity.pilotToken);
-    let link: StorageLink | undefined;
-    try {
-      const found = await links.forRunning(files, entry.id, machine);
-      link = found.link;
-      if (found.isVerified) this.#connect(entry, identity, vm, link);
-      await pilot.waitUntilReady(RESUME_TIMEOUT_MS, () => true);
-      // The earlier daemon may have died in the middle of a save, or between the restore and this; once more does no harm.
-      await forgetRest(files);
-      await pilot.resumed(identity, link.told, RESUME_TIMEOUT_MS, () => true);
-      await link.settle(pilot);
-      await rememberIdentity(files.bootConfig, identity, link.settled);
-      this.#attach(entry, identity, vm, link);
-      if (found.isVerified) return;
-      const onOwned = () => this.#connect(entry, identity, vm, found.link);
-      verifyLater({ vm, link, onOwned, onLost: () => this.#noteLost(entry, vm), askAgainMs, log: log.child({ id: entry.id }) });
-    } catch (error) {
-      log.warn({ id: entry.id, err: error }, "a VM of an earlier daemon does not answer, or another host owns its sprite; it is ended");
-      link?.[Symbol.dispose]();
-      await this.#leftovers.clear(entry, vm);
-    }
+    await takeOverVm(this.#adoption, { entry, identity, machine, files, vm });
   }
 
   /** Saves and ends the VM of a sprite whose data is on its disk. When that fails the VM goes on, if it can. @throws what it threw */

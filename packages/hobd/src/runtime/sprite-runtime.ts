@@ -78,6 +78,7 @@ export interface SpriteRuntime {
   /**
    * Where this sprite's pilot listens; starts or wakes the VM first when it does not run. Bounded (30 s).
    * @param bootId only the VM with the memory of this boot will do: another one is neither started nor named, `vm_failed`
+   * @throws HobError `ownership_lost` for a while after another host was found to have taken the sprite over
    */
   endpoint(identity: Identity, machine: MachineSpec, bootId?: string): Promise<SpriteEndpoint>;
   /**

@@ -89,10 +89,9 @@ export class VmRuntime implements SpriteRuntime {
     const atOnce = isUp && hasMemoryOf(known, bootId) ? endpointOf(known) : undefined;
     if (atOnce !== undefined) return Promise.resolve(atOnce);
     return this.#entries.inOrder(identity.id, async (entry) => {
-      if (entry.vm === undefined && hasMemoryOf(entry, bootId)) {
-        refuseIfJustLost(entry, identity);
-        await this.#lifecycle.wake(entry, identity, machine);
-      }
+      if (entry.isDestroyed) throw new HobError("not_found", `reach sprite ${identity.name}: it was destroyed`);
+      if (entry.vm === undefined) refuseIfJustLost(entry, identity);
+      if (entry.vm === undefined && hasMemoryOf(entry, bootId)) await this.#lifecycle.wake(entry, identity, machine);
       // What could not be restored has been booted.
       const endpoint = hasMemoryOf(entry, bootId) ? endpointOf(entry) : undefined;
       if (endpoint === undefined) throw new HobError("vm_failed", `reach sprite ${identity.name}: its VM ended`);
@@ -196,7 +195,10 @@ export class VmRuntime implements SpriteRuntime {
   }
 
   async destroy(id: string): Promise<void> {
-    await this.#entries.inOrder(id, (entry) => this.#remove(entry));
+    await this.#entries.inOrder(id, async (entry) => {
+      entry.isDestroyed = true;
+      await this.#remove(entry);
+    });
     this.#entries.remove(id);
   }
 

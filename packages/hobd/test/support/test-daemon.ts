@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,9 +7,21 @@ import { type Daemon, type DaemonConfig, type DaemonOverrides, startDaemon } fro
 import { TestPilot } from "./test-pilot.ts";
 import { TestRuntime, type TestRuntimeOptions } from "./test-runtime.ts";
 
+/** Those that are still there. */
+const homes = new Set<string>();
+// A test that waits for what never comes is given up by node:test, and its process ends without any of its clean-up.
+process.once("exit", () => {
+  for (const path of homes) rmSync(path, { recursive: true, force: true });
+});
+
 export async function temporaryHome(): Promise<{ path: string } & AsyncDisposable> {
   const path = await mkdtemp(join(tmpdir(), "hobd-test-"));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+  homes.add(path);
+  const remove = async () => {
+    await rm(path, { recursive: true, force: true });
+    homes.delete(path);
+  };
+  return { path, [Symbol.asyncDispose]: remove };
 }
 
 export const testConfig = (home: string, more: Partial<DaemonConfig> = {}): DaemonConfig => ({

@@ -44,6 +44,8 @@ export class TestRuntime implements SpriteRuntime {
   readonly tokens = new Map<string, string>();
   /** of all sprites: another one when their VMs have booted anew */
   bootId = "first";
+  /** another host was found to have taken all sprites over */
+  isLost = false;
   known: readonly { identity: Identity; machine: MachineSpec }[] = [];
   creating = 0;
   creatingMax = 0;
@@ -76,6 +78,7 @@ export class TestRuntime implements SpriteRuntime {
 
   async endpoint(identity: Identity, _machine: MachineSpec, bootId?: string): Promise<SpriteEndpoint> {
     this.#note(`endpoint ${identity.name}`);
+    if (this.isLost) throw new HobError("ownership_lost", `reach sprite ${identity.name}: as the test asked`);
     if (bootId !== undefined && bootId !== this.bootId) throw new HobError("vm_failed", `reach sprite ${identity.name}: its VM ended`);
     if (this.status(identity.id) !== "running") this.setStatus(identity.id, "running");
     return { host: "127.0.0.1", port: this.#options.pilotPort(), token: identity.pilotToken, bootId: this.bootId };

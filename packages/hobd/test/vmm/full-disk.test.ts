@@ -38,6 +38,18 @@ test("a VM on a full disk is tried again and counts as stalled until it has come
   await until("it goes on", () => !disk.isStalled);
 });
 
+test("a VM that is found stopped counts as stalled at once, until it goes on", async () => {
+  let status = "io-error";
+  const resume = async () => {
+    status = "running";
+  };
+  const disk = new FullDisk({ status: async () => status, resume, retryMs: 1, settleMs: 1 });
+  disk.noteStalled();
+  assert.ok(disk.isStalled);
+  await until("it goes on", () => !disk.isStalled);
+  assert.equal(status, "running");
+});
+
 test("a VM that somebody else has to stand still is not let go on, and is when that is over", async () => {
   let [status, resumed, asked] = ["io-error", 0, 0];
   const going = Promise.withResolvers<void>();

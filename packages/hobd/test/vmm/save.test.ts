@@ -17,6 +17,8 @@ const BOUND_MS = 10_000;
 /** The part of QEMU that saves: it answers on qmp.sock, and writes its state where it is told to. */
 let vmm: {
   commands: string[];
+  /** of query-status */
+  status: string;
   /** of query-migrate */
   migration: string;
   /** its connection to where the state goes */
@@ -32,7 +34,7 @@ beforeEach(async () => {
   const home = cleanUp.use(await temporaryHome());
   folder = home.path;
   stateFile = join(folder, "devices.state");
-  vmm = { commands: [], migration: "active", state: undefined, onMigrate: () => {} };
+  vmm = { commands: [], status: "running", migration: "active", state: undefined, onMigrate: () => {} };
   const server = createServer((socket) => serve(socket));
   await new Promise<void>((resolve) => server.listen(join(folder, "qmp.sock"), resolve));
   cleanUp.defer(() => void server.close());
@@ -68,6 +70,7 @@ function serve(socket: Socket): void {
       if (!execute.startsWith("query")) vmm.commands.push(execute);
       if (execute === "migrate") startMigration(args.uri?.replace("unix:", "") ?? "");
       if (execute === "migrate_cancel") vmm.migration = "cancelled";
+      if (execute === "cont") vmm.status = "running";
       send({ return: answerTo(execute) });
     }
   });
@@ -79,9 +82,27 @@ function startMigration(path: string): void {
 }
 
 const answerTo = (command: string): object => {
-  if (command === "query-status") return { status: "running" };
+  if (command === "query-status") return { status: vmm.status };
   return command === "query-migrate" ? { status: vmm.migration } : {};
 };
+
+describe("a VM of an earlier daemon", () => {
+  test("that waits for room on the disk is taken over, and goes on", async () => {
+    vmm.status = "io-error";
+    const vm = await adopt(BOUND_MS);
+    assert.ok(vm.isStalled);
+    await until("it goes on", () => !vm.isStalled, BOUND_MS);
+    assert.deepEqual(vmm.commands.slice(-1), ["cont"]);
+  });
+
+  for (const status of ["paused", "internal-error", "postmigrate"]) {
+    test(`that is ${status} is ended`, async () => {
+      vmm.status = status;
+      await assert.rejects(adopt(BOUND_MS), /not adopted/);
+      assert.ok(!existsSync(join(folder, "vm.json")));
+    });
+  }
+});
 
 describe("a save", () => {
   test("writes what the VMM sends, and ends it", async () => {

@@ -1,5 +1,6 @@
 import { HobError, type StorageAssignment } from "@hob/protocol";
 import {
+  automaticNumberOf,
   type CheckpointDocument,
   type HeadDocument,
   type ObjectStore,
@@ -21,7 +22,6 @@ export interface ColdStartParts {
 }
 
 const DOCUMENTS_AT_ONCE = 8;
-const AUTOMATIC = /^auto-(\d+)$/;
 const history = z.array(z.string()).max(100);
 
 /**
@@ -91,7 +91,8 @@ async function adoptCheckpoints(
     for (const { thin } of records) volume.ledger.release(thin);
     throw error;
   }
-  const automatic = head.checkpoints.map(({ id }) => Number(AUTOMATIC.exec(id)?.[1] ?? 0));
+  // A head of an older version does not say of those that are gone.
+  const automatic = [head.lastAutomatic ?? 0, ...head.checkpoints.map(({ id }) => automaticNumberOf(id) ?? 0)];
   await volume.ledger.update((state) => ({
     ...state,
     checkpoints: [...state.checkpoints, ...records],

@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HobError, type StorageAssignment, type StorageLag, type StorageStatus, toHobError } from "@hob/protocol";
-import { type HeadChange, type ObjectStore, type Ownership, resumeOwnership, type UploadResult } from "@hob/storage";
+import { type HeadChange, type HeadDocument, type ObjectStore, type Ownership, resumeOwnership, type UploadResult } from "@hob/storage";
 import type { Logger } from "pino";
 import type { CheckpointRecord } from "../volume/ledger.ts";
 import { within } from "../within.ts";
 import { factsOf } from "./checkpoint-facts.ts";
+import { givenNumbers, knowsNumbers, type NextNumbers } from "./given-numbers.ts";
 import type { LiveState, StateOptions, VolumeUpload } from "./volume-upload.ts";
 import { type Waiter, Waiters } from "./waiters.ts";
 
@@ -20,6 +21,8 @@ export interface DurabilityParts {
   store: ObjectStore;
   upload: Pick<VolumeUpload, "checkpoints" | "checkpoint" | "live" | "asLive" | "bases" | "isFor" | "writtenMark">;
   log: Pick<Logger, "info" | "warn" | "error">;
+  /** of checkpoints, as the sprite's ledger has them; left out, a head knows of those that it has named */
+  numbers?: () => NextNumbers;
   now?: () => number;
   intervalMs?: number;
 }
@@ -96,7 +99,7 @@ export class Durability implements AsyncDisposable {
   async lag(): Promise<StorageLag | null> {
     if (this.#assignment === undefined) return null;
     await this.#noteWrites();
-    const checkpoints = this.#pending(this.#head).length;
+    const checkpoints = this.#pending(this.#head?.head).length;
     if (this.#dirtySince === undefined && checkpoints === 0) return null;
     return { lagMs: this.#lagMs(), checkpoints, error: this.#error };
   }
@@ -150,7 +153,7 @@ export class Durability implements AsyncDisposable {
       durable_at: this.#durableAt === undefined ? null : new Date(this.#durableAt).toISOString(),
       durable_lag_seconds: Math.round(this.#lagMs() / 100) / 10,
       uploading: this.#isUploading,
-      pending_checkpoints: this.#pending(this.#head).map(({ id }) => id),
+      pending_checkpoints: this.#pending(this.#head?.head).map(({ id }) => id),
       error: this.#error,
     };
   }
@@ -161,7 +164,7 @@ export class Durability implements AsyncDisposable {
 
   /** A checkpoint that the store is known to lack has waited since it was taken, whatever was written after it. */
   #lagMs(): number {
-    const pending = this.#head === undefined ? [] : this.#pending(this.#head);
+    const pending = this.#head === undefined ? [] : this.#pending(this.#head.head);
     const taken = pending.map(({ createTime }) => Date.parse(createTime));
     const since = Math.min(this.#dirtySince ?? Number.POSITIVE_INFINITY, ...taken);
     return Math.min(Math.max(0, this.#now() - since), LAG_MAX_MS);
@@ -227,10 +230,11 @@ export class Durability implements AsyncDisposable {
       const ownership = await this.#own(assignment);
       this.#head = ownership;
       await this.#removeDeleted(ownership);
-      for (const checkpoint of this.#pending(ownership)) await this.#addCheckpoint(ownership, checkpoint);
+      for (const checkpoint of this.#pending(ownership.head)) await this.#addCheckpoint(ownership, checkpoint);
       await this.#noteWrites();
       const unflushed = waiting.some((waiter) => waiter.unflushed);
       if (unflushed || this.#dirtySince !== undefined || ownership.head.root === null) await this.#publishLive(ownership);
+      else if (!knowsNumbers(ownership.head, this.#given(ownership))) await ownership.publish(this.#given(ownership));
     } finally {
       this.#isUploading = false;
     }
@@ -243,9 +247,15 @@ export class Durability implements AsyncDisposable {
   }
 
   /** Not those that came after others of their kind were deleted everywhere: what the head has is a part of the ledger. */
-  #pending(ownership: Ownership | undefined): CheckpointRecord[] {
-    const durable = new Set(ownership?.head.checkpoints.map(({ id }) => id));
+  #pending(head: HeadDocument | undefined): CheckpointRecord[] {
+    const durable = new Set(head?.checkpoints.map(({ id }) => id));
     return this.#parts.upload.checkpoints.filter(({ id }) => !durable.has(id));
+  }
+
+  /** Of checkpoints that were deleted before they came into the store as well. */
+  #given({ head }: Ownership): HeadChange {
+    const { numbers } = this.#parts;
+    return numbers === undefined ? {} : givenNumbers(numbers(), head, this.#pending(head));
   }
 
   async #removeDeleted(ownership: Ownership): Promise<void> {
@@ -286,7 +296,10 @@ export class Durability implements AsyncDisposable {
     const startedMs = this.#now();
     await using uploaded = await this.#parts.upload.live(this.#options(ownership));
     const { result } = uploaded;
-    await ownership.publish(headChange(result, uploaded), { startedAt: result.startedAt, signal: this.#stop.signal });
+    await ownership.publish(
+      { ...headChange(result, uploaded), ...this.#given(ownership) },
+      { startedAt: result.startedAt, signal: this.#stop.signal },
+    );
     await uploaded.keep();
     await this.#noteDurable(startedMs, uploaded);
     this.#parts.log.info({ ms: this.#now() - startedMs, ...result.stats }, "volume is durable");

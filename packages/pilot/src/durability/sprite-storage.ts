@@ -75,7 +75,7 @@ export class SpriteStorage {
     const uploaderOf = (org: string) => new StateUploader({ store, org, pages: this.#reads().pages });
     const withRoom = <T>(snapshot: () => Promise<T>) => checkpoints.withRoom(snapshot);
     const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => [...this.origins.names, ...this.#named]);
-    const durability = new Durability({ store, upload, log });
+    const durability = new Durability({ store, upload, log, numbers: () => volume.ledger.state });
     this.#mayBeAssembled = { volume, treeSwitch, upload, durability };
   }
 

@@ -34,7 +34,7 @@ export type ForkRequest = z.infer<typeof forkRequest>;
 
 /** `POST /v1/storage/gc` */
 export const gcRequest = z.object({
-  /** objects younger than this are kept: uploads under way need them; seconds, default a day */
+  /** objects younger than this are kept: uploads under way need them; seconds, default a day. Less than 7200 is refused while a sprite runs */
   grace_seconds: z.number().int().nonnegative().nullish(),
   /** only count */
   dry_run: z.boolean().nullish(),
@@ -177,6 +177,9 @@ export const storageRoutes: readonly RouteDescription[] = [
     summary: "Removes objects of the store that no sprite and no checkpoint reaches",
     extension: true,
     body: { json: gcRequest },
-    answers: { 200: { summary: "what was removed, or would be", body: { json: gcReport } } },
+    answers: {
+      200: { summary: "what was removed, or would be", body: { json: gcReport } },
+      409: { summary: "the grace period is shorter than an upload may take, and a sprite runs or is being made" },
+    },
   },
 ];

@@ -2,7 +2,15 @@ import { HobError } from "@hob/protocol";
 import { z } from "zod";
 import { damaged, FORMAT_VERSION, newerVersion } from "./damage.ts";
 import { sha256 } from "./hash.ts";
-import { BLOCK_BYTES, MAX_BASES, MAX_BLOCKS, MAX_CHECKPOINTS, MAX_DOCUMENT_BYTES, MAX_START_BLOCKS } from "./limits.ts";
+import {
+  BLOCK_BYTES,
+  MAX_BASES,
+  MAX_BLOCKS,
+  MAX_CHECKPOINT_NUMBER,
+  MAX_CHECKPOINTS,
+  MAX_DOCUMENT_BYTES,
+  MAX_START_BLOCKS,
+} from "./limits.ts";
 
 export { FORMAT_VERSION };
 
@@ -11,6 +19,7 @@ const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/);
 const time = z.iso.datetime();
 const count = z.number().int().nonnegative();
 const blocks = count.max(MAX_BLOCKS);
+const checkpointNumber = count.max(MAX_CHECKPOINT_NUMBER);
 const volumeBytes = z
   .number()
   .int()
@@ -58,7 +67,8 @@ export const headSchema = z
     storedBlocks: blocks,
     parent: name.nullable(),
     checkpoints: z.array(z.object({ id: name, document: hash })).max(MAX_CHECKPOINTS),
-    lastCheckpoint: count,
+    lastCheckpoint: checkpointNumber,
+    lastAutomatic: checkpointNumber.optional(),
     bases: z.array(hash).max(MAX_BASES).optional(),
     origin: originSchema.optional(),
     attributes: attributes.optional(),

@@ -23,6 +23,9 @@ export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
 /** Checkpoints that one sprite may have. */
 export const MAX_CHECKPOINTS = 10_000;
 
+/** Largest number in the name of a checkpoint: 15 digits. */
+export const MAX_CHECKPOINT_NUMBER = 10 ** 15 - 1;
+
 /** Bases that a head may name: one for each checkpoint, and what is in use besides. */
 export const MAX_BASES = MAX_CHECKPOINTS + 100;
 

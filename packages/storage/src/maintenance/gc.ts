@@ -1,6 +1,7 @@
 import { HobError } from "@hob/protocol";
 import { isHash } from "../format/hash.ts";
 import { OrgKeys } from "../format/keys.ts";
+import { PROBE_MS_MAX, PROBES } from "../store/conditional-writes.ts";
 import { listAll } from "../store/list-all.ts";
 import type { ObjectStore } from "../store/object-store.ts";
 import { mapLimit } from "../util/concurrency.ts";
@@ -19,7 +20,12 @@ export interface GcOptions {
   store: ObjectStore;
   org: string;
   /** shorter than GC_GRACE_MS only where nothing uploads. Default GC_GRACE_MS */
-  graceMs?: number;
+  graceMs?: number | undefined;
+  /**
+   * Asked when the store has told the time, before anything is looked at: whoever begins to upload after that writes objects that are
+   * younger than any grace. What it throws ends the run
+   */
+  permit?: (() => Promise<void>) | undefined;
   /** counts what would be deleted */
   dryRun?: boolean;
   signal?: AbortSignal;
@@ -44,16 +50,17 @@ export interface GcReport {
 }
 
 /**
- * Deletes the packs, pages and checkpoint documents of an organization that nothing reaches. Safe while sprites upload, fork
+ * Deletes the packs, pages and checkpoint documents of an organization that nothing reaches, and what probes have left. Safe while sprites upload, fork
  * and delete (docs/formats/storage.md says why), and when it is cut off.
  *
  * @throws HobError `data_damaged`, `store_unsupported` when a head or a document cannot be read: nothing was deleted then;
- *   what the store throws
+ *   what the store and `permit` throw
  */
 export async function collectGarbage(options: GcOptions): Promise<GcReport> {
   const { store, org } = options;
   const keys = new OrgKeys(org);
   const now = await storeTime(store, keys.gc);
+  await options.permit?.();
   const marker = await mark(options);
   const report: GcReport = {
     sprites: marker.sprites,
@@ -74,6 +81,9 @@ export async function collectGarbage(options: GcOptions): Promise<GcReport> {
   }
   const isDocument = (name: string): boolean => /^[^/]+\/(checkpoints\/[^/]+|start)\.json$/.test(name);
   report.deletedDocuments = await sweep.run(keys.sprites, (name) => isDocument(name) && !marker.documents.has(keys.sprites + name));
+  // Somebody may be trying the store just now, whatever the grace is.
+  const graceMs = Math.max(options.graceMs ?? GC_GRACE_MS, PROBE_MS_MAX);
+  report.deletedDocuments += await new Sweep({ ...options, graceMs }, now, report).run(PROBES, (name) => /^[0-9a-f]{24}$/.test(name));
   return report;
 }
 

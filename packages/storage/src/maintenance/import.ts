@@ -5,7 +5,8 @@ import { sha256 } from "../format/hash.ts";
 import { OrgKeys } from "../format/keys.ts";
 import type { MapRoot } from "../map/chunk-ref.ts";
 import { acquire } from "../ownership/acquire.ts";
-import { numberOf, type Ownership } from "../ownership/ownership.ts";
+import { numberOf } from "../ownership/checkpoint-number.ts";
+import type { Ownership } from "../ownership/ownership.ts";
 import type { ObjectStore } from "../store/object-store.ts";
 import { RecentChunks } from "../upload/recent-chunks.ts";
 import type { BlockChange, UploadResult } from "../upload/types.ts";
@@ -170,6 +171,7 @@ class Import {
       parent: head.parent,
       checkpoints,
       lastCheckpoint: head.lastCheckpoint,
+      ...(head.lastAutomatic === undefined ? {} : { lastAutomatic: head.lastAutomatic }),
       origin: { sprite: head.sprite, checkpoint: null },
       ...(head.attributes === undefined ? {} : { attributes: head.attributes }),
     };

@@ -53,6 +53,7 @@ function firstHead(options: AcquireOptions, time: string): HeadDocument {
     parent = null,
     checkpoints = [],
     lastCheckpoint = 0,
+    lastAutomatic,
     origin,
     attributes,
   } = options.initial;
@@ -71,6 +72,7 @@ function firstHead(options: AcquireOptions, time: string): HeadDocument {
     parent,
     checkpoints,
     lastCheckpoint,
+    ...(lastAutomatic === undefined ? {} : { lastAutomatic }),
     ...(origin === undefined ? {} : { origin }),
     ...(attributes === undefined ? {} : { attributes }),
   };

@@ -4,6 +4,7 @@ import { sha256 } from "../format/hash.ts";
 import type { SpriteKeys } from "../format/keys.ts";
 import { type ReadHead, readCheckpoint } from "../heads.ts";
 import { retrying } from "../util/retry.ts";
+import { automaticNumberOf, numberOf } from "./checkpoint-number.ts";
 import { checkUploadAge, newWriteId, ownershipLost, readHeadAgain, retryHead } from "./head-writes.ts";
 import type { HeadChange, NewCheckpoint, OwnershipOptions, PublishOptions } from "./types.ts";
 
@@ -63,6 +64,7 @@ export class Ownership {
           ...change,
           checkpoints: [...now.checkpoints, { id: document.id, document: hash }],
           lastCheckpoint: Math.max(now.lastCheckpoint, number ?? 0),
+          ...withAutomatic(now, document.id, change.lastAutomatic),
         }),
         options,
       );
@@ -88,7 +90,12 @@ export class Ownership {
     return this.#alone(async () => {
       const entry = this.#present.head.checkpoints.find((one) => one.id === id);
       if (entry === undefined) throw new HobError("not_found", `there is no checkpoint ${id}`);
-      await this.#publish((now) => ({ checkpoints: now.checkpoints.filter((one) => one.id !== id) }), options);
+      const without = (now: HeadDocument): HeadChange => ({
+        checkpoints: now.checkpoints.filter((one) => one.id !== id),
+        // Its writer may not have known of the field.
+        ...withAutomatic(now, id),
+      });
+      await this.#publish(without, options);
       // From here on it is gone; `gc` removes the document if this does not.
       await this.#options.store.delete(this.keys.checkpoint(id, entry.document)).catch(() => undefined);
     });
@@ -192,5 +199,8 @@ export class Ownership {
   }
 }
 
-/** N of a checkpoint `vN`; undefined for other names. */
-export const numberOf = (id: string): number | undefined => (/^v[1-9][0-9]{0,14}$/.test(id) ? Number(id.slice(1)) : undefined);
+/** The largest number of an automatic checkpoint that the head, this id and whoever changes the head know of. */
+function withAutomatic(head: HeadDocument, id: string, known = 0): Pick<HeadChange, "lastAutomatic"> {
+  const lastAutomatic = Math.max(head.lastAutomatic ?? 0, automaticNumberOf(id) ?? 0, known);
+  return lastAutomatic === 0 ? {} : { lastAutomatic };
+}

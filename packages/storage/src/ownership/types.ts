@@ -38,13 +38,14 @@ export interface InitialState {
   /** documents that are in the store already */
   checkpoints?: HeadDocument["checkpoints"];
   lastCheckpoint?: number;
+  lastAutomatic?: number;
   origin?: Origin;
   attributes?: Record<string, string>;
 }
 
 /** What an owner may change in a head. */
 export type HeadChange = Partial<
-  Pick<HeadDocument, "root" | "storedBlocks" | "parent" | "volumeBytes" | "attributes" | "checkpoints" | "lastCheckpoint">
+  Pick<HeadDocument, "root" | "storedBlocks" | "parent" | "volumeBytes" | "attributes" | "checkpoints" | "lastCheckpoint" | "lastAutomatic">
 >;
 
 export type NewCheckpoint = Pick<CheckpointDocument, "id" | "comment" | "createdAt" | "root" | "storedBlocks" | "automatic"> &

@@ -3,12 +3,18 @@ import { HobError } from "@hob/protocol";
 import { retrying } from "../util/retry.ts";
 import type { CallOptions, ObjectStore, ProbeOptions, StoreCapabilities } from "./object-store.ts";
 
+/** Below it lie the trial objects: one of each probe that is under way, or was cut off. */
+export const PROBES = "probe/";
+
+/** How old a trial object is that nobody needs any more: milliseconds; a probe takes seconds. */
+export const PROBE_MS_MAX = 60 * 60 * 1000;
+
 /**
  * Tries whether a store honours the conditions of `put`: stores that do not know the headers ignore them, and answer as if
  * all were well.
  */
 export async function probeConditionalWrites(store: ObjectStore, options: ProbeOptions = {}): Promise<StoreCapabilities> {
-  const key = `${options.prefix ?? ""}probe/${randomBytes(12).toString("hex")}`;
+  const key = `${options.prefix ?? ""}${PROBES}${randomBytes(12).toString("hex")}`;
   const put = (text: string, condition?: { ifNoneMatch: "*" } | { ifMatch: string }): Promise<{ etag: string }> =>
     store.put(key, Buffer.from(text), { ...options, ...(condition === undefined ? {} : { condition }) });
   const patient = <R>(work: () => Promise<R>): Promise<R> =>

@@ -8,7 +8,7 @@ import { HobError } from "@hob/protocol";
 import type { Vm, VmConfig, VmmDriver } from "../driver.ts";
 import { GUEST_NETWORK, machineDescription, type QemuHost, qemuArguments, usesPasst } from "./arguments.ts";
 import { endIfBroken } from "./broken-vm.ts";
-import { FullDisk } from "./full-disk.ts";
+import { FullDisk, STOPPED_BY_DISK } from "./full-disk.ts";
 import {
   findProcesses,
   type InheritedFile,
@@ -90,11 +90,9 @@ export class QemuDriver implements VmmDriver {
     }
     const vm = this.#vmOf(directory, record);
     if (await isRunning(record.vmm)) {
-      const answers = await vm.status().then(
-        (status) => status === "running",
-        () => false,
-      );
-      if (answers) return vm;
+      const status = await vm.status().catch(() => "gone");
+      if (status === STOPPED_BY_DISK) vm.noteStalled();
+      if (status === "running" || status === STOPPED_BY_DISK) return vm;
     }
     await vm.kill();
     return undefined;
@@ -186,6 +184,11 @@ class QemuVm implements Vm {
 
   get isStalled(): boolean {
     return this.#fullDisk.isStalled;
+  }
+
+  /** It was found to wait for space. */
+  noteStalled(): void {
+    this.#fullDisk.noteStalled();
   }
 
   async status(): Promise<string> {

@@ -1,5 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
+/** "the last IOP has failed and the device is configured to pause on I/O errors", qapi/run-state.json */
+export const STOPPED_BY_DISK = "io-error";
+
 /** A VM that is stopped because the host's disk is full tries again this often. */
 const RETRY_MS = 2_000;
 /** What cannot be written is tried at once when the VM goes on; by then it has stopped again, or has come through. */
@@ -42,6 +45,12 @@ export class FullDisk {
     });
   }
 
+  /** Before anybody was told of the error, it was found to have stopped. */
+  noteStalled(): void {
+    this.noteError();
+    this.#isStalled = true;
+  }
+
   /**
    * Does something with a VM that has to stand still. QEMU leaves a VM that has stopped by itself in the state that it has, whoever
    * stops it once more (do_vm_stop in system/cpus.c): it looks like one that waits for space only.
@@ -58,7 +67,7 @@ export class FullDisk {
 
   async #watch(): Promise<void> {
     const { status, resume, retryMs = RETRY_MS, settleMs = SETTLE_MS } = this.#parts;
-    const hasStopped = async () => (await status().catch(() => "gone")) === "io-error";
+    const hasStopped = async () => (await status().catch(() => "gone")) === STOPPED_BY_DISK;
     for (;;) {
       await sleep(settleMs, undefined, { ref: false });
       if (!(await hasStopped())) return;
