@@ -1,12 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { HobError, type StorageAssignment, type StorageLag, type StorageStatus, toHobError } from "@hob/protocol";
-import { type HeadChange, type HeadDocument, type ObjectStore, type Ownership, resumeOwnership, type UploadResult } from "@hob/storage";
+import { type ObjectStore, type Ownership, resumeOwnership } from "@hob/storage";
 import type { Logger } from "pino";
-import type { CheckpointRecord } from "../volume/ledger.ts";
 import { within } from "../within.ts";
-import { factsOf } from "./checkpoint-facts.ts";
-import { givenNumbers, knowsNumbers, type NextNumbers } from "./given-numbers.ts";
-import type { LiveState, StateOptions, VolumeUpload } from "./volume-upload.ts";
+import type { NextNumbers } from "./given-numbers.ts";
+import { type Published, Publisher } from "./publisher.ts";
+import type { VolumeUpload } from "./volume-upload.ts";
 import { type Waiter, Waiters } from "./waiters.ts";
 
 /** Milliseconds between looks at whether there is something to bring into the store. */
@@ -36,6 +35,7 @@ export class Durability implements AsyncDisposable {
   readonly #parts: DurabilityParts;
   readonly #now: () => number;
   readonly #stop = new AbortController();
+  readonly #publisher: Publisher;
   #assignment: StorageAssignment | undefined;
   #ownership: Promise<Ownership> | undefined;
   /** the last that could be had: what it says of checkpoints stays true while its successor is being asked for */
@@ -55,6 +55,8 @@ export class Durability implements AsyncDisposable {
   constructor(parts: DurabilityParts) {
     this.#parts = parts;
     this.#now = parts.now ?? Date.now;
+    const { upload, log, numbers } = parts;
+    this.#publisher = new Publisher({ upload, log, numbers, now: this.#now, signal: this.#stop.signal });
   }
 
   /** Begins, or goes on under another epoch. Without an assignment there is no store, and nothing is done. */
@@ -99,7 +101,7 @@ export class Durability implements AsyncDisposable {
   async lag(): Promise<StorageLag | null> {
     if (this.#assignment === undefined) return null;
     await this.#noteWrites();
-    const checkpoints = this.#pending(this.#head?.head).length;
+    const checkpoints = this.#publisher.pending(this.#head?.head).length;
     if (this.#dirtySince === undefined && checkpoints === 0) return null;
     return { lagMs: this.#lagMs(), checkpoints, error: this.#error };
   }
@@ -153,7 +155,7 @@ export class Durability implements AsyncDisposable {
       durable_at: this.#durableAt === undefined ? null : new Date(this.#durableAt).toISOString(),
       durable_lag_seconds: Math.round(this.#lagMs() / 100) / 10,
       uploading: this.#isUploading,
-      pending_checkpoints: this.#pending(this.#head?.head).map(({ id }) => id),
+      pending_checkpoints: this.#publisher.pending(this.#head?.head).map(({ id }) => id),
       error: this.#error,
     };
   }
@@ -164,7 +166,7 @@ export class Durability implements AsyncDisposable {
 
   /** A checkpoint that the store is known to lack has waited since it was taken, whatever was written after it. */
   #lagMs(): number {
-    const pending = this.#head === undefined ? [] : this.#pending(this.#head.head);
+    const pending = this.#head === undefined ? [] : this.#publisher.pending(this.#head.head);
     const taken = pending.map(({ createTime }) => Date.parse(createTime));
     const since = Math.min(this.#dirtySince ?? Number.POSITIVE_INFINITY, ...taken);
     return Math.min(Math.max(0, this.#now() - since), LAG_MAX_MS);
@@ -225,16 +227,19 @@ export class Durability implements AsyncDisposable {
       if (waiting.length > 0) throw new HobError("conflict", "sync: the sprite's volume is not there yet");
       return;
     }
+    const publisher = this.#publisher;
     this.#isUploading = true;
     try {
       const ownership = await this.#own(assignment);
       this.#head = ownership;
-      await this.#removeDeleted(ownership);
-      for (const checkpoint of this.#pending(ownership.head)) await this.#addCheckpoint(ownership, checkpoint);
+      await publisher.removeDeleted(ownership);
+      for (const checkpoint of publisher.pending(ownership.head))
+        await this.#noteDurable(await publisher.addCheckpoint(ownership, checkpoint));
       await this.#noteWrites();
       const unflushed = waiting.some((waiter) => waiter.unflushed);
-      if (unflushed || this.#dirtySince !== undefined || ownership.head.root === null) await this.#publishLive(ownership);
-      else if (!knowsNumbers(ownership.head, this.#given(ownership))) await ownership.publish(this.#given(ownership));
+      if (unflushed || this.#dirtySince !== undefined || ownership.head.root === null)
+        await this.#noteDurable(await publisher.publishLive(ownership));
+      else await publisher.publishNumbers(ownership);
     } finally {
       this.#isUploading = false;
     }
@@ -246,75 +251,12 @@ export class Durability implements AsyncDisposable {
     return this.#ownership;
   }
 
-  /** Not those that came after others of their kind were deleted everywhere: what the head has is a part of the ledger. */
-  #pending(head: HeadDocument | undefined): CheckpointRecord[] {
-    const durable = new Set(head?.checkpoints.map(({ id }) => id));
-    return this.#parts.upload.checkpoints.filter(({ id }) => !durable.has(id));
-  }
-
-  /** Of checkpoints that were deleted before they came into the store as well. */
-  #given({ head }: Ownership): HeadChange {
-    const { numbers } = this.#parts;
-    return numbers === undefined ? {} : givenNumbers(numbers(), head, this.#pending(head));
-  }
-
-  async #removeDeleted(ownership: Ownership): Promise<void> {
-    const present = new Set(this.#parts.upload.checkpoints.map(({ id }) => id));
-    for (const { id } of ownership.head.checkpoints) if (!present.has(id)) await ownership.deleteCheckpoint(id);
-  }
-
-  async #addCheckpoint(ownership: Ownership, record: CheckpointRecord): Promise<void> {
-    const startedMs = this.#now();
-    const { id, createTime } = record;
-    await using uploaded = await this.#parts.upload.checkpoint(record, this.#options(ownership)).catch((error: unknown) => {
-      // It was deleted while the ones before it were brought there: what it held is gone, and nobody wants it.
-      if (this.#parts.upload.checkpoints.some((present) => present.id === id)) throw error;
-      return undefined;
-    });
-    if (uploaded === undefined) return;
-    const { result } = uploaded;
-    // Nobody has written since, as before a sleep: then the head's own state need not be brought there once more.
-    const live = await this.#parts.upload.asLive(record);
-    await ownership.addCheckpoint(
-      {
-        ...{ id, ...factsOf(record) },
-        ...{ root: result.root, storedBlocks: result.storedBlocks },
-        ...{ changedBlocks: result.stats.blocks, uploadedBytes: result.stats.bytesUploaded },
-      },
-      live === undefined ? {} : headChange(result, live),
-      { startedAt: result.startedAt, signal: this.#stop.signal },
-    );
-    await uploaded.keep();
-    if (live !== undefined) await this.#noteDurable(Math.min(startedMs, Date.parse(createTime)), live);
-    this.#parts.log.info(
-      { checkpoint: id, live: live !== undefined, ms: this.#now() - startedMs, ...result.stats },
-      "checkpoint is durable",
-    );
-  }
-
-  async #publishLive(ownership: Ownership): Promise<void> {
-    const startedMs = this.#now();
-    await using uploaded = await this.#parts.upload.live(this.#options(ownership));
-    const { result } = uploaded;
-    await ownership.publish(
-      { ...headChange(result, uploaded), ...this.#given(ownership) },
-      { startedAt: result.startedAt, signal: this.#stop.signal },
-    );
-    await uploaded.keep();
-    await this.#noteDurable(startedMs, uploaded);
-    this.#parts.log.info({ ms: this.#now() - startedMs, ...result.stats }, "volume is durable");
-  }
-
-  #options(ownership: Ownership): StateOptions {
-    const isThere = (id: string) => ownership.head.checkpoints.some((one) => one.id === id);
-    const rootOf = async (id: string) => (isThere(id) ? (await ownership.readCheckpoint(id)).root : undefined);
-    return { signal: this.#stop.signal, rootOf };
-  }
-
   /** What was written while that was brought there may have been at its beginning. */
-  async #noteDurable(atMs: number, { written }: LiveState): Promise<void> {
+  async #noteDurable(published: Published | undefined): Promise<void> {
+    if (published === undefined) return;
+    const { atMs, live } = published;
     this.#durableAt = atMs;
-    this.#writtenWhenDurable = written;
+    this.#writtenWhenDurable = live.written;
     this.#dirtySince = undefined;
     await this.#noteWrites(atMs);
   }
@@ -325,10 +267,4 @@ export class Durability implements AsyncDisposable {
     if (written === undefined || written === this.#writtenWhenDurable) return;
     this.#dirtySince ??= sinceMs ?? this.#now();
   }
-}
-
-/** The live volume's state, as a head names it. */
-function headChange({ root, storedBlocks }: UploadResult, { history, undo }: LiveState): HeadChange {
-  const attributes = { history: JSON.stringify(history), ...(undo === null ? {} : { undo }) };
-  return { root, storedBlocks, parent: history[0] ?? null, attributes };
 }

@@ -1,8 +1,9 @@
 import type { Socket } from "node:net";
 import { HobError } from "@hob/protocol";
+import type { ByteRange } from "./byte-range.ts";
 import { FileComparison } from "./compare.ts";
 import { connectHelper, firstAnswer, helperError, nextFrame } from "./connection.ts";
-import { type ByteRange, type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-mapper.ts";
+import { type DmStatus, type DmTarget, encodeDm, parseDmStatus } from "./device-mapper.ts";
 import { type ExecSpec, encodeExec } from "./exec-request.ts";
 import { encodeFileRequest, type FileRequest, FileStream } from "./files.ts";
 import { encodeFrame, type FrameDecoder } from "./frames.ts";
@@ -150,7 +151,7 @@ export class HelperClient {
     return text.split("\n").filter((name) => name !== "" && name !== "No devices");
   }
 
-  /** Discards these parts of a device one after the other, BLKDISCARD. @param ranges at least one, some 10 000 at most */
+  /** Discards these parts of a device one after the other, BLKDISCARD. @param ranges of whole sectors, at least one, some 10 000 at most */
   async dmDiscard(name: string, ranges: readonly ByteRange[]): Promise<void> {
     await this.#call(encodeDm.discard(name, ranges), SNAPSHOT_TIMEOUT_MS);
   }

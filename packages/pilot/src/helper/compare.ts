@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { HobError } from "@hob/protocol";
+import { type ByteRange, encodeRange } from "./byte-range.ts";
 import { connectHelper, firstAnswer, helperError, nextFrame } from "./connection.ts";
 import { encodeFrame, type Frame, type FrameDecoder, ItemWriter } from "./frames.ts";
 import { CLIENT_FRAME, COMPARE_FLAG, HELPER_LIMITS, REQUEST, SERVER_FRAME, TAG } from "./wire.ts";
@@ -10,12 +11,6 @@ export interface AttributeDifference {
   /** the first 8 KiB */
   readonly before: Buffer | undefined;
   readonly after: Buffer | undefined;
-}
-
-/** A run of bytes of a device. */
-export interface ByteRange {
-  readonly begin: number;
-  readonly length: number;
 }
 
 /** Longest silence of the helper, which tells how far it is: what it reads may come from the object store. */
@@ -56,12 +51,7 @@ export class FileComparison implements Disposable {
   tellChanges(ranges: readonly ByteRange[]): void {
     for (let at = 0; at < ranges.length; at += RANGES_PER_FRAME) {
       const part = ranges.slice(at, at + RANGES_PER_FRAME);
-      const payload = Buffer.alloc(part.length * RANGE_BYTES);
-      part.forEach(({ begin, length }, index) => {
-        payload.writeBigUInt64LE(BigInt(begin), index * RANGE_BYTES);
-        payload.writeBigUInt64LE(BigInt(length), index * RANGE_BYTES + 8);
-      });
-      this.#socket.write(encodeFrame(CLIENT_FRAME.changes, payload));
+      this.#socket.write(encodeFrame(CLIENT_FRAME.changes, Buffer.concat(part.map(encodeRange))));
     }
     // Before this one it could not know whether there are more.
     this.#socket.write(encodeFrame(CLIENT_FRAME.changes));

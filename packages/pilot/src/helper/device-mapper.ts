@@ -1,3 +1,4 @@
+import { type ByteRange, encodeRange } from "./byte-range.ts";
 import { encodeFrame, ItemWriter } from "./frames.ts";
 import { REQUEST, TAG } from "./wire.ts";
 
@@ -8,12 +9,6 @@ export interface DmTarget {
   /** such as `thin` or `thin-pool` */
   readonly type: string;
   readonly parameters: string;
-}
-
-/** Bytes of a device, both multiples of 512. */
-export interface ByteRange {
-  readonly offset: number;
-  readonly length: number;
 }
 
 const OP = { create: 1, reload: 2, suspend: 3, resume: 4, remove: 5, message: 6, status: 7, list: 8, snapshot: 9, discard: 10 } as const;
@@ -37,12 +32,7 @@ function withTable(items: ItemWriter, table: readonly DmTarget[]): ItemWriter {
 }
 
 function withRanges(items: ItemWriter, ranges: readonly ByteRange[]): ItemWriter {
-  for (const { offset, length } of ranges) {
-    const range = Buffer.alloc(16);
-    range.writeBigUInt64LE(BigInt(offset), 0);
-    range.writeBigUInt64LE(BigInt(length), 8);
-    items.bytes(TAG.dmRange, range);
-  }
+  for (const range of ranges) items.bytes(TAG.dmRange, encodeRange(range));
   return items;
 }
 

@@ -1,6 +1,6 @@
+export type { ByteRange } from "./byte-range.ts";
 export { FrozenFilesystem, HelperClient } from "./client.ts";
-export type { ByteRange, DmStatus, DmTarget } from "./device-mapper.ts";
-export type { AttributeDifference, ByteRange, FileComparison } from "./compare.ts";
+export type { AttributeDifference, FileComparison } from "./compare.ts";
 export type { DmStatus, DmTarget } from "./device-mapper.ts";
 export type { ExecSpec, ExecTarget, WindowSize } from "./exec-request.ts";
 export { type EntryRecord, type EventRecord, FileError, type FileRequest, FileStream, type FileUser } from "./files.ts";

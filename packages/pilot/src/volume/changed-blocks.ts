@@ -4,8 +4,11 @@ import { type ChangedRange, ThinXmlReader } from "./thin-delta.ts";
 
 type Helper = Pick<HelperClient, "dmMessage" | "exec">;
 
-/** Ranges read ahead of the consumer before the tool has to wait. */
-const BUFFERED_RANGES = 4_096;
+/**
+ * Ranges read ahead of the consumer, some 100 bytes each, before the tool has to wait. Those of most volumes are fewer: an upload
+ * that takes minutes keeps nobody from reading others.
+ */
+const BUFFERED_RANGES = 65_536;
 const STDERR_KEPT_CHARACTERS = 1_000;
 const TIMEOUT_MS = 600_000;
 
@@ -37,14 +40,20 @@ export class ChangedBlocks {
     this.#turn = promise;
     this.#waiting++;
     await before;
+    let ending: Promise<void> | undefined;
+    const end = () => {
+      ending ??= this.release().then(() => {
+        this.#waiting--;
+        resolve();
+      });
+      return ending;
+    };
     try {
       await this.release();
       await this.#helper.dmMessage(this.#pool, "reserve_metadata_snap");
-      yield* this.#read(from, to);
+      yield* this.#read(from, to, end);
     } finally {
-      await this.release();
-      this.#waiting--;
-      resolve();
+      await end();
     }
   }
 
@@ -53,12 +62,14 @@ export class ChangedBlocks {
     await this.#helper.dmMessage(this.#pool, "release_metadata_snap").catch(() => {});
   }
 
-  async *#read(from: number | undefined, to: number): AsyncGenerator<ChangedRange, void, undefined> {
+  /** @param onEnd called when the tool has ended, which may be long before all that it wrote was taken */
+  async *#read(from: number | undefined, to: number, onEnd: () => Promise<void>): AsyncGenerator<ChangedRange, void, undefined> {
     const compare = ["thin_delta", "--metadata-snap", "--thin1", String(from), "--thin2", String(to), this.metadataDevice];
     const dump = ["thin_dump", "--metadata-snap", "--dev-id", String(to), this.metadataDevice];
     const argv = from === undefined ? dump : compare;
     const process = await this.#helper.exec({ argv, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, cwd: "/", uid: 0, gid: 0 });
     const timer = setTimeout(() => process.close(), TIMEOUT_MS);
+    process.exited.then(onEnd, onEnd);
     try {
       yield* new RangeStream(process).ranges(argv[0] ?? "");
     } finally {

@@ -254,9 +254,9 @@ export class ThinPool {
 function* inPieces(blocks: readonly BlockRange[], volumeBytes: number): Generator<ByteRange, void, undefined> {
   for (const { first, count } of blocks) {
     for (let at = first; at < first + count; at += TRIM_BLOCKS_MAX) {
-      const offset = at * POOL_BLOCK_BYTES;
+      const begin = at * POOL_BLOCK_BYTES;
       const end = Math.min(Math.min(at + TRIM_BLOCKS_MAX, first + count) * POOL_BLOCK_BYTES, volumeBytes);
-      if (end > offset) yield { offset, length: end - offset };
+      if (end > begin) yield { begin, length: end - begin };
     }
   }
 }
