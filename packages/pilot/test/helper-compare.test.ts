@@ -31,6 +31,10 @@ const [ENOENT, EPROTO, EINVAL] = [2, 71, 22];
 /** In a file of 4 MiB, towards its end: what is said meanwhile has come by then. */
 const CHANGED_AT = 4 * MIB - 100;
 
+/** More extents than one call of the kernel tells: holes are between them. */
+const PIECES = 300;
+const PIECE_STEP = 8192;
+
 let helper: RunningHelper;
 let directory = "";
 before(async () => {
@@ -131,6 +135,9 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
     execFileSync("mkfs.ext4", ["-q", image]);
     mount("before");
     writeFileSync(one(), Buffer.alloc(4 * MIB, "abc"));
+    writeFileSync(at("before", "scattered"), "");
+    for (let piece = 0; piece < PIECES; piece++) writeAt(at("before", "scattered"), piece * PIECE_STEP, Buffer.alloc(4096, "abc"));
+    writeFileSync(at("before", "emptied"), Buffer.alloc(MIB, "abc"));
     execFileSync("umount", [at("before").toString()]);
     rmSync(at("before"), { recursive: true });
     mounts = [];
@@ -139,7 +146,8 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
     mount("after");
     // In place: the file lies where it lay.
     writeAt(other(), CHANGED_AT, "changed");
-    for (const path of [one(), other()]) execFileSync("sync", [path.toString()]);
+    writeAt(at("after", "scattered"), (PIECES - 1) * PIECE_STEP, "changed");
+    for (const path of [one(), other(), at("after", "scattered")]) execFileSync("sync", [path.toString()]);
   });
   after(() => {
     for (const path of mounts) execFileSync("umount", [path]);
@@ -150,8 +158,8 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
   afterEach(() => comparison[Symbol.dispose]());
 
   /** Where the second one was changed, on its device. */
-  function placeOf(offset: number): number {
-    const text = execFileSync("filefrag", ["-b1", "-v", other().toString()], { encoding: "utf8" });
+  function placeOf(offset: number, file = other()): number {
+    const text = execFileSync("filefrag", ["-b1", "-v", file.toString()], { encoding: "utf8" });
     for (const [, first = "", last = "", place = ""] of text.matchAll(/^ *\d+: *(\d+)\.\. *(\d+): *(\d+)\.\./gm)) {
       if (offset >= Number(first) && offset <= Number(last)) return Number(place) + offset - Number(first);
     }
@@ -208,6 +216,29 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
       compared.tellChanges(ranges);
       assert.equal(await compared.sameContent(one(), other(), true), same);
     }
+  });
+
+  test("are found in as many pieces as they have", async () => {
+    const pair = [at("before", "scattered"), at("after", "scattered")] as const;
+    const place = placeOf((PIECES - 1) * PIECE_STEP, pair[1]);
+    for (const [ranges, same] of [
+      [[], true],
+      [[{ begin: place, length: 1 }], false],
+    ] as const) {
+      using compared = await helper.client.compare();
+      compared.tellChanges(ranges);
+      assert.equal(await compared.sameContent(...pair, true), same);
+    }
+  });
+
+  test("are read where their blocks stayed, and do not count any more", async () => {
+    const [full, emptied] = [at("before", "emptied"), at("after", "emptied")];
+    comparison.tellChanges([]);
+    assert.equal(await comparison.sameContent(full, emptied, true), true);
+    // The extent becomes an unwritten one, in the same place: fallocate(2), FALLOC_FL_ZERO_RANGE.
+    execFileSync("fallocate", ["--zero-range", "--offset", "524288", "--length", "65536", emptied.toString()]);
+    execFileSync("sync", [emptied.toString()]);
+    assert.equal(await comparison.sameContent(full, emptied, true), false);
   });
 
   test("are read where they lie in different places", async () => {
