@@ -18,6 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
+import { encodeRange } from "../src/helper/byte-range.ts";
 import { nextFrame } from "../src/helper/connection.ts";
 import { encodeFrame, FrameDecoder, ItemWriter } from "../src/helper/frames.ts";
 import type { FileComparison } from "../src/helper/index.ts";
@@ -177,25 +178,36 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
     assert.equal(await comparison.sameContent(one(), other(), false), false, "what lies elsewhere is read");
   });
 
-  test("are not read any more as soon as that is said", async () => {
+  /** The answer for the pair, when these frames are sent at once. */
+  async function answerTo(before: readonly Buffer[], after: readonly Buffer[]): Promise<boolean> {
     const path = (tag: number, name: Buffer) => new ItemWriter().bytes(tag, Buffer.concat([name, Buffer.of(0)])).finish();
     const flags = new ItemWriter().u32(TAG.fileFlags, COMPARE_FLAG.onDevices).finish();
     const socket = connect(helper.socketPath);
     const content = Buffer.concat([path(TAG.path, one()), path(TAG.destination, other()), flags]);
-    // In one write: it is there when the comparison begins, and not taken before.
-    socket.write(
-      Buffer.concat([encodeFrame(REQUEST.compare), encodeFrame(CLIENT_FRAME.content, content), encodeFrame(CLIENT_FRAME.changes)]),
-    );
+    socket.write(Buffer.concat([encodeFrame(REQUEST.compare), ...before, encodeFrame(CLIENT_FRAME.content, content), ...after]));
     const decoder = new FrameDecoder();
-    const answers = [await nextFrame(socket, decoder, 10_000), decoder.next() ?? (await nextFrame(socket, decoder, 10_000))];
+    const [ready, told] = [await nextFrame(socket, decoder, 10_000), decoder.next() ?? (await nextFrame(socket, decoder, 10_000))];
     socket.destroy();
-    assert.deepEqual(
-      answers.map(({ type, payload }) => [type, [...payload]]),
-      [
-        [SERVER_FRAME.ok, []],
-        [SERVER_FRAME.ok, [1]],
-      ],
-    );
+    assert.deepEqual([ready.type, ready.payload.length, told.type], [SERVER_FRAME.ok, 0, SERVER_FRAME.ok]);
+    return told.payload[0] === 1;
+  }
+
+  test("are not read any more as soon as that is said, and not before all is said", async () => {
+    const [range, end] = [encodeFrame(CLIENT_FRAME.changes, encodeRange({ begin: 0, length: 1 })), encodeFrame(CLIENT_FRAME.changes)];
+    // In one write: it is there when the comparison begins, and not taken before.
+    assert.equal(await answerTo([], [range, end]), true);
+    assert.equal(await answerTo([range, end], []), true);
+    assert.equal(await answerTo([range], []), false);
+    assert.equal(await answerTo([], [range]), false);
+  });
+
+  test("are read where the devices differ in more places than a frame holds", async () => {
+    const ranges = Array.from({ length: 5_000 }, (_, begin) => ({ begin, length: 1 }));
+    comparison.tellChanges(ranges);
+    assert.equal(await comparison.sameContent(one(), other(), true), true);
+    using compared = await helper.client.compare();
+    compared.tellChanges([...ranges, { begin: placeOf(CHANGED_AT), length: 1 }]);
+    assert.equal(await compared.sameContent(one(), other(), true), false);
   });
 
   test("are read where the devices differ, and around it not", async () => {
