@@ -125,6 +125,8 @@ int files_mkdir(struct files *files) {
   bool parents = (request->flags & FILE_PARENTS) != 0;
   struct place place;
   struct stat info;
+  /* Those above are made through links, too. */
+  if (parents && (request->flags & FILE_NO_LINKS) != 0) return -EINVAL;
   int result = parents ? make_parents(request->path, true) : 0;
   if (result == 0) result = place_for(files, request->path, parents, &place);
   if (result < 0) return result;

@@ -183,7 +183,7 @@ int files_copy(struct files *files) {
   struct place from, to;
   struct stat info, present;
   bool recursive = (request->flags & FILE_RECURSIVE) != 0;
-  int result = request->root != NULL ? place_in(request->root, request->path, &from) : place_of(request->path, !recursive, &from);
+  int result = request->root != NULL ? place_in(request->root, request->path, &from) : place_for(files, request->path, !recursive, &from);
   if (result == 0) result = stat_place(&from, &info);
   if (result < 0) return result;
   if (S_ISDIR(info.st_mode) && !recursive) return -EISDIR;

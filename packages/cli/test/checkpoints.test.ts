@@ -151,6 +151,17 @@ test("diff shows on a terminal how far it is, and Ctrl+C ends it on both sides",
   }
 });
 
+test("diff draws nothing on the terminal of a pager", async () => {
+  answer(`${JSON.stringify(CHANGED)}\n${JSON.stringify({ type: "complete", count: 1 })}\n`);
+  using terminal = new TestTerminal(["sh", "-c", '"$0" checkpoint diff web v1 | cat', HOB], home.env);
+  await terminal.exited;
+  assert.deepEqual(terminal.output.trim().split("\r\n").sort(), ["Comparing v1 of web with the present ...", "~ /etc/x  0644 -> 0600"]);
+  assert.deepEqual(
+    daemon.requests.map(({ url }) => url.search),
+    ["?from=v1"],
+  );
+});
+
 test("a restore that is interrupted is said to go on, and how to look at it", async () => {
   daemon.faults.silent = true;
   for (const [args, words] of [

@@ -61,7 +61,9 @@ describe("mounts of checkpoints", () => {
     await mounts.hideIdle("v1");
     assert.ok(active.has(1));
     await mounts.lend(recordOf(1));
-    await mounts.hide("v1");
+    const hidden = mounts.hide("v1");
+    assert.deepEqual([[...active], mounts.has("v1")], [[1], false], "that is said before anything of it is missing");
+    await hidden;
     mounts.giveBack("v1");
     assert.deepEqual([...active], []);
   });

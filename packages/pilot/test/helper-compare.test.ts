@@ -18,6 +18,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
+import { encodeRange } from "../src/helper/byte-range.ts";
 import { nextFrame } from "../src/helper/connection.ts";
 import { encodeFrame, FrameDecoder, ItemWriter } from "../src/helper/frames.ts";
 import type { FileComparison } from "../src/helper/index.ts";
@@ -30,6 +31,10 @@ const [ENOENT, EPROTO, EINVAL] = [2, 71, 22];
 
 /** In a file of 4 MiB, towards its end: what is said meanwhile has come by then. */
 const CHANGED_AT = 4 * MIB - 100;
+
+/** More extents than one call of the kernel tells: holes are between them. */
+const PIECES = 300;
+const PIECE_STEP = 8192;
 
 let helper: RunningHelper;
 let directory = "";
@@ -131,6 +136,9 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
     execFileSync("mkfs.ext4", ["-q", image]);
     mount("before");
     writeFileSync(one(), Buffer.alloc(4 * MIB, "abc"));
+    writeFileSync(at("before", "scattered"), "");
+    for (let piece = 0; piece < PIECES; piece++) writeAt(at("before", "scattered"), piece * PIECE_STEP, Buffer.alloc(4096, "abc"));
+    writeFileSync(at("before", "emptied"), Buffer.alloc(MIB, "abc"));
     execFileSync("umount", [at("before").toString()]);
     rmSync(at("before"), { recursive: true });
     mounts = [];
@@ -139,7 +147,8 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
     mount("after");
     // In place: the file lies where it lay.
     writeAt(other(), CHANGED_AT, "changed");
-    for (const path of [one(), other()]) execFileSync("sync", [path.toString()]);
+    writeAt(at("after", "scattered"), (PIECES - 1) * PIECE_STEP, "changed");
+    for (const path of [one(), other(), at("after", "scattered")]) execFileSync("sync", [path.toString()]);
   });
   after(() => {
     for (const path of mounts) execFileSync("umount", [path]);
@@ -150,8 +159,8 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
   afterEach(() => comparison[Symbol.dispose]());
 
   /** Where the second one was changed, on its device. */
-  function placeOf(offset: number): number {
-    const text = execFileSync("filefrag", ["-b1", "-v", other().toString()], { encoding: "utf8" });
+  function placeOf(offset: number, file = other()): number {
+    const text = execFileSync("filefrag", ["-b1", "-v", file.toString()], { encoding: "utf8" });
     for (const [, first = "", last = "", place = ""] of text.matchAll(/^ *\d+: *(\d+)\.\. *(\d+): *(\d+)\.\./gm)) {
       if (offset >= Number(first) && offset <= Number(last)) return Number(place) + offset - Number(first);
     }
@@ -169,25 +178,36 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
     assert.equal(await comparison.sameContent(one(), other(), false), false, "what lies elsewhere is read");
   });
 
-  test("are not read any more as soon as that is said", async () => {
+  /** The answer for the pair, when these frames are sent at once. */
+  async function answerTo(before: readonly Buffer[], after: readonly Buffer[]): Promise<boolean> {
     const path = (tag: number, name: Buffer) => new ItemWriter().bytes(tag, Buffer.concat([name, Buffer.of(0)])).finish();
     const flags = new ItemWriter().u32(TAG.fileFlags, COMPARE_FLAG.onDevices).finish();
     const socket = connect(helper.socketPath);
     const content = Buffer.concat([path(TAG.path, one()), path(TAG.destination, other()), flags]);
-    // In one write: it is there when the comparison begins, and not taken before.
-    socket.write(
-      Buffer.concat([encodeFrame(REQUEST.compare), encodeFrame(CLIENT_FRAME.content, content), encodeFrame(CLIENT_FRAME.changes)]),
-    );
+    socket.write(Buffer.concat([encodeFrame(REQUEST.compare), ...before, encodeFrame(CLIENT_FRAME.content, content), ...after]));
     const decoder = new FrameDecoder();
-    const answers = [await nextFrame(socket, decoder, 10_000), decoder.next() ?? (await nextFrame(socket, decoder, 10_000))];
+    const [ready, told] = [await nextFrame(socket, decoder, 10_000), decoder.next() ?? (await nextFrame(socket, decoder, 10_000))];
     socket.destroy();
-    assert.deepEqual(
-      answers.map(({ type, payload }) => [type, [...payload]]),
-      [
-        [SERVER_FRAME.ok, []],
-        [SERVER_FRAME.ok, [1]],
-      ],
-    );
+    assert.deepEqual([ready.type, ready.payload.length, told.type], [SERVER_FRAME.ok, 0, SERVER_FRAME.ok]);
+    return told.payload[0] === 1;
+  }
+
+  test("are not read any more as soon as that is said, and not before all is said", async () => {
+    const [range, end] = [encodeFrame(CLIENT_FRAME.changes, encodeRange({ begin: 0, length: 1 })), encodeFrame(CLIENT_FRAME.changes)];
+    // In one write: it is there when the comparison begins, and not taken before.
+    assert.equal(await answerTo([], [range, end]), true);
+    assert.equal(await answerTo([range, end], []), true);
+    assert.equal(await answerTo([range], []), false);
+    assert.equal(await answerTo([], [range]), false);
+  });
+
+  test("are read where the devices differ in more places than a frame holds", async () => {
+    const ranges = Array.from({ length: 5_000 }, (_, begin) => ({ begin, length: 1 }));
+    comparison.tellChanges(ranges);
+    assert.equal(await comparison.sameContent(one(), other(), true), true);
+    using compared = await helper.client.compare();
+    compared.tellChanges([...ranges, { begin: placeOf(CHANGED_AT), length: 1 }]);
+    assert.equal(await compared.sameContent(one(), other(), true), false);
   });
 
   test("are read where the devices differ, and around it not", async () => {
@@ -208,6 +228,29 @@ describe("files on two devices that are copies", { skip: process.getuid?.() === 
       compared.tellChanges(ranges);
       assert.equal(await compared.sameContent(one(), other(), true), same);
     }
+  });
+
+  test("are found in as many pieces as they have", async () => {
+    const pair = [at("before", "scattered"), at("after", "scattered")] as const;
+    const place = placeOf((PIECES - 1) * PIECE_STEP, pair[1]);
+    for (const [ranges, same] of [
+      [[], true],
+      [[{ begin: place, length: 1 }], false],
+    ] as const) {
+      using compared = await helper.client.compare();
+      compared.tellChanges(ranges);
+      assert.equal(await compared.sameContent(...pair, true), same);
+    }
+  });
+
+  test("are read where their blocks stayed, and do not count any more", async () => {
+    const [full, emptied] = [at("before", "emptied"), at("after", "emptied")];
+    comparison.tellChanges([]);
+    assert.equal(await comparison.sameContent(full, emptied, true), true);
+    // The extent becomes an unwritten one, in the same place: fallocate(2), FALLOC_FL_ZERO_RANGE.
+    execFileSync("fallocate", ["--zero-range", "--offset", "524288", "--length", "65536", emptied.toString()]);
+    execFileSync("sync", [emptied.toString()]);
+    assert.equal(await comparison.sameContent(full, emptied, true), false);
   });
 
   test("are read where they lie in different places", async () => {

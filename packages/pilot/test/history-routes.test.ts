@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { HobError } from "@hob/protocol";
 import { pino } from "pino";
 import { withErrorAnswers } from "../src/api/server.ts";
 import type { FileOperations } from "../src/files/operations.ts";
@@ -41,6 +42,7 @@ describe("a comparison of two checkpoints", { timeout: 30_000 }, () => {
   function answering(sameContent: (onRead: (bytes: number) => void) => Promise<boolean>) {
     const base = mkdtempSync(join(tmpdir(), "hob-history-"));
     const seen: string[] = [];
+    const deleted = new Set<string>();
     const treeOf = (id: string) => {
       const [root, volume] = [join(base, id, "root"), join(base, id, "volume")];
       for (const folder of [root, join(volume, "root-upper/upper")]) {
@@ -48,7 +50,13 @@ describe("a comparison of two checkpoints", { timeout: 30_000 }, () => {
         writeFileSync(join(folder, "large"), id);
         utimesSync(join(folder, "large"), 1, 1);
       }
-      return { root, volume, state: { thin: 1, origin: null }, [Symbol.asyncDispose]: async () => void seen.push(`${id} closed`) };
+      const isThere = () => !deleted.has(id);
+      const state = { thin: 1, origin: null };
+      return { id, root, volume, state, isThere, [Symbol.asyncDispose]: async () => void seen.push(`${id} closed`) };
+    };
+    const remove = (id: string) => {
+      deleted.add(id);
+      for (const folder of ["root", "volume"]) rmSync(join(base, id, folder), { recursive: true });
     };
     const comparison = {
       attributes: async () => [],
@@ -62,7 +70,7 @@ describe("a comparison of two checkpoints", { timeout: 30_000 }, () => {
     } as unknown as DiffParts;
     const app = historyRoutes({ ...parts, operations: {} as FileOperations } as HistoryParts);
     const ask = (query: string, outgoing: object = {}) => app.request(`/checkpoints/diff?from=v1&to=v2${query}`, {}, { outgoing });
-    return { seen, ask, [Symbol.dispose]: () => rmSync(base, { recursive: true }) };
+    return { seen, ask, remove, [Symbol.dispose]: () => rmSync(base, { recursive: true }) };
   }
   const typesOf = (text: string) =>
     text
@@ -92,6 +100,52 @@ describe("a comparison of two checkpoints", { timeout: 30_000 }, () => {
     assert.deepEqual(asked.seen.sort(), ["comparison ended", "v1 closed", "v2 closed"]);
     using plain = answering(async () => true);
     assert.deepEqual(typesOf(await (await plain.ask("")).text()), ["complete"]);
+  });
+
+  const turns = async (count: number) => {
+    for (let turn = 0; turn < count; turn++) await new Promise(setImmediate);
+  };
+
+  test("says nothing behind its last line, and little to whom does not read", async (context) => {
+    context.mock.timers.enable({ apis: ["setInterval"] });
+    const told = Promise.withResolvers<boolean>();
+    let onRead: (bytes: number) => void = () => {};
+    using asked = answering((tell) => {
+      onRead = tell;
+      return told.promise;
+    });
+    const answer = await asked.ask("&progress=true");
+    await turns(100);
+    for (let bytes = 1; bytes <= 100; bytes++) {
+      onRead(bytes);
+      context.mock.timers.tick(1);
+      await turns(1);
+    }
+    onRead(1_000);
+    told.resolve(false);
+    const lines = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    while (!text.includes('"entry"')) text += (await lines?.read())?.value ?? assert.fail(text);
+    await turns(100);
+    context.mock.timers.tick(1);
+    await turns(1);
+    for (let next = await lines?.read(); next?.value !== undefined; next = await lines?.read()) text += next.value;
+    const types = typesOf(text);
+    assert.deepEqual([types.at(-1), types.filter((type) => type !== "progress")], ["complete", ["entry", "complete"]]);
+    assert.ok(types.length < 10, text);
+  });
+
+  test("is none with a checkpoint that is deleted meanwhile: what is missing then is no difference", async () => {
+    for (const fail of [false, true]) {
+      using asked = answering(async () => {
+        asked.remove("v1");
+        if (fail) throw new HobError("helper_failed", "compare files: No such file or directory");
+        return false;
+      });
+      const line = JSON.parse(await (await asked.ask("")).text());
+      assert.deepEqual([line.type, line.code, line.error], ["error", "conflict", "compare checkpoints: v1 was deleted meanwhile"]);
+      assert.deepEqual(asked.seen.sort(), ["comparison ended", "v1 closed", "v2 closed"]);
+    }
   });
 
   test("ends when who asked has gone, in the middle of a file and before it begins", async () => {

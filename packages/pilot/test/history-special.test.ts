@@ -5,6 +5,8 @@ import { after, before, describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
 import { FileOperations } from "../src/files/index.ts";
 import type { FileOperationRequest } from "../src/files/operations.ts";
+import { FileError } from "../src/helper/index.ts";
+import { perform } from "../src/history/entries.ts";
 import { restorePath } from "../src/history/restore-path.ts";
 import type { OpenTree } from "../src/history/trees.ts";
 import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
@@ -72,6 +74,24 @@ describe("a path that is put back", { skip: containerUnavailable() ?? false }, (
     const done = await restorePath(operations, TREE, now);
     assert.deepEqual([done.count, done.leftOut], [3, [`${now}/sub/null`]]);
     assert.equal(await run(`cd ${now} && find . | sort && stat -c %F sub/null`), ".\n./file\n./sub\n./sub/null\ncharacter special file");
+  });
+
+  test("no operation that is to follow no link does, on either side", LIMIT, async () => {
+    await run(`mkdir -p ${HOME}/plain/way && echo x > ${HOME}/plain/way/file && ln -s way ${HOME}/plain/link`);
+    const at = (name: string) => `${HOME}/plain/${name}`;
+    const flags = { noLinks: true };
+    for (const [errno, request] of [
+      ["ELOOP", { operation: "copy", path: at("link/file"), destination: at("copy"), flags }],
+      ["ELOOP", { operation: "copy", path: at("way/file"), destination: at("link/copy"), flags }],
+      ["ELOOP", { operation: "mkdir", path: at("link/new"), flags }],
+      ["EINVAL", { operation: "mkdir", path: at("link/new/below"), flags: { ...flags, parents: true } }],
+    ] as const) {
+      await assert.rejects(
+        perform(operations, { ...request, asRoot: true }),
+        (error) => error instanceof FileError && error.errno === errno,
+      );
+    }
+    assert.equal(await run(`cd ${HOME}/plain && find . | sort`), ".\n./link\n./way\n./way/file");
   });
 
   test("is put nowhere else when a folder on the way becomes a link meanwhile", LIMIT, async () => {

@@ -30,6 +30,7 @@ const parts = {
       if (mountFails) throw new HobError("helper_failed", "no mount");
       await note(`mount ${id} of ${thin}`);
     },
+    has: (id: string) => /^(v1|\.current-\d)$/.test(id),
     giveBack: (id: string) => void note(`give ${id} back`),
     hideIdle: (id: string) => note(`hide ${id} if idle`),
     hide: (id: string) => note(`hide ${id}`),
@@ -83,7 +84,7 @@ describe("trees of checkpoints", () => {
     for (const id of ["Current", "current"]) {
       seen = [];
       const tree = await trees.open(id);
-      assert.equal(tree.id, "Current");
+      assert.deepEqual([tree.id, tree.isThere()], ["Current", true], "under the name of its own");
       await tree[Symbol.asyncDispose]();
       assert.match(seen.join(), /^snapshot 7,mount (\.current-\d) of 7,hide \1,release 7,reap$/);
     }

@@ -63,15 +63,18 @@ async function diff(cli: Cli, operands: readonly string[], flags: HistoryFlags):
   const checkpoints = await (await cli.client(flags)).checkpoints(name);
   const seen = { count: 0, paths: 0, bytes: 0 };
   const onProgress = ({ paths, bytes }: DiffProgress) => void Object.assign(seen, { paths, bytes });
+  // What is not printed on a terminal is often printed there by a pager, which draws on all of it.
+  const plain = !cli.stderr.isTTY || !cli.stdout.isTTY;
   const printAll = async () => {
-    const options = { to, path: flags.path, text: flags.text, ...(cli.stderr.isTTY ? { onProgress } : {}) };
+    const options = { to, path: flags.path, text: flags.text, ...(plain ? {} : { onProgress }) };
     for await (const difference of checkpoints.diff(from, options)) {
       seen.count++;
       if (flags.json) cli.print(JSON.stringify(difference));
       else printDifference(cli, difference);
     }
   };
-  await withProgress(cli, `Comparing ${from} of ${name} with ${to ?? "the present"}`, printAll(), { state: () => describeProgress(seen) });
+  const what = `Comparing ${from} of ${name} with ${to ?? "the present"}`;
+  await withProgress(cli, what, printAll(), { plain, state: () => describeProgress(seen) });
   if (seen.count === 0 && !flags.json) cli.note("No differences.");
 }
 

@@ -7,6 +7,8 @@ const LOOK_INTERVAL_MS = 200;
 export interface ProgressOptions {
   /** how far it is, shown behind the text on a terminal; empty: nothing to say */
   state?: () => string;
+  /** one line on a terminal too: another program may have that, which standard output goes to */
+  plain?: boolean;
   /** said when a signal ends the command, Ctrl+C for one: what becomes of the work, which is not done here */
   interrupted?: string;
 }
@@ -28,7 +30,7 @@ export async function withProgress<T>(cli: Cli, text: string, work: Promise<T>, 
   };
   const stopListening = onSignals(end, end);
   try {
-    if (!cli.stderr.isTTY || cli.env.TERM === "dumb") {
+    if (options.plain || !cli.stderr.isTTY || cli.env.TERM === "dumb") {
       cli.note(`${text} ...`);
       return await work;
     }

@@ -108,6 +108,11 @@ export class CheckpointMounts {
     }
   }
 
+  /** Whether it can be seen, or will be in a moment. False from before the moment at which its paths seem to be missing. */
+  has(id: string): boolean {
+    return this.#shown.has(id);
+  }
+
   giveBack(id: string): void {
     const users = this.#lent.get(id);
     if (users !== undefined) this.#lent.set(id, Math.max(0, users - 1));

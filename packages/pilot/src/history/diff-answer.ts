@@ -1,4 +1,4 @@
-import { type TreeDiffLine, toHobError, treeDiffQuery } from "@hob/protocol";
+import { HobError, type TreeDiffLine, toHobError, treeDiffQuery } from "@hob/protocol";
 import { stream } from "hono/streaming";
 import { type FilesContext, isTrue, queryParameters } from "../files/parameters.ts";
 import type { HelperClient } from "../helper/index.ts";
@@ -39,27 +39,30 @@ export async function answerDiff(c: FilesContext, parts: DiffParts): Promise<Res
     const question = { path, text: isTrue(text), signal: gone.signal, progress: { paths: 0, bytes: 0 } };
     const telling = isTrue(progress) ? tellProgress(question.progress, write, parts.progressMs) : undefined;
     try {
-      const count = await writeAll(parts, [before, after], question, write);
-      await write({ type: "complete", count });
-    } catch (thrown) {
-      const { message, code, hint } = toHobError(thrown);
-      if (!gone.signal.aborted) await write({ type: "error", error: message, code, ...(hint === undefined ? {} : { hint }) });
-    } finally {
+      const last = await writeAll(parts, [before, after], question, write).catch(errorLine);
+      // What is still being written waits for a client that reads: nothing may come behind the last line meanwhile.
       clearInterval(telling);
+      if (!gone.signal.aborted) await write(last);
+    } finally {
       await inUse.disposeAsync();
     }
   });
 }
 
+function errorLine(thrown: unknown): TreeDiffLine {
+  const { message, code, hint } = toHobError(thrown);
+  return { type: "error", error: message, code, ...(hint === undefined ? {} : { hint }) };
+}
+
 type Write = (line: TreeDiffLine) => Promise<unknown>;
 
-/** @returns how many differences there were */
+/** Writes all lines but the last. @returns that */
 async function writeAll(
   { trees, helper }: DiffParts,
   [before, after]: readonly [OpenTree, OpenTree],
   question: Question,
   write: Write,
-): Promise<number> {
+): Promise<TreeDiffLine> {
   const { signal, progress } = question;
   using comparison = await helper.compare();
   const end = () => comparison[Symbol.dispose]();
@@ -70,19 +73,36 @@ async function writeAll(
   const changes = () => trees.changes(before, after, AbortSignal.any([signal, done.signal]));
   const comparer = new Comparer({ comparison, changes, progress });
   let count = 0;
-  for await (const difference of diffTrees(before, after, { ...question, comparer })) {
-    await write(difference);
-    count++;
+  try {
+    for await (const difference of diffTrees(before, after, { ...question, comparer })) {
+      requireThere(before, after);
+      await write(difference);
+      count++;
+    }
+  } finally {
+    requireThere(before, after);
   }
-  return count;
+  return { type: "complete", count };
+}
+
+/** What is deleted is unmounted, whoever looks at it: its paths are missing then, which is no difference. */
+function requireThere(...trees: readonly OpenTree[]): void {
+  const deleted = trees.find((tree) => !tree.isThere());
+  if (deleted === undefined) return;
+  throw new HobError("conflict", `compare checkpoints: ${deleted.id} was deleted meanwhile`, {
+    hint: "compare with a checkpoint that is there",
+  });
 }
 
 /** Nothing is said while nothing goes on, so that a connection that carries nothing is noticed as such. */
 function tellProgress(progress: DiffProgress, write: Write, everyMs = 1_000): NodeJS.Timeout {
   let told = { ...progress };
-  return setInterval(() => {
-    if (told.paths === progress.paths && told.bytes === progress.bytes) return;
+  let isWriting = false;
+  return setInterval(async () => {
+    if (isWriting || (told.paths === progress.paths && told.bytes === progress.bytes)) return;
     told = { ...progress };
-    void write({ type: "progress", ...told });
+    isWriting = true;
+    await write({ type: "progress", ...told });
+    isWriting = false;
   }, everyMs).unref();
 }

@@ -24,11 +24,13 @@ export interface OpenTree extends AsyncDisposable {
   readonly volume: string;
   /** of the device below that */
   readonly state: DeviceState;
+  /** false: it was deleted meanwhile, and what was not found in it since may have been there */
+  isThere(): boolean;
 }
 
 export interface TreeParts {
   checkpoints: Pick<Checkpoints, "exclusively">;
-  mounts: Pick<CheckpointMounts, "lend" | "giveBack" | "hideIdle" | "hide">;
+  mounts: Pick<CheckpointMounts, "lend" | "giveBack" | "hideIdle" | "hide" | "has">;
   volume: Pick<ThinVolume, "ledger" | "snapshotLive" | "reap"> & {
     pool: Pick<ThinVolume["pool"], "requireRoomForSnapshot" | "changedBlocks">;
   };
@@ -118,6 +120,7 @@ export class CheckpointTrees {
       inside: join(INSIDE, id),
       volume: join(PATHS.checkpointVolumes, id),
       state: { thin, origin },
+      isThere: () => this.#parts.mounts.has(id),
       [Symbol.asyncDispose]: () => (closed ??= close()),
     };
   }
