@@ -84,7 +84,8 @@ export class CheckpointTrees {
       checkpoints.exclusively(async () => {
         await mounts.hide(id);
         if (thin !== undefined) volume.ledger.release(thin);
-        await volume.reap();
+        // It takes its time, and nobody waits for it.
+        void volume.reap();
       });
     try {
       const { mounted, state } = await checkpoints.exclusively(async () => {
