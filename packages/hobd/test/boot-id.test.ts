@@ -113,6 +113,7 @@ test("whoever wants a sprite that is being destroyed hears that, by its name, an
     const wanted = [boot, undefined].map((bootId) =>
       assert.rejects(runtime.endpoint(BOX, MACHINE, bootId), { code: "not_found", message: "reach sprite box: it was destroyed" }),
     );
+    wanted.push(assert.rejects(runtime.restart(BOX, MACHINE), { code: "not_found", message: "restart sprite box: it was destroyed" }));
     ended.resolve();
     await Promise.all([destroyed, ...wanted]);
     assert.deepEqual(driver.calls, ["boot"]);

@@ -6,6 +6,7 @@ import { acquire, exportSprite, OrgKeys, type SpriteDocument, writeSprite } from
 import { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { MemoryStore } from "../../storage/test/support/memory-store.ts";
 import { bodyOf, TestDaemon } from "./support/test-daemon.ts";
+import { NOTHING_KNOWN } from "./support/test-runtime.ts";
 
 const ORG = "hob";
 const NETWORK = { rules: [{ domain: "github.com", action: "allow" }] };
@@ -202,6 +203,20 @@ describe("gc with a grace shorter than an upload may take", () => {
       hob.runtime.setStatus((await bodyOf(await hob.fetch("/v1/sprites/db"))).id, "cold");
       assert.equal((await bodyOf(await collect(hob, { grace_seconds: 0 }))).deletedPacks, 1);
       assert.ok(!(await isThere()));
+    }));
+
+  test("is refused while a sprite sleeps that was uploading", () =>
+    withPack(async (hob, isThere) => {
+      const { id } = await bodyOf(await hob.create("web"));
+      hob.runtime.setStatus(id, "warm");
+      hob.runtime.rests.set(id, { ...NOTHING_KNOWN, behind: { since: Date.now(), checkpoints: 0, error: null } });
+      const { message, hint } = await bodyOf(await collect(hob, { grace_seconds: 0 }));
+      assert.match(message, /web may be uploading/);
+      assert.match(hint, /^wait until web is in the object store/);
+      assert.ok(await isThere());
+      // Without its memory it begins anew.
+      hob.runtime.setStatus(id, "cold");
+      assert.equal((await bodyOf(await collect(hob, { grace_seconds: 0 }))).deletedPacks, 1);
     }));
 
   test("is refused while a sprite is being made, which may be an import", async () => {

@@ -77,7 +77,7 @@ export class ImageCache {
       for (;;) {
         if (await putInPlace(this.root, name, building, (path) => replaces || readManifest(path) === undefined))
           return { directory, manifest };
-        const found = await this.find(component, inputHash).catch(() => undefined);
+        const found = await this.find(component, inputHash).catch(unlessCorrupt);
         if (found !== undefined) return found;
       }
     } finally {
@@ -139,6 +139,11 @@ async function describeFiles(directory: string): Promise<ComponentManifest["file
     files[entry.name] = { sha256: await hashFile(path), bytes: size, mtimeMs };
   }
   return files;
+}
+
+/** What was found damaged is gone. */
+function unlessCorrupt(error: unknown): undefined {
+  if (!(error instanceof HobError && error.code === "image_corrupt")) throw error;
 }
 
 /** Name of a file that is not what the manifest says. */

@@ -61,3 +61,38 @@ test("an output that ends in the middle is an error", async () => {
     for await (const _ of changes.between(1, 2));
   }, /thin_delta ended/);
 });
+
+test("a tool that says nothing is ended, and none that waits for whoever takes what it says", { timeout: 10_000 }, async ({ mock }) => {
+  mock.timers.enable({ apis: ["setInterval"] });
+  let sink: OutputSink | undefined;
+  const exited = Promise.withResolvers<{ code: number }>();
+  const done: string[] = [];
+  const process = {
+    start: (given: OutputSink) => {
+      sink = given;
+    },
+    exited: exited.promise,
+    end: () => {},
+    pause: () => void done.push("pause"),
+    resume: () => void done.push("resume"),
+    close: () => {
+      done.push("close");
+      exited.reject(new Error("closed"));
+    },
+  };
+  const helper = { exec: async () => process, dmMessage: async () => {} } as unknown as Pick<HelperClient, "exec" | "dmMessage">;
+  const ranges = new ChangedBlocks(helper, "pool").between(1, 2);
+  const first = ranges.next();
+  while (sink === undefined) await new Promise(setImmediate);
+  const many = 65_537;
+  sink.stdout(Buffer.from(`<diff left="1" right="2">${'<different begin="1" length="1"/>'.repeat(many)}`));
+  await first;
+  for (let i = 0; i < 3; i++) mock.timers.tick(600_000);
+  for (let i = 1; i < many; i++) await ranges.next();
+  assert.deepEqual(done, ["pause"]);
+  const next = assert.rejects(ranges.next(), /closed/);
+  await new Promise(setImmediate);
+  mock.timers.tick(600_000);
+  await next;
+  assert.deepEqual(done.slice(0, 3), ["pause", "resume", "close"]);
+});

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { Readable } from "node:stream";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { OrgKeys } from "@hob/storage";
+import { OrgKeys, PageStore } from "@hob/storage";
 import type { DirectoryStore } from "@hob/storage/store/directory-store.ts";
 import { originOf } from "../src/durability/origin-name.ts";
+import { StateUploader } from "../src/durability/state-uploader.ts";
 import type { VolumeUpload } from "../src/durability/volume-upload.ts";
 import { Ledger } from "../src/volume/ledger.ts";
-import { lettersIn, StoredVolume, thinOf } from "./support/stored-volume.ts";
+import { blockOf, lettersIn, StoredVolume, thinOf } from "./support/stored-volume.ts";
 
 let model: StoredVolume;
 let store: DirectoryStore;
@@ -139,11 +141,42 @@ describe("an upload after a restore", () => {
     assert.deepEqual(await uploadRestored(), [6, false]);
   });
 
+  test("goes on without the checkpoint when that is given back in part while it is compared", async () => {
+    model.live = thinOf("abX.ef");
+    const root = roots.get("v1") ?? null;
+    rootOf = async () => {
+      await ledger.update((state) => ({ ...state, checkpoints: [] }));
+      model.thins.set(V1.thin, thinOf("ab"));
+      return root;
+    };
+    await using uploaded = await upload.live({ rootOf });
+    assert.equal(await lettersIn(store, uploaded.result.root), "abX.ef..");
+  });
+
+  test("of a checkpoint that was deleted before its snapshot was taken for it brings nothing", async () => {
+    const record = ledger.find("v1") ?? assert.fail();
+    await ledger.update((state) => ({ ...state, checkpoints: [] }));
+    model.thins.set(V1.thin, thinOf("ab"));
+    const thins = model.thins.size;
+    await assert.rejects(upload.checkpoint(record, { rootOf }), { code: "not_found" });
+    assert.equal(ledger.state.uploading, null);
+    assert.equal(model.thins.size, thins, "the snapshot is removed");
+  });
+
   test("goes on without the checkpoint when its map is not whole in the store", async () => {
     for (const { key } of (await store.list(new OrgKeys("org").maps)).objects)
       if (key.includes(roots.get("v1") ?? "?")) await store.delete(key);
     assert.deepEqual(await uploadRestored(), [6, false]);
   });
+});
+
+test("what was sent before is not found any more when it is to be forgotten", async () => {
+  const uploader = new StateUploader({ store, org: "org", pages: new PageStore({ store, org: "org" }) });
+  const send = async (block: number) => (await uploader.upload(null, Readable.from([{ block, data: blockOf("a") }]), {})).stats;
+  assert.equal((await send(0)).packs, 1);
+  assert.equal((await send(1)).packs, 0);
+  uploader.forget();
+  assert.equal((await send(2)).packs, 1);
 });
 
 test("of the snapshot before, only what has changed since is given back", async () => {

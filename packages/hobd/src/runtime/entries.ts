@@ -28,6 +28,11 @@ export interface SpriteEntry {
 export const withNewestPolicies = ({ policies }: SpriteEntry, identity: Identity): Identity =>
   policies !== undefined && policies.revision > (identity.policies?.revision ?? 0) ? { ...identity, policies } : identity;
 
+/** @throws HobError `not_found` */
+export function refuseIfDestroyed({ isDestroyed }: SpriteEntry, what: string): void {
+  if (isDestroyed) throw new HobError("not_found", `${what}: it was destroyed`);
+}
+
 /** All sprites that this process has met, their status, and the order of what is done to each. */
 export class SpriteEntries {
   readonly #entries = new Map<string, SpriteEntry>();

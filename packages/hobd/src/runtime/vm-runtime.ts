@@ -13,7 +13,7 @@ import type { Logger } from "pino";
 import type { CacheKeeper } from "../cache/keeper.ts";
 import { OwnershipFile } from "../object-store/ownership-file.ts";
 import { bounded } from "./bounded.ts";
-import { SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
+import { refuseIfDestroyed, SpriteEntries, type SpriteEntry, withNewestPolicies } from "./entries.ts";
 import { VmLifecycle } from "./lifecycle.ts";
 import type { VmFactory } from "./machine.ts";
 import type { RuntimePaths } from "./paths.ts";
@@ -89,7 +89,7 @@ export class VmRuntime implements SpriteRuntime {
     const atOnce = isUp && hasMemoryOf(known, bootId) ? endpointOf(known) : undefined;
     if (atOnce !== undefined) return Promise.resolve(atOnce);
     return this.#entries.inOrder(identity.id, async (entry) => {
-      if (entry.isDestroyed) throw new HobError("not_found", `reach sprite ${identity.name}: it was destroyed`);
+      refuseIfDestroyed(entry, `reach sprite ${identity.name}`);
       if (entry.vm === undefined) refuseIfJustLost(entry, identity);
       if (entry.vm === undefined && hasMemoryOf(entry, bootId)) await this.#lifecycle.wake(entry, identity, machine);
       // What could not be restored has been booted.
@@ -178,6 +178,7 @@ export class VmRuntime implements SpriteRuntime {
 
   restart(identity: Identity, machine: MachineSpec): Promise<void> {
     return this.#entries.closing(identity.id, async (entry) => {
+      refuseIfDestroyed(entry, `restart sprite ${identity.name}`);
       await this.#lifecycle.shutDown(entry);
       await this.#lifecycle.wake(entry, identity, machine);
     });

@@ -38,7 +38,7 @@ export class Publisher {
   /** Makes the head name the numbers that checkpoints were given, if it does not. */
   async publishNumbers(ownership: Ownership): Promise<void> {
     const given = this.#given(ownership);
-    if (!knowsNumbers(ownership.head, given)) await ownership.publish(given);
+    if (!knowsNumbers(ownership.head, given)) await ownership.publish(given, { signal: this.#parts.signal });
   }
 
   /** Of checkpoints that were deleted before they came into the store as well. */

@@ -58,6 +58,7 @@ export class SpriteStorage {
   /** origins that nothing reads from yet */
   #named: readonly string[] = [];
   #mayBeAssembled: Assembled | undefined;
+  #uploader: StateUploader | undefined;
   #attaching: Promise<void> = Promise.resolve();
 
   constructor(parts: SpriteStorageParts) {
@@ -72,7 +73,10 @@ export class SpriteStorage {
     const { log } = this.#parts;
     const store = this.#store;
     // An upload begins with pages that the start has read already.
-    const uploaderOf = (org: string) => new StateUploader({ store, org, pages: this.#reads().pages });
+    const uploaderOf = (org: string) => {
+      this.#uploader = new StateUploader({ store, org, pages: this.#reads().pages });
+      return this.#uploader;
+    };
     const withRoom = <T>(snapshot: () => Promise<T>) => checkpoints.withRoom(snapshot);
     const upload = new VolumeUpload(volume, uploaderOf, withRoom, () => [...this.origins.names, ...this.#named]);
     const durability = new Durability({ store, upload, log, numbers: () => volume.ledger.state });
@@ -123,6 +127,8 @@ export class SpriteStorage {
     if (start !== undefined) this.#connections.keepOnly(start);
     if (history !== undefined) this.#stored ??= new StoredStates({ store: this.#store, volume: this.#assembled.volume, history });
     this.#assignment = assignment;
+    // The host lets `gc` go without the usual grace while its sprites sleep.
+    this.#uploader?.forget();
     this.durability.assign(assignment);
     // Before the host asks for it: what the start needs comes while the sprite gets its name and its policies.
     const base = assignment?.base;

@@ -27,11 +27,16 @@ export interface StateUploaderParts {
 /** Brings states of a volume into the store, each against the map of a state before it. */
 export class StateUploader {
   readonly #parts: StateUploaderParts;
-  readonly #uploader: Uploader;
+  #uploader: Uploader;
 
   constructor(parts: StateUploaderParts) {
     this.#parts = parts;
     this.#uploader = new Uploader(parts);
+  }
+
+  /** What was sent before is not found by its hash any more, but by what is under way: `gc` may be about to remove it. */
+  forget(): void {
+    this.#uploader = new Uploader(this.#parts);
   }
 
   /** @throws as `Uploader.upload` */

@@ -1,4 +1,4 @@
-import { HobError, type StorageAssignment } from "@hob/protocol";
+import { checkpointNotFound, HobError, type StorageAssignment } from "@hob/protocol";
 import type { BlockRange, MapRoot, UploadOptions, UploadResult } from "@hob/storage";
 import { BlockSpans } from "../volume/block-spans.ts";
 import { type CheckpointRecord, settle } from "../volume/ledger.ts";
@@ -171,6 +171,8 @@ export class VolumeUpload {
     const thin = await this.#reserve();
     try {
       await this.#volume.pool.snapshot(thin, record.thin);
+      // Of one that was deleted before, some may have been given back already: this is no state that the sprite ever had.
+      if (!this.#has(record)) throw checkpointNotFound(record.id);
       const state = { ...record, thin, of: this.#volume.takenOf(record.thin) };
       return this.#uploaded(state, await this.#upload(state, options));
     } catch (error) {
@@ -212,12 +214,19 @@ export class VolumeUpload {
     const root = await rootOf?.(id).catch(() => undefined);
     if (root === undefined) return undefined;
     try {
-      return await this.#uploadOver(root, parent.thin, state, options);
+      const brought = await this.#uploadOver(root, parent.thin, state, options);
+      // Its snapshot may have been given back in part when it was compared: then what that had lost does not show.
+      return this.#has(parent) ? brought : undefined;
     } catch (error) {
       // Its snapshot may have gone while it was read, and its map with it.
-      if (ledger.find(id) !== undefined && !(error instanceof HobError && error.code === "data_damaged")) throw error;
+      if (this.#has(parent) && !(error instanceof HobError && error.code === "data_damaged")) throw error;
       return undefined;
     }
+  }
+
+  /** Before a snapshot is given back, the ledger says of it that it is no checkpoint any more. */
+  #has({ id, thin }: CheckpointRecord): boolean {
+    return this.#volume.ledger.find(id)?.thin === thin;
   }
 
   /** @param before snapshot of the state that `base` is the map of; undefined: of a state in which nothing was written */

@@ -10,7 +10,8 @@ type Helper = Pick<HelperClient, "dmMessage" | "exec">;
  */
 const BUFFERED_RANGES = 65_536;
 const STDERR_KEPT_CHARACTERS = 1_000;
-const TIMEOUT_MS = 600_000;
+/** A tool that says nothing for so long is ended. All that it says may take as long as an upload. */
+const SILENCE_MS_MAX = 600_000;
 
 /**
  * What changed between snapshots, from the pool's metadata while the pool is in use: the kernel keeps one state of the
@@ -68,12 +69,13 @@ export class ChangedBlocks {
     const dump = ["thin_dump", "--metadata-snap", "--dev-id", String(to), this.metadataDevice];
     const argv = from === undefined ? dump : compare;
     const process = await this.#helper.exec({ argv, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, cwd: "/", uid: 0, gid: 0 });
-    const timer = setTimeout(() => process.close(), TIMEOUT_MS);
+    const stream = new RangeStream(process);
+    const timer = setInterval(() => stream.hasComeOn() || process.close(), SILENCE_MS_MAX);
     process.exited.then(onEnd, onEnd);
     try {
-      yield* new RangeStream(process).ranges(argv[0] ?? "");
+      yield* stream.ranges(argv[0] ?? "");
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
       process.close();
     }
   }
@@ -87,6 +89,8 @@ class RangeStream {
   #stderr = "";
   #failure: unknown;
   #exitCode: number | undefined;
+  #isPaused = false;
+  #hasSaid = false;
   #wake: () => void = () => {};
 
   constructor(process: HelperProcess) {
@@ -99,12 +103,19 @@ class RangeStream {
     );
   }
 
+  /** Whether it has said something since this was asked before, or may not say more. */
+  hasComeOn(): boolean {
+    const comesOn = this.#hasSaid || this.#isPaused;
+    this.#hasSaid = false;
+    return comesOn;
+  }
+
   async *ranges(program: string): AsyncGenerator<ChangedRange, void, undefined> {
     for (;;) {
       const range = this.#queue.shift();
       if (range !== undefined) {
         yield range;
-        if (this.#queue.length === 0) this.#process.resume();
+        if (this.#queue.length === 0) this.#pause(false);
         continue;
       }
       if (this.#failure !== undefined) throw this.#failure;
@@ -119,13 +130,20 @@ class RangeStream {
   }
 
   #take(chunk: Buffer): void {
+    this.#hasSaid = true;
     try {
       this.#queue.push(...this.#reader.push(chunk.toString("latin1")));
     } catch (error) {
       this.#failure = error;
     }
-    if (this.#queue.length > BUFFERED_RANGES) this.#process.pause();
+    if (this.#queue.length > BUFFERED_RANGES) this.#pause(true);
     this.#wake();
+  }
+
+  #pause(isPaused: boolean): void {
+    this.#isPaused = isPaused;
+    if (isPaused) this.#process.pause();
+    else this.#process.resume();
   }
 
   #note(chunk: Buffer): void {

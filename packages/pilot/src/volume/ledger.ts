@@ -74,7 +74,7 @@ export class Ledger {
   #state: LedgerState;
   /** numbers that are pending on disk and not given out yet: most reservations need no write of their own */
   readonly #spare: number[] = [];
-  /** pending numbers that somebody is still working on */
+  /** pending numbers that somebody is still working on, or may get */
   readonly #held = new Set<number>();
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -135,7 +135,6 @@ export class Ledger {
     if (this.#spare.length === 0) await this.#reserveMore();
     const thin = this.#spare.shift();
     if (thin === undefined) throw new Error("no number for a thin device after more were reserved");
-    this.#held.add(thin);
     return thin;
   }
 
@@ -150,7 +149,7 @@ export class Ledger {
 
   /** Pending numbers that nobody works on: thin devices that belong to nothing. */
   garbage(): number[] {
-    return this.#state.pending.filter((thin) => !this.#held.has(thin) && !this.#spare.includes(thin));
+    return this.#state.pending.filter((thin) => !this.#held.has(thin));
   }
 
   async #reserveMore(): Promise<void> {
@@ -162,6 +161,8 @@ export class Ledger {
       for (; more.length < RESERVED_AT_ONCE; nextThin = nextThin === THIN_ID_MAX ? 0 : nextThin + 1) {
         if (!used.has(nextThin)) more.push(nextThin);
       }
+      // Not only when the update is known to be over: whoever looks for garbage in between must not find them.
+      for (const thin of more) this.#held.add(thin);
       return { ...state, nextThin, pending: [...state.pending, ...more] };
     });
     this.#spare.push(...more);
