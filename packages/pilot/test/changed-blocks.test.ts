@@ -96,3 +96,34 @@ test("a tool that says nothing is ended, and none that waits for whoever takes w
   await next;
   assert.deepEqual(done.slice(0, 3), ["pause", "resume", "close"]);
 });
+
+test("more than can be kept stops the tool until it was taken", { timeout: 30_000 }, async () => {
+  const exited = Promise.withResolvers<{ code: number }>();
+  const calls: string[] = [];
+  let say: (text: string) => void = () => {};
+  const runs = (from: number, count: number) =>
+    Array.from({ length: count }, (_, i) => `<different begin="${(from + i) * 2}" length="1"/>`).join("");
+  const process = {
+    start: ({ stdout }: OutputSink) => {
+      say = (text) => stdout(Buffer.from(text));
+      queueMicrotask(() => say(`<superblock><diff>${runs(0, 70_000)}`));
+    },
+    exited: exited.promise,
+    end: () => {},
+    pause: () => void calls.push("pause"),
+    resume: () => {
+      calls.push("resume");
+      say(`${runs(70_000, 10)}</diff></superblock>`);
+      exited.resolve({ code: 0 });
+    },
+    close: () => {},
+  };
+  const helper = { exec: async () => process as unknown as HelperProcess, dmMessage: async () => {} };
+  let expected = 0;
+  for await (const { begin } of new ChangedBlocks(helper, "pool").between(1, 2)) {
+    assert.equal(begin, 2 * expected++);
+    if (expected < 70_000) assert.deepEqual(calls, ["pause"]);
+  }
+  assert.equal(expected, 70_010);
+  assert.deepEqual(calls, ["pause", "resume"]);
+});

@@ -82,7 +82,7 @@ describe("a state without its map", () => {
   after(() => rmSync(folder, { recursive: true }));
 
   /** A pool whose devices are files; of each it says what it was asked for. */
-  const sourceOver = (asked: number[]): LocalSource => {
+  const sourceOver = (asked: number[], isThere = () => true): LocalSource => {
     const pool = {
       async *changedBlocks(from: number | undefined, thin: number) {
         assert.equal(from, undefined);
@@ -91,7 +91,7 @@ describe("a state without its map", () => {
       },
       activateReadOnly: async (thin: number) => ({ device: join(folder, `thin-${thin}`), [Symbol.asyncDispose]: async () => {} }),
     };
-    const ledger = { state, find: (id: string) => state.checkpoints.find((one) => one.id === id) };
+    const ledger = { state, find: (id: string) => (isThere() ? state.checkpoints.find((one) => one.id === id) : undefined) };
     const volume = { ledger, pool, sizeBytes, resolveOrigin: async () => "/dev/null" } as unknown as LocalSourceParts["volume"];
     const page = Buffer.from("a page");
     return new LocalSource({ volume, pages: { cached: (name) => (name === b ? page : undefined) }, cache: undefined });
@@ -115,6 +115,17 @@ describe("a state without its map", () => {
     });
     assert.equal((await source.page(b))?.toString(), "a page");
     assert.equal(await source.page(c), undefined);
+  });
+
+  test("is nothing of a checkpoint that is deleted meanwhile", async () => {
+    writeFileSync(join(folder, "thin-1"), Buffer.alloc(10 * BLOCK_BYTES, "given back in part"));
+    const asked: number[] = [];
+    await using source = sourceOver(asked, () => asked.length === 0);
+    assert.equal(await source.state("v1", null), undefined);
+    let looks = 0;
+    await using other = sourceOver([], () => looks++ === 0);
+    assert.equal(await other.chunk("0".repeat(64), 3, "v1"), undefined);
+    assert.equal(looks, 2);
   });
 
   test("is asked for once, however much is repaired of it", async () => {

@@ -52,10 +52,12 @@ export class LocalSource implements RepairSource, AsyncDisposable {
     if (checkpoint === null && ledger.state.uploaded?.root !== root) return undefined;
     const record = this.#recordOf(checkpoint);
     if (record === undefined) return undefined;
+    const written = await this.#written.of(record.thin);
+    if (!this.#isStill(checkpoint, record.thin)) return undefined;
     const known = checkpoint === null ? undefined : ledger.find(checkpoint);
     return {
       origin: rootOf(record.origin),
-      written: await this.#written.of(record.thin),
+      written,
       read: (block) => this.#read(checkpoint, block),
       ...(known === undefined ? {} : { document: factsOf(known) }),
     };
@@ -91,6 +93,11 @@ export class LocalSource implements RepairSource, AsyncDisposable {
     return thin === null ? undefined : { thin, origin };
   }
 
+  /** Of one that is gone, some may have been given back: what it lacks now, it had. */
+  #isStill(checkpoint: string | null, thin: number): boolean {
+    return this.#recordOf(checkpoint)?.thin === thin;
+  }
+
   async #open(checkpoint: string | null): Promise<OpenSnapshot | undefined> {
     const { volume } = this.#parts;
     const record = this.#recordOf(checkpoint);
@@ -98,7 +105,11 @@ export class LocalSource implements RepairSource, AsyncDisposable {
     const origin = record.origin === null ? undefined : await volume.resolveOrigin(record.origin);
     const active = await volume.pool.activateReadOnly(record.thin, origin);
     try {
-      return { active, file: await open(active.device, "r") };
+      const file = await open(active.device, "r");
+      if (this.#isStill(checkpoint, record.thin)) return { active, file };
+      await file.close();
+      await active[Symbol.asyncDispose]();
+      return undefined;
     } catch (error) {
       await active[Symbol.asyncDispose]();
       throw error;

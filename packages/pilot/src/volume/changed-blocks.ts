@@ -85,7 +85,9 @@ export class ChangedBlocks {
 class RangeStream {
   readonly #process: HelperProcess;
   readonly #reader = new ThinXmlReader();
-  readonly #queue: ChangedRange[] = [];
+  /** those before `#taken` were taken; to remove each from so long an array would move all others */
+  #queue: ChangedRange[] = [];
+  #taken = 0;
   #stderr = "";
   #failure: unknown;
   #exitCode: number | undefined;
@@ -112,12 +114,15 @@ class RangeStream {
 
   async *ranges(program: string): AsyncGenerator<ChangedRange, void, undefined> {
     for (;;) {
-      const range = this.#queue.shift();
+      const range = this.#queue[this.#taken];
       if (range !== undefined) {
+        this.#taken++;
         yield range;
-        if (this.#queue.length === 0) this.#pause(false);
         continue;
       }
+      this.#queue = [];
+      this.#taken = 0;
+      if (this.#isPaused) this.#pause(false);
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#exitCode !== undefined) break;
       await new Promise<void>((resolve) => {
