@@ -136,7 +136,8 @@ test("diff shows on a terminal how far it is, and Ctrl+C ends it on both sides",
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   try {
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    using terminal = new TestTerminal([HOB, "--url", url, "--token", "t", "checkpoint", "diff", "web", "v1"], home.env);
+    // Where CI is set nobody watches, and there is no spinner.
+    using terminal = new TestTerminal(["env", "-u", "CI", HOB, "--url", url, "--token", "t", "checkpoint", "diff", "web", "v1"], home.env);
     await terminal.waitFor(/Comparing v1 of web with the present: 12 paths looked at, 1 differ, 3\.0 MiB of large files read/);
     assert.match(terminal.output, /~.* \/etc\/x/);
     const from = terminal.output.length;
