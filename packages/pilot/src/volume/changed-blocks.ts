@@ -67,13 +67,15 @@ export class ChangedBlocks {
   async *#read(from: number | undefined, to: number, onEnd: () => Promise<void>): AsyncGenerator<ChangedRange, void, undefined> {
     const compare = ["thin_delta", "--metadata-snap", "--thin1", String(from), "--thin2", String(to), this.metadataDevice];
     const dump = ["thin_dump", "--metadata-snap", "--dev-id", String(to), this.metadataDevice];
-    const argv = from === undefined ? dump : compare;
+    const tool = from === undefined ? dump : compare;
+    // It reads all mappings of both, half a second at 8 GB under emulation, and often beside something that somebody waits for.
+    const argv = ["nice", "-n", "10", ...tool];
     const process = await this.#helper.exec({ argv, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" }, cwd: "/", uid: 0, gid: 0 });
     const stream = new RangeStream(process);
     const timer = setInterval(() => stream.hasComeOn() || process.close(), SILENCE_MS_MAX);
     process.exited.then(onEnd, onEnd);
     try {
-      yield* stream.ranges(argv[0] ?? "");
+      yield* stream.ranges(tool[0] ?? "");
     } finally {
       clearInterval(timer);
       process.close();
