@@ -1,14 +1,13 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
-import { FileOperations } from "../src/files/index.ts";
 import { FileError, type FileRequest } from "../src/helper/index.ts";
 import { restorePath } from "../src/history/restore-path.ts";
 import type { OpenTree } from "../src/history/trees.ts";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { collect, type RunningHelper, startHelper } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { FilesInContainer } from "./support/files-in-container.ts";
 
 const LIMIT = { timeout: 120_000 };
 const ROOT = "/home/sprite/checkpoint";
@@ -16,29 +15,10 @@ const HOME = "/home/sprite";
 const TREE = { id: "v1", inside: ROOT } as OpenTree;
 
 describe("a folder of the container as the root of paths", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let operations: FileOperations;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    operations = new FileOperations(helper.client, { state: () => "running", target: () => container.target });
-  });
-  after(async () => {
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
-  });
-
-  const run = async (script: string) => {
-    const spec = { argv: ["bash", "-c", script], env: { PATH: "/usr/bin:/bin" }, cwd: "/", uid: 0, gid: 0, target: container.target };
-    const { code, stdout, stderr } = await collect(helper.client, spec);
-    assert.equal(code, 0, stderr);
-    return stdout.trim();
-  };
+  const files = new FilesInContainer();
+  const { run } = files;
   const list = async (path: string, options: Partial<FileRequest> & { asRoot?: boolean } = {}) => {
-    const stream = await operations.start({ operation: "list", path, root: ROOT, asRoot: true, ...options });
+    const stream = await files.operations.start({ operation: "list", path, root: ROOT, asRoot: true, ...options });
     try {
       const names: string[] = [];
       const entries = stream.entries();
@@ -67,20 +47,20 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
   test("is what a path is put back from, with owner, mode and time, and without what came since", LIMIT, async () => {
     await run(`mkdir -p ${ROOT}${HOME}/srv/app/sub ${HOME}/srv/app && cd ${ROOT}${HOME}/srv/app && echo old > conf && ln -s conf link && chmod 640 conf && chown 1000:1000 conf sub &&
       touch -d @1000000000 conf && echo new > ${HOME}/srv/app/conf && echo more > ${HOME}/srv/app/more`);
-    const done = await restorePath(operations, TREE, `${HOME}/srv//app/`);
+    const done = await restorePath(files.operations, TREE, `${HOME}/srv//app/`);
     assert.deepEqual([done.path, done.count, done.replaced], [`${HOME}/srv/app`, 4, true]);
     assert.equal(
       await run(`cd ${HOME}/srv/app && ls -A . .. && cat conf && stat -c '%a %u:%g %Y' conf && readlink link`),
       [".:", "conf", "link", "sub", "", "..:", "app", "old", "640 1000:1000 1000000000", "conf"].join("\n"),
     );
-    assert.equal((await restorePath(operations, TREE, `${HOME}/srv/app/conf`)).replaced, true);
+    assert.equal((await restorePath(files.operations, TREE, `${HOME}/srv/app/conf`)).replaced, true);
     await run(
       `chown -h 1000:1000 ${ROOT}${HOME}/srv/app/link && mkfifo -m 620 ${ROOT}${HOME}/srv/app/pipe && chown 1000:5 ${ROOT}${HOME}/srv/app/pipe`,
     );
-    await restorePath(operations, TREE, `${HOME}/srv/app`);
+    await restorePath(files.operations, TREE, `${HOME}/srv/app`);
     assert.equal(await run(`cd ${HOME}/srv/app && stat -c '%a %u:%g' link pipe`), "777 1000:1000\n620 1000:5");
     await run(`chown 1000:1000 ${ROOT}${HOME}/srv/app && chmod 2750 ${ROOT}${HOME}/srv/app && rm -r ${HOME}/srv`);
-    assert.equal((await restorePath(operations, TREE, `${HOME}/srv/app/conf`)).replaced, false);
+    assert.equal((await restorePath(files.operations, TREE, `${HOME}/srv/app/conf`)).replaced, false);
     assert.equal(await run(`ls -A ${HOME}/srv/app && stat -c '%a %u:%g' ${HOME}/srv ${HOME}/srv/app`), "conf\n755 0:0\n2750 1000:1000");
   });
 
@@ -93,7 +73,7 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     const [then, now] = [`${ROOT}${HOME}/marked`, `${HOME}/marked`];
     await run(`mkdir -p ${then}/stays ${then}/plain ${now}/stays ${now}/plain && cp /bin/true ${then}/program && /usr/sbin/setcap cap_net_raw+ep ${then}/program &&
       touch ${then}/file && ${set(`${then}/file`, "then")} && ${set(`${then}/stays`, "then")} && ${set(`${now}/stays`, "gone")} && ${set(`${now}/plain`, "gone")}`);
-    await restorePath(operations, TREE, now);
+    await restorePath(files.operations, TREE, now);
     assert.equal(
       await run(`/usr/sbin/getcap ${now}/program && ${["file", "stays", "plain"].map((name) => get(`${now}/${name}`)).join(" && ")}`),
       [`${now}/program cap_net_raw=ep`, "then", "then", "none"].join("\n"),
@@ -104,7 +84,7 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     await run(
       `mkdir -p ${ROOT}${HOME}/opt/real ${HOME}/opt/real && echo then > ${ROOT}${HOME}/opt/real/file && echo now > ${HOME}/opt/real/file && ln -s ${HOME}/opt/real ${ROOT}${HOME}/opt/link && ln -s ${HOME}/opt/real ${HOME}/opt/link`,
     );
-    await restorePath(operations, TREE, `${HOME}/opt/link/file`);
+    await restorePath(files.operations, TREE, `${HOME}/opt/link/file`);
     assert.equal(await run(`cat ${HOME}/opt/real/file`), "then");
   });
 
@@ -113,10 +93,14 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     await run(`mkdir -p ${then}/plain ${then}/real ${now}/real ${now}/target && touch ${then}/plain/file ${then}/real/file &&
       ln -s real ${then}/moved && ln -s target ${now}/moved && ln -s target ${now}/plain`);
     for (const path of [`${now}/plain/file`, `${now}/moved/file`]) {
-      await assert.rejects(restorePath(operations, TREE, path), (error) => error instanceof HobError && error.code === "conflict", path);
+      await assert.rejects(
+        restorePath(files.operations, TREE, path),
+        (error) => error instanceof HobError && error.code === "conflict",
+        path,
+      );
     }
     assert.equal(await run(`ls -A ${now}/target`), "");
-    await restorePath(operations, TREE, `${now}/plain`);
+    await restorePath(files.operations, TREE, `${now}/plain`);
     assert.equal(await run(`ls -A ${now}/plain && readlink ${now}/plain || echo none`), "file\nnone");
   });
 
@@ -127,9 +111,9 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     const [then, now] = [`${ROOT}${HOME}/text`, `${HOME}/text`];
     await run(`mkdir -p ${then}/a/real ${now}/a/real && echo old > ${then}/a/real/file && echo new > ${now}/a/real/file &&
       ln -s a/real ${then}/link && ln -s ${now}/a/../a/real/ ${now}/link && ln -s ../../text/link ${then}/a/again && ln -s real ${now}/a/again`);
-    await restorePath(operations, TREE, `${now}/link/file`);
+    await restorePath(files.operations, TREE, `${now}/link/file`);
     assert.equal(await run(`cd ${now} && cat a/real/file && readlink link && echo new > a/real/file`), `old\n${now}/a/../a/real/`);
-    await restorePath(operations, TREE, `${now}/a/again/file`);
+    await restorePath(files.operations, TREE, `${now}/a/again/file`);
     assert.equal(await run(`cat ${now}/a/real/file`), "old");
   });
 
@@ -137,7 +121,10 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     const [then, now] = [`${ROOT}${HOME}/same`, `${HOME}/same`];
     await run(`mkdir -p ${then}/real ${now}/other && echo old > ${then}/real/file && echo mine > ${now}/other/file &&
       ln -s real ${then}/link && ln -s real ${now}/link && ln -s other ${now}/real`);
-    await assert.rejects(restorePath(operations, TREE, `${now}/link/file`), refused("conflict", /same\/link: it leads to .*\/other now/));
+    await assert.rejects(
+      restorePath(files.operations, TREE, `${now}/link/file`),
+      refused("conflict", /same\/link: it leads to .*\/other now/),
+    );
     assert.equal(await run(`cat ${now}/other/file; ls -A ${now} ${now}/other`), `mine\n${now}:\nlink\nother\nreal\n\n${now}/other:\nfile`);
   });
 
@@ -145,7 +132,7 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     const [then, now] = [`${ROOT}${HOME}/reverse`, `${HOME}/reverse`];
     await run(`mkdir -p ${then}/real/sub ${now}/link ${now}/real/sub && chmod 700 ${then}/real/sub && echo old > ${then}/real/sub/file &&
       echo mine > ${now}/real/sub/file && ln -s real ${then}/link`);
-    await restorePath(operations, TREE, `${now}/link/sub/file`);
+    await restorePath(files.operations, TREE, `${now}/link/sub/file`);
     assert.equal(
       await run(`cd ${now} && cat link/sub/file real/sub/file && stat -c %a link/sub && readlink link || echo none`),
       "old\nmine\n700\nnone",
@@ -153,7 +140,7 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     // The same text of a link leads elsewhere from there.
     await run(`rm -r ${now}/link/sub && ln -s ../real/sub ${now}/link/sub && rm -r ${then}/real/sub && mkdir ${then}/other && touch ${then}/other/file &&
       ln -s ../other ${then}/real/sub`);
-    await assert.rejects(restorePath(operations, TREE, `${now}/link/sub/file`), refused("conflict", /link\/sub: it leads to/));
+    await assert.rejects(restorePath(files.operations, TREE, `${now}/link/sub/file`), refused("conflict", /link\/sub: it leads to/));
     assert.equal(await run(`cat ${now}/real/sub/file`), "mine");
   });
 
@@ -163,12 +150,12 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
       `mkdir -p ${then}/real/deep ${then}/way && touch ${then}/real/deep/file && ln -s ../real ${then}/way/link && mkdir -p ${now}/real/deep`,
     );
     await assert.rejects(
-      restorePath(operations, TREE, `${now}/way/link/deep/file`),
+      restorePath(files.operations, TREE, `${now}/way/link/deep/file`),
       refused("conflict", /way\/link: it was a symbolic link then, and is gone/),
     );
     assert.equal(await run(`find ${now} | sort`), [now, `${now}/real`, `${now}/real/deep`].join("\n"));
-    await restorePath(operations, TREE, `${now}/way/link`);
-    await restorePath(operations, TREE, `${now}/way/link/deep/file`);
+    await restorePath(files.operations, TREE, `${now}/way/link`);
+    await restorePath(files.operations, TREE, `${now}/way/link/deep/file`);
     assert.equal(await run(`readlink ${now}/way/link; ls ${now}/real/deep`), "../real\nfile");
   });
 
@@ -177,13 +164,13 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     await run(`mkdir -p ${then}/a/b/c ${now} && chown 1000:1000 ${then}/a/b && chmod 2770 ${then}/a/b && chmod 711 ${then}/a && touch ${then}/a/b/c/file &&
       for i in same elsewhere out self; do ln -s a/b ${then}/$i; done && cd ${now} && ln -s ./a/b same && ln -s a/x elsewhere && ln -s a/../b out && ln -s self self`);
     await assert.rejects(
-      restorePath(operations, TREE, `${now}/elsewhere/c/file`),
+      restorePath(files.operations, TREE, `${now}/elsewhere/c/file`),
       refused("conflict", /elsewhere: it leads to .*a\/x now/),
     );
-    await assert.rejects(restorePath(operations, TREE, `${now}/out/c/file`), refused("conflict", /out: .*leads nowhere/));
-    await assert.rejects(restorePath(operations, TREE, `${now}/self/c/file`), refused("conflict", /self: .*leads to itself/));
+    await assert.rejects(restorePath(files.operations, TREE, `${now}/out/c/file`), refused("conflict", /out: .*leads nowhere/));
+    await assert.rejects(restorePath(files.operations, TREE, `${now}/self/c/file`), refused("conflict", /self: .*leads to itself/));
     assert.equal(await run(`ls -A ${now}`), "elsewhere\nout\nsame\nself");
-    await restorePath(operations, TREE, `${now}/same/c/file`);
+    await restorePath(files.operations, TREE, `${now}/same/c/file`);
     assert.equal(
       await run(`cd ${now} && stat -c '%n %a %u:%g' a a/b a/b/c && ls a/b/c`),
       "a 711 0:0\na/b 2770 1000:1000\na/b/c 755 0:0\nfile",
@@ -197,10 +184,13 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
       const [then, now] = [`${ROOT}${HOME}/kinds`, `${HOME}/kinds`];
       await run(`mkdir -p ${then}/file/sub ${then}/new/way ${now} && touch ${then}/file/sub/x && echo mine > ${now}/file &&
       ln -s /tmp ${then}/link && ln -s /tmp ${now}/link && mkdir -p ${ROOT}/tmp && touch ${ROOT}/tmp/x`);
-      execFileSync("mknod", [join(container.root, then, "new/way/null"), "c", "1", "3"]);
-      await assert.rejects(restorePath(operations, TREE, `${now}/file/sub/x`), refused("conflict", /kinds\/file: it is no folder now/));
-      await assert.rejects(restorePath(operations, TREE, `${now}/new/way/null`), refused("invalid_request", /it was a device/));
-      await assert.rejects(restorePath(operations, TREE, `${now}/link/x`), refused("invalid_request", /\/tmp cannot be restored/));
+      execFileSync("mknod", [join(files.container.root, then, "new/way/null"), "c", "1", "3"]);
+      await assert.rejects(
+        restorePath(files.operations, TREE, `${now}/file/sub/x`),
+        refused("conflict", /kinds\/file: it is no folder now/),
+      );
+      await assert.rejects(restorePath(files.operations, TREE, `${now}/new/way/null`), refused("invalid_request", /it was a device/));
+      await assert.rejects(restorePath(files.operations, TREE, `${now}/link/x`), refused("invalid_request", /\/tmp cannot be restored/));
       assert.equal(await run(`cd ${now} && ls -A && cat file`), "file\nlink\nmine");
     },
   );
@@ -210,14 +200,14 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     await run(
       `mkdir -p ${then}/small/way ${now}/small && head -c 300000 /dev/zero > ${then}/small/way/file && mount -t tmpfs -o size=64k small ${now}/small`,
     );
-    await assert.rejects(restorePath(operations, TREE, `${now}/small/way/file`), fails("ENOSPC"));
+    await assert.rejects(restorePath(files.operations, TREE, `${now}/small/way/file`), fails("ENOSPC"));
     assert.equal(await run(`ls -A ${now}/small; umount ${now}/small`), "");
   });
 
   test("names that are patterns are names", LIMIT, async () => {
     const [then, now] = [`${ROOT}${HOME}/names`, `${HOME}/names`];
     await run(`mkdir -p '${then}/[a]*?' '${then}/a' ${now} && touch '${then}/[a]*?/\\file'`);
-    await restorePath(operations, TREE, `${now}/[a]*?/\\file`);
+    await restorePath(files.operations, TREE, `${now}/[a]*?/\\file`);
     assert.equal(await run(`cd ${now} && find . | sort`), ".\n./[a]*?\n./[a]*?/\\file");
   });
 
@@ -232,7 +222,7 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     );
     const [inode, deep] = (await run(`stat -c %i ${live} ${live}/keep/deep`)).split("\n");
     await run(`(cd ${live}/keep/deep && while [ ! -e ../../../stop ]; do sleep 0.1; done; cat file > ${HOME}/seen) >/dev/null 2>&1 &`);
-    const done = await restorePath(operations, TREE, live);
+    const done = await restorePath(files.operations, TREE, live);
     assert.equal(done.replaced, true);
     assert.equal(
       await run(
@@ -257,7 +247,7 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
     await run(`touch ${HOME}/stop; for i in $(seq 100); do [ -s ${HOME}/seen ] && break; sleep 0.1; done`);
     assert.equal(await run(`cat ${HOME}/seen`), "old", "a process that worked there sees what was put back");
     await run(`cd ${live} && umount hosts keep/mnt gone/way/mnt2`);
-    assert.equal((await restorePath(operations, TREE, live)).replaced, true);
+    assert.equal((await restorePath(files.operations, TREE, live)).replaced, true);
     assert.equal(
       await run(`cat ${live}/hosts ${live}/keep/mnt/under; ls ${live}`),
       "old\nhidden\ndir-then-file\nfile-then-dir\nhosts\nkeep\nlink",
@@ -266,11 +256,11 @@ describe("a folder of the container as the root of paths", { skip: containerUnav
 
   test("what it does not have, and what is elsewhere, stays as it is", LIMIT, async () => {
     await run(`mkdir -p ${HOME}/srv/only && echo x > ${HOME}/srv/only/file`);
-    await assert.rejects(restorePath(operations, TREE, `${HOME}/srv/only/file`), fails("ENOENT"));
-    await assert.rejects(restorePath(operations, TREE, "/none/file"), fails("ENOENT"));
+    await assert.rejects(restorePath(files.operations, TREE, `${HOME}/srv/only/file`), fails("ENOENT"));
+    await assert.rejects(restorePath(files.operations, TREE, "/none/file"), fails("ENOENT"));
     for (const path of ["/", "/tmp/x", "/home/sprite/.local/share/containers", "/proc/1", "relative", "/srv/../etc"]) {
       await assert.rejects(
-        restorePath(operations, TREE, path),
+        restorePath(files.operations, TREE, path),
         (error) => error instanceof HobError && error.code === "invalid_request",
         path,
       );

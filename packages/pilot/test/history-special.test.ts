@@ -1,16 +1,16 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { HobError } from "@hob/protocol";
-import { FileOperations } from "../src/files/index.ts";
+import type { FileOperations } from "../src/files/index.ts";
 import type { FileOperationRequest } from "../src/files/operations.ts";
 import { FileError } from "../src/helper/index.ts";
 import { perform } from "../src/history/entries.ts";
 import { restorePath } from "../src/history/restore-path.ts";
 import type { OpenTree } from "../src/history/trees.ts";
-import { containerUnavailable, startContainer, type TestContainer } from "./support/container.ts";
-import { collect, type RunningHelper, startHelper } from "./support/helper.ts";
+import { containerUnavailable } from "./support/container.ts";
+import { FilesInContainer } from "./support/files-in-container.ts";
 
 const LIMIT = { timeout: 120_000 };
 const ROOT = "/home/sprite/checkpoint";
@@ -18,27 +18,8 @@ const HOME = "/home/sprite";
 const TREE = { id: "v1", inside: ROOT } as OpenTree;
 
 describe("a path that is put back", { skip: containerUnavailable() ?? false }, () => {
-  let helper: RunningHelper;
-  let container: TestContainer;
-  let operations: FileOperations;
-  before(async () => {
-    helper = await startHelper();
-    container = await startContainer();
-    operations = new FileOperations(helper.client, { state: () => "running", target: () => container.target });
-  });
-  after(async () => {
-    await container[Symbol.asyncDispose]();
-    const reports = helper.stderr();
-    await helper[Symbol.asyncDispose]();
-    assert.equal(reports, "", "no sanitizer report");
-  });
-
-  const run = async (script: string) => {
-    const spec = { argv: ["bash", "-c", script], env: { PATH: "/usr/bin:/bin" }, cwd: "/", uid: 0, gid: 0, target: container.target };
-    const { code, stdout, stderr } = await collect(helper.client, spec);
-    assert.equal(code, 0, stderr);
-    return stdout.trim();
-  };
+  const files = new FilesInContainer();
+  const { run } = files;
   const refused = (code: string, words: RegExp) => (error: unknown) =>
     error instanceof HobError && error.code === code && words.test(error.message);
 
@@ -48,7 +29,7 @@ describe("a path that is put back", { skip: containerUnavailable() ?? false }, (
       echo own > c/own && ln c/own ${ROOT}${HOME}/outside && ln -s x link && ln link c/link && mkfifo pipe && ln pipe c/pipe &&
       echo mine > ${now}/third && ln ${now}/third ${now}/c/other && echo live > ${now}/c/own &&
       perl -MSocket -e 'socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un($ARGV[0])) or die; chmod 0620, $ARGV[0]' ${then}/c/socket`);
-    const done = await restorePath(operations, TREE, now);
+    const done = await restorePath(files.operations, TREE, now);
     assert.deepEqual([done.count, done.bytes, done.leftOut], [13, 8, []], "what is linked is not copied again");
     const inodes = (names: string) => run(`cd ${now} && stat -c '%i' ${names} | sort -u | wc -l`);
     assert.deepEqual(
@@ -62,16 +43,16 @@ describe("a path that is put back", { skip: containerUnavailable() ?? false }, (
         ...["link", "own", "pipe", "second", "socket"],
       ].join("\n"),
     );
-    await restorePath(operations, TREE, `${now}/third`);
+    await restorePath(files.operations, TREE, `${now}/third`);
     assert.equal(await run(`cd ${now} && cat third c/second`), "one\none\nmore");
-    assert.equal((await restorePath(operations, TREE, `${now}/c/socket`)).replaced, true);
+    assert.equal((await restorePath(files.operations, TREE, `${now}/c/socket`)).replaced, true);
   });
 
   test("says which devices are left out, and takes none that is there", LIMIT, async () => {
     const [then, now] = [`${ROOT}${HOME}/devices`, `${HOME}/devices`];
     await run(`mkdir -p ${then}/sub ${now}/sub && touch ${then}/file`);
-    for (const folder of [then, now]) execFileSync("mknod", [join(container.root, folder, "sub/null"), "c", "1", "3"]);
-    const done = await restorePath(operations, TREE, now);
+    for (const folder of [then, now]) execFileSync("mknod", [join(files.container.root, folder, "sub/null"), "c", "1", "3"]);
+    const done = await restorePath(files.operations, TREE, now);
     assert.deepEqual([done.count, done.leftOut], [3, [`${now}/sub/null`]]);
     assert.equal(await run(`cd ${now} && find . | sort && stat -c %F sub/null`), ".\n./file\n./sub\n./sub/null\ncharacter special file");
   });
@@ -87,7 +68,7 @@ describe("a path that is put back", { skip: containerUnavailable() ?? false }, (
       ["EINVAL", { operation: "mkdir", path: at("link/new/below"), flags: { ...flags, parents: true } }],
     ] as const) {
       await assert.rejects(
-        perform(operations, { ...request, asRoot: true }),
+        perform(files.operations, { ...request, asRoot: true }),
         (error) => error instanceof FileError && error.errno === errno,
       );
     }
@@ -107,7 +88,7 @@ describe("a path that is put back", { skip: containerUnavailable() ?? false }, (
             isSwapped = true;
             await run(swap);
           }
-          return await operations.start(request);
+          return await files.operations.start(request);
         },
       } as FileOperations;
       const restored = restorePath(hostile, TREE, `${now}/way/new/file`);

@@ -1,4 +1,5 @@
 import type { BlockRange } from "@hob/storage";
+import { BlockSpans } from "../volume/block-spans.ts";
 import type { ThinPool } from "../volume/thin-pool.ts";
 
 /** Ranges of all snapshots that are remembered at a time; one takes some 50 bytes. The snapshot that was asked for last always is. */
@@ -27,14 +28,9 @@ export class WrittenBlocks {
 
   /** The pool tells apart what lies side by side in the snapshot, but not in the pool. */
   async #read(thin: number): Promise<BlockRange[]> {
-    const ranges: BlockRange[] = [];
-    for await (const { begin, length } of this.#pool.changedBlocks(undefined, thin)) {
-      const last = ranges.at(-1);
-      if (last !== undefined && last.first + last.count === begin) {
-        ranges[ranges.length - 1] = { first: last.first, count: last.count + length };
-      } else ranges.push({ first: begin, count: length });
-    }
-    return ranges;
+    const spans = new BlockSpans(Number.POSITIVE_INFINITY);
+    for await (const { begin, length } of this.#pool.changedBlocks(undefined, thin)) spans.add({ first: begin, count: length });
+    return [...spans];
   }
 
   #forget(): void {

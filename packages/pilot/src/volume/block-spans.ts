@@ -10,6 +10,7 @@ export class BlockSpans implements Iterable<BlockRange> {
   /** blocks between two spans up to which they are one */
   #gap = 0;
 
+  /** @param spansMax infinite: no block of the cover lies in no range */
   constructor(spansMax = SPANS_MAX) {
     this.#spansMax = spansMax;
   }
